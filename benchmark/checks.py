@@ -1,0 +1,58 @@
+"""Checks of what a user typed: each says the name, the value and what was expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+
+
+def positive_integer(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is an integer ≥ 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def nonnegative_integer(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is an integer ≥ 0."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
+
+
+def positive_number(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a finite number > 0."""
+    if not _is_finite_number(value) or value <= 0:
+        raise ValueError(f"{name} must be a positive number, got {value!r}{_hint(value)}")
+
+
+def nonnegative_number(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a finite number ≥ 0."""
+    if not _is_finite_number(value) or value < 0:
+        raise ValueError(f"{name} must be a number of at least 0, got {value!r}{_hint(value)}")
+
+
+def strictly_between(name: str, value: object, *, low: float, high: float) -> None:
+    """Raise ValueError unless ``low < value < high``."""
+    if not _is_finite_number(value) or not low < value < high:
+        raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value!r}")
+
+
+def one_of(name: str, value: object, table: Mapping[str, object]) -> None:
+    """Raise ValueError unless ``value`` is a key of ``table``."""
+    if value not in table:
+        raise ValueError(f"{name} must be one of {', '.join(sorted(table))}, got {value!r}")
+
+
+def check_all(values: Mapping[str, object], rules: Mapping[str, Callable]) -> None:
+    """Apply to each value the rule of its name; names without a rule pass."""
+    for name, value in values.items():
+        if name in rules:
+            rules[name](name, value)
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _hint(value: object) -> str:
+    return " (YAML reads 1e-6 as text: write 1.0e-6)" if isinstance(value, str) else ""

@@ -1,0 +1,212 @@
+"""What is measured of a method and of the θ it has reached: each family of columns by one function.
+
+Nothing here changes the method or the task. A column that could not be measured is NaN.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark import metering, metrics
+from benchmark.estimator import BilevelSolver
+from benchmark.failure import Outcome, attempt
+from benchmark.images import to_uint8
+from benchmark.problem import BilevelTask, LowerLevelProblem, upper_loss
+from benchmark.reference import Reference, reference_hypergradient, true_equilibrium
+
+#: seconds that the timing of one method may take
+TIMING_BUDGET = 5.0
+#: relative residual to which the equilibria behind F and the PSNR are solved
+EQUILIBRIUM_TOL = 1e-8
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of θ alone, the same for every method, in float64 at the true equilibrium.
+
+    value : F(θ) on the training set; test_psnr : dB; test_ssim : in [0, 1]; equilibrium_residual :
+    the larger relative residual of the two equilibria.
+    """
+
+    value: float = nan
+    test_psnr: float = nan
+    test_ssim: float = nan
+    equilibrium_residual: float = nan
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Of the method's own reconstructions of the test set, in the dtype of the run.
+
+    test_psnr_deployed : dB; the first test image as reconstructed, as first estimated from its
+    observation, and itself: arrays (H, W, 3) of bytes.
+    """
+
+    test_psnr_deployed: float = nan
+    reconstruction: np.ndarray | None = None
+    observation: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one hypergradient of the method on the probe.
+
+    gradient_error : ‖ĝ − ∇F‖/‖∇F‖; gradient_cosine : of the angle between them;
+    reference_residual : how far to trust these two; contraction : the local rate of the layer at
+    x*; state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals : calls of T, and products with its
+    Jacobian transposed.
+    """
+
+    gradient_error: float = nan
+    gradient_cosine: float = nan
+    reference_residual: float = nan
+    contraction: float = nan
+    state_residual: float = nan
+    layer_evals: float = nan
+    vjp_evals: float = nan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one hypergradient of the method on the probe.
+
+    gradient_seconds : median over rounds; layer_seconds : one layer without a graph, timed in
+    the same rounds; gradient_cost : the median of the ratios round by round; contended : 1 where
+    other processes disturbed the timing, 0 where not; peak_memory_mib : peak of live tensor bytes,
+    deterministic; peak_device_mib : what the device, or the process, held more than before.
+    """
+
+    gradient_seconds: float = nan
+    layer_seconds: float = nan
+    gradient_cost: float = nan
+    contended: float = nan
+    peak_memory_mib: float = nan
+    peak_device_mib: float = nan
+
+
+def evaluate(
+    method: BilevelSolver,
+    theta: dict[str, Tensor],
+    *,
+    exact: BilevelTask,
+    task: BilevelTask,
+    training: Outcome,
+    last: bool,
+) -> dict[str, object]:
+    """All columns of a row: those above, ``status`` and ``message``.
+
+    ``exact`` is ``task`` in float64. Costs and pictures are taken in the ``last`` row of a run
+    alone. What fails leaves its columns empty and its status in the row; the rest is measured.
+    """
+    row: dict[str, object] = {}
+    for part in (Accuracy(), Deployed(), Estimate(), Cost()):
+        row |= vars(part)
+    outcomes = [training]
+
+    def measure(call: Callable[[], object]) -> None:
+        outcomes.append(attempt(call))
+        if outcomes[-1].ok:
+            row.update(vars(outcomes[-1].value))
+
+    if not all(bool(t.isfinite().all()) for t in theta.values()):
+        outcomes.append(Outcome("diverged", "θ is not finite"))
+    else:
+        exact_lower, lower = (_at(t.lower, theta) for t in (exact, task))
+        measure(lambda: accuracy(exact, exact_lower))
+        measure(lambda: deployed(method, task, lower, pictures=last))
+        measure(lambda: estimate(method, task, lower, reference_hypergradient(exact_lower, exact.probe)))
+        if last:
+            measure(lambda: cost(method, task, lower))
+    worst = next((o for o in outcomes if not o.ok), Outcome())
+    return row | {"status": worst.status, "message": worst.message}
+
+
+def accuracy(exact: BilevelTask, lower: LowerLevelProblem) -> Accuracy:
+    """F and the test metrics at the θ of ``lower``, both it and ``exact`` in float64."""
+    train = true_equilibrium(lower, exact.train.observation, tol=EQUILIBRIUM_TOL)
+    test = true_equilibrium(lower, exact.test.observation, tol=EQUILIBRIUM_TOL)
+    with torch.no_grad():
+        image = lower.reconstruct(test.x)
+        return Accuracy(
+            value=float(upper_loss(lower, train.x, exact.train.truth)),
+            test_psnr=metrics.psnr(image, exact.test.truth),
+            test_ssim=metrics.ssim(image, exact.test.truth),
+            equilibrium_residual=max(train.residual, test.residual),
+        )
+
+
+@torch.no_grad()
+def deployed(
+    method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
+) -> Deployed:
+    """The quality of the method's own reconstructions of the test set, and one to look at."""
+    y, truth = task.test.observation, task.test.truth
+    image = lower.reconstruct(method.deploy(lower, y))
+    quality = metrics.psnr(image, truth)
+    if not pictures:
+        return Deployed(quality)
+    first = lower.reconstruct(lower.init(y))
+    return Deployed(quality, *(to_uint8(batch[0]) for batch in (image, first, truth)))
+
+
+def estimate(
+    method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem, truth: Reference
+) -> Estimate:
+    """One hypergradient of the method on the probe against ``truth``."""
+    counted = metering.CountedProblem(lower)
+    found = method.hypergradient(counted, task.probe)
+    flat = torch.cat([g.flatten() for g in found.gradient])
+    with torch.no_grad():
+        image = lower.layer(task.probe.observation)(found.state)
+    return Estimate(
+        gradient_error=metrics.gradient_error(flat, truth.gradient) if truth.trusted else nan,
+        gradient_cosine=metrics.gradient_cosine(flat, truth.gradient) if truth.trusted else nan,
+        reference_residual=truth.residual,
+        contraction=truth.contraction,
+        state_residual=metrics.relative_residual(image, found.state),
+        layer_evals=counted.layer_evals,
+        vjp_evals=counted.vjp_evals,
+    )
+
+
+def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> Cost:
+    """Time and memory of one hypergradient on the probe, each in calls of its own."""
+    device = task.probe.truth.device
+    layer = lower.layer(task.probe.observation)
+    x = lower.init(task.probe.observation).detach()
+
+    def hypergradient() -> object:
+        return method.hypergradient(lower, task.probe)
+
+    @torch.no_grad()
+    def one_layer() -> Tensor:
+        return layer(x)
+
+    calls = {"gradient": hypergradient, "layer": one_layer}
+    timings = metering.seconds(calls, device, budget=TIMING_BUDGET)
+    gradient, single = timings["gradient"], timings["layer"]
+    return Cost(
+        gradient_seconds=gradient.seconds,
+        layer_seconds=single.seconds,
+        gradient_cost=metering.ratio(gradient, single),
+        contended=nan if gradient.contended is None else float(gradient.contended),
+        peak_memory_mib=metering.live_memory(hypergradient),
+        peak_device_mib=metering.device_memory(hypergradient, device),
+    )
+
+
+@torch.no_grad()
+def _at(lower: LowerLevelProblem, theta: dict[str, Tensor]) -> LowerLevelProblem:
+    """A copy of ``lower`` at ``theta``."""
+    lower = copy.deepcopy(lower)
+    for name, parameter in lower.theta().items():
+        parameter.copy_(theta[name])
+    return lower

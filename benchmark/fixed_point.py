@@ -1,0 +1,196 @@
+"""Solvers of x = T(x): plain iteration, and accelerations that fall back to it safely.
+
+All work on a batch (N, …) whose samples are independent of each other, need T alone, and let each
+sample converge on its own: a converged sample is frozen while the others go on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from benchmark.checks import nonnegative_integer, positive_integer, positive_number
+from benchmark.convergence import reachable_tolerance
+from benchmark.linear import dot, like, norm
+from benchmark.problem import Layer
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """What a solver found, per sample.
+
+    x : (N, …), a value of T.
+    residual : (N,), ‖T(x') − x'‖ / ‖T(x')‖ at the point x' with x = T(x'); where T does not expand
+        distances, that of x is no larger in absolute terms.
+    steps : (N,), applications of T until the sample converged.
+    converged : (N,), whether ``residual`` is within the tolerance.
+    """
+
+    x: Tensor
+    residual: Tensor
+    steps: Tensor
+    converged: Tensor
+
+
+def iterate(T: Layer, x: Tensor, *, steps: int) -> Tensor:
+    """T applied ``steps`` times to ``x``; differentiable where gradients are enabled."""
+    nonnegative_integer("steps", steps)
+    for _ in range(steps):
+        x = T(x)
+    return x
+
+
+def picard(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
+    """x ← T(x). Error κᵏ after k steps of a contraction of factor κ; memory: two states."""
+    return _solve(T, x0, _Picard(), tol=tol, max_layers=max_layers)
+
+
+def fista(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
+    """x ← T(z), z ← x + β(x − x'), β Nesterov's, restarted where momentum points uphill.
+
+    O'Donoghue and Candès, "Adaptive restart for accelerated gradient schemes" (2015): β starts
+    again from zero where ⟨z − x, x − x'⟩ > 0, x' the iterate before x. Meant for proximal-gradient
+    layers; memory: five states.
+    """
+    return _solve(T, x0, _Nesterov(), tol=tol, max_layers=max_layers)
+
+
+def anderson(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
+    """Anderson acceleration of depth 10 (type II), one small least-squares problem per sample.
+
+    z ← T(z) − ΔT γ, γ minimising ‖f − Δf γ‖, f = T(z) − z, with Tikhonov regularisation relative
+    to the size of Δf. Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011).
+    Memory: twice its depth in states.
+    """
+    return _solve(T, x0, _Anderson(depth=10), tol=tol, max_layers=max_layers)
+
+
+EQUILIBRIUM_SOLVERS: dict[str, Callable[..., Equilibrium]] = {
+    "picard": picard,
+    "fista": fista,
+    "anderson": anderson,
+}
+
+
+class _Acceleration(ABC):
+    """Proposes the next point to apply T to, from the last one z and its image T(z)."""
+
+    #: whether a sample may have to fall back to the plain iteration
+    can_fail = True
+
+    @abstractmethod
+    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
+        """The next z; ``restart`` (N,) marks samples that go back to an earlier point instead."""
+
+
+@final
+class _Picard(_Acceleration):
+    can_fail = False
+
+    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
+        return image
+
+
+@final
+class _Nesterov(_Acceleration):
+    def __init__(self) -> None:
+        self.previous: Tensor | None = None
+
+    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
+        if self.previous is None:
+            self.previous, self.t = z, torch.ones_like(restart, dtype=z.dtype)
+            self.moved_away = torch.zeros_like(restart)
+        move = image - self.previous
+        t = torch.where(self.moved_away | (dot(z - image, move) > 0), 1.0, self.t)
+        t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
+        self.previous, self.t, self.moved_away = image, t_next, restart
+        return image + like((t - 1) / t_next, image) * move
+
+
+@final
+class _Anderson(_Acceleration):
+    def __init__(self, *, depth: int) -> None:
+        self.depth = depth
+        self.step = 0
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
+        image_flat, f = image.flatten(1), (image - z).flatten(1)
+        if self.last is None:
+            self.last = image_flat, f
+            shape = len(f), self.depth, f.shape[1]
+            self.image_steps, self.f_steps = f.new_zeros(shape), f.new_zeros(shape)
+            return image
+        slot = self.step % self.depth
+        self.step += 1
+        self.image_steps[:, slot] = image_flat - self.last[0]
+        self.f_steps[:, slot] = f - self.last[1]
+        self.last = image_flat, f
+        # a zero difference has no part in the least squares: it is the forgotten past
+        kept = ~restart[:, None, None]
+        self.f_steps = torch.where(kept, self.f_steps, 0.0)
+        gram = self.f_steps @ self.f_steps.mT
+        scale = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(f.dtype).tiny)
+        eye = torch.eye(self.depth, dtype=f.dtype, device=f.device)
+        ridge = 10 * torch.finfo(f.dtype).eps
+        normal = gram / like(scale, gram) + ridge * eye
+        right = (self.f_steps @ f[..., None]) / like(scale, gram)
+        gamma, _ = torch.linalg.solve_ex(normal, right)
+        gamma = torch.where(kept & gamma.isfinite(), gamma, 0.0)
+        return (image_flat - (self.image_steps.mT @ gamma)[..., 0]).view_as(image)
+
+
+#: a residual this many times the best one seen is a rise; one that does not improve on the best
+#: for this many steps is a stall; a sample with this many of either iterates plainly from then on
+_RISE, _STALL, _STRIKES = 10.0, 100, 3
+
+
+@torch.no_grad()
+def _solve(
+    T: Layer, x0: Tensor, acceleration: _Acceleration, *, tol: float, max_layers: int
+) -> Equilibrium:
+    """Apply T at proposed points until every sample's residual is within ``tol``.
+
+    ``tol`` is floored at what the dtype can reach. After a rise or a stall a sample goes back to
+    its best value and forgets its past; after a few of them it stays with the plain iteration,
+    which needs no safeguard.
+    """
+    positive_number("tol", tol)
+    positive_integer("max_layers", max_layers)
+    tol = max(tol, reachable_tolerance(x0.dtype))
+    z = best = x0.detach()
+    n = len(x0)
+    residual = z.new_full((n,), torch.inf)
+    steps = torch.zeros(n, dtype=torch.int64, device=z.device)
+    since_best, strikes = torch.zeros_like(steps), torch.zeros_like(steps)
+    plain = torch.full_like(steps, not acceleration.can_fail, dtype=torch.bool)
+    active = torch.ones_like(plain)
+    for step in range(1, max_layers + 1):
+        image = T(z)
+        size = norm(image)
+        now = norm(image - z) / size.clamp_min(torch.finfo(z.dtype).tiny)
+        now = torch.where(size.isfinite(), now, torch.inf)  # an overflow is no convergence
+        improved = now < residual
+        update = active & (improved | plain)
+        best = torch.where(like(update, image), image, best)
+        rise = ~(now <= _RISE * residual) & ~plain & active
+        residual = torch.where(update, now, residual)
+        steps = torch.where(active, step, steps)
+        active = active & ~(residual <= tol)
+        since_best = torch.where(improved, 0, since_best + 1)
+        failed = rise | ((since_best >= _STALL) & ~plain)
+        strikes = strikes + failed
+        since_best = torch.where(failed, 0, since_best)
+        plain = plain | (strikes >= _STRIKES)
+        proposal = acceleration.propose(z, image, failed)
+        z = torch.where(like(plain, image), image, proposal)
+        # converged samples rest at their best value; failed ones start again from it
+        z = torch.where(like(failed | ~active, image), best, z)
+        if not (active & (size.isfinite() | ~plain)).any():
+            break
+    return Equilibrium(best, residual, steps, residual <= tol)

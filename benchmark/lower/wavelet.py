@@ -1,0 +1,135 @@
+"""Forward-backward layers whose penalty acts on orthonormal wavelet coefficients."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import final
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import Tensor, nn
+from torchwavelets import DWT2D, IDWT2D
+
+from benchmark.checks import nonnegative_number, positive_integer, positive_number, strictly_between
+from benchmark.problem import LowerLevelProblem
+
+ORIENTATIONS = 3
+
+
+class WaveletProximal(LowerLevelProblem):
+    """Forward-backward on ½‖Ax−y‖² + ε/2‖x‖² + Σ_j r(λ_j, (Wx)_j), W an orthonormal transform.
+
+        T(x) = Wᵀ prox_{τ r}(W(x − τ(Aᵀ(Ax − y) + εx)))
+
+    j runs over scales × orientations (× colour channels). The state is the image. With ε > 0, T
+    is a contraction of factor at most max(|1 − τε|, |1 − τL|), L = ‖A‖² + ε.
+
+    θ: ``log_weights`` (levels, 3, C or 1), log λ from the finest scale to the coarsest; where the
+    approximation is penalised, ``log_approximation_weight`` (C or 1,); where the stepsize is
+    learned, ``stepsize_logit`` (0-d), τ = (2/L)·sigmoid of it, which keeps τ in (0, 2/L).
+
+    Parameters
+    ----------
+    physics : A, a linear operator of deepinv.
+    lipschitz : ‖A‖².
+    image_shape : (C, H, W).
+    wavelet : an orthogonal wavelet known to PyWavelets ("haar", "db4", "sym8", …).
+    levels : number of scales; H and W must be multiples of 2^levels.
+    weight : the initial λ of every band, in the units of the image.
+    ridge : ε ≥ 0.
+    stepsize : the initial τ in units of 1/L, in (0, 2).
+    learn_stepsize, penalise_approximation, per_channel : what θ holds, as above.
+
+    Made in float64; ``.to(dtype=…)`` gives another precision. Cost of a step: one A, one Aᵀ, one W,
+    one Wᵀ. Raises ValueError for a wavelet that is not orthogonal, an image that the levels do not
+    divide, a parameter out of its range.
+    """
+
+    def __init__(
+        self,
+        physics: LinearPhysics,
+        lipschitz: float,
+        image_shape: tuple[int, int, int],
+        *,
+        wavelet: str = "db4",
+        levels: int = 3,
+        weight: float = 0.05,
+        ridge: float = 0.0,
+        stepsize: float = 1.0,
+        learn_stepsize: bool = False,
+        penalise_approximation: bool = False,
+        per_channel: bool = False,
+    ) -> None:
+        super().__init__()
+        positive_integer("levels", levels)
+        positive_number("weight", weight)
+        nonnegative_number("ridge", ridge)
+        strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
+        channels, height, width = image_shape
+        if height % 2**levels or width % 2**levels:
+            raise ValueError(
+                f"an image of {height}×{width} pixels cannot be decomposed over {levels} dyadic "
+                f"scales: both sides must be multiples of 2^{levels} = {2**levels}"
+            )
+        self.physics = physics.requires_grad_(False)
+        self.analysis = DWT2D(levels, wavelet, mode="periodization")
+        self.synthesis = IDWT2D(wavelet, mode="periodization")
+        _require_orthonormal(self.analysis, self.synthesis, wavelet)
+        self.ridge = ridge
+        self.lipschitz = lipschitz + ridge
+        groups = channels if per_channel else 1
+        start = math.log(weight)
+        self.log_weights = _parameter(start, levels, ORIENTATIONS, groups)
+        self.log_approximation_weight = (
+            _parameter(start, groups) if penalise_approximation else None
+        )
+        self.stepsize_logit = _parameter(math.log(stepsize / (2 - stepsize)))
+        self.stepsize_logit.requires_grad_(learn_stepsize)
+
+    @abstractmethod
+    def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
+        """prox of ``threshold``·r at the coefficients ``d`` (N, C, …), the shapes broadcasting."""
+
+    @final
+    def stepsize(self) -> Tensor:
+        """τ, 0-d, in (0, 2/L)."""
+        return 2 / self.lipschitz * torch.sigmoid(self.stepsize_logit)
+
+    @final
+    def init(self, y: Tensor) -> Tensor:
+        return self.physics.A_adjoint(y)
+
+    @final
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        tau = self.stepsize()
+        gradient = self.physics.A_adjoint(self.physics.A(x) - y)
+        if self.ridge:
+            gradient = gradient + self.ridge * x
+        approximation, details = self.analysis(x - tau * gradient)
+        # (levels, 3, C) → one (C, 3, 1, 1) threshold per scale
+        thresholds = (tau * self.log_weights.exp()).transpose(1, 2)[..., None, None]
+        details = [self.shrink(d, t) for d, t in zip(details, thresholds, strict=True)]
+        if self.log_approximation_weight is not None:
+            threshold = (tau * self.log_approximation_weight.exp())[:, None, None]
+            approximation = self.shrink(approximation, threshold)
+        return self.synthesis((approximation, details))
+
+    @final
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return x
+
+
+def _parameter(value: float, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.full(shape, value, dtype=torch.float64))
+
+
+def _require_orthonormal(analysis: DWT2D, synthesis: IDWT2D, wavelet: str) -> None:
+    """Raise unless the synthesis filters are the reversed analysis filters (Wᵀ = W⁻¹)."""
+    pairs = ((analysis.h0_col, synthesis.g0_col), (analysis.h1_col, synthesis.g1_col))
+    for h, g in pairs:
+        if h.shape != g.shape or not torch.allclose(h.flatten(), g.flatten(), atol=1e-9):
+            raise ValueError(
+                f"wavelet {wavelet!r} is not orthogonal: the proximity operator is closed only for "
+                "an orthonormal transform; expected one of the families haar, db, sym, coif"
+            )

@@ -1,0 +1,18 @@
+"""Weighted ℓ1 norm of wavelet coefficients: r(λ, d) = λ‖d‖₁."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from benchmark.lower.wavelet import WaveletProximal
+
+
+@final
+class WaveletL1(WaveletProximal):
+    """½‖Ax−y‖² + ε/2‖x‖² + Σ_j λ_j‖(Wx)_j‖₁, prox = soft-thresholding: d − clip(d, −t, t)."""
+
+    def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
+        return d - torch.clamp(d, -threshold, threshold)

@@ -1,0 +1,38 @@
+"""How good an image and how close a gradient is: pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def psnr(image: Tensor, truth: Tensor) -> float:
+    """Mean over the batch of 10 log₁₀(1/MSE), dB, for images (N, C, H, W) in [0, 1] (deepinv)."""
+    from deepinv.loss.metric import PSNR
+
+    return float(PSNR()(image, truth).mean())
+
+
+def ssim(image: Tensor, truth: Tensor) -> float:
+    """Mean over the batch of the structural similarity, for images in [0, 1] (deepinv)."""
+    from deepinv.loss.metric import SSIM
+
+    return float(SSIM()(image, truth).mean())
+
+
+def gradient_error(estimate: Tensor, reference: Tensor) -> float:
+    """‖ĝ − ∇F‖ / ‖∇F‖ of flat vectors, computed in float64."""
+    estimate, reference = estimate.double(), reference.double()
+    return float(torch.linalg.vector_norm(estimate - reference) / torch.linalg.vector_norm(reference))
+
+
+def gradient_cosine(estimate: Tensor, reference: Tensor) -> float:
+    """⟨ĝ, ∇F⟩ / (‖ĝ‖ ‖∇F‖) of flat vectors, computed in float64."""
+    estimate, reference = estimate.double(), reference.double()
+    norms = torch.linalg.vector_norm(estimate) * torch.linalg.vector_norm(reference)
+    return float(torch.linalg.vecdot(estimate, reference) / norms)
+
+
+def relative_residual(image: Tensor, x: Tensor) -> float:
+    """‖T(x) − x‖ / ‖x‖ over a whole batch, from ``image`` = T(x)."""
+    return float(torch.linalg.vector_norm(image - x) / torch.linalg.vector_norm(x))

@@ -1,0 +1,111 @@
+"""The bilevel problem: a lower level whose equilibrium is the reconstruction, and its data.
+
+A reconstruction of ``y`` is the fixed point of a *layer*, x*(θ; y) = T_θ(x*(θ; y); y), and θ is
+chosen to make F(θ) = 1/n Σ_i ℓ(R_θ(x*(θ; y_i)), x̄_i) small, ℓ the mean squared error.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+Layer = Callable[[Tensor], Tensor]
+
+
+class LowerLevelProblem(nn.Module, ABC):
+    """One family of layers T_θ(·; y); θ is the parameters that require gradients.
+
+    Every method takes and returns tensors with a batch axis first, each sample independent of the
+    others, on the device and in the dtype of the module.
+    """
+
+    @abstractmethod
+    def init(self, y: Tensor) -> Tensor:
+        """The starting state x⁰ for the observations ``y`` (N, …)."""
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """T_θ(x; y): one layer, without touching ``x``."""
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """R_θ(x): the image (N, C, H, W) that the state ``x`` stands for."""
+
+    @final
+    def layer(self, y: Tensor) -> Layer:
+        """The layer x ↦ T_θ(x; y) at fixed observations."""
+        return partial(self.step, y=y)
+
+    @final
+    def theta(self) -> dict[str, nn.Parameter]:
+        """What is learned, by name: the parameters that require gradients."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """True images x̄ (N, C, H, W) and what was observed of them, y (N, …)."""
+
+    truth: Tensor
+    observation: Tensor
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def __getitem__(self, index: slice | Tensor) -> Batch:
+        return Batch(self.truth[index], self.observation[index])
+
+    def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Batch:
+        """The same batch on another device or in another dtype."""
+        return Batch(*(t.to(device=device, dtype=dtype) for t in (self.truth, self.observation)))
+
+
+@dataclass(frozen=True)
+class BilevelTask:
+    """A lower level at its initial θ and the images to learn and to judge it on.
+
+    ``probe`` is the fixed batch on which gradients are compared. The tensors are shared by all
+    methods: whoever trains copies ``lower`` first.
+    """
+
+    lower: LowerLevelProblem
+    train: Batch
+    test: Batch
+    probe: Batch
+    seed: int
+
+    def to(self, *, device: torch.device, dtype: torch.dtype) -> BilevelTask:
+        """A copy on ``device`` and in ``dtype``, sharing nothing that training changes."""
+        batches = (b.to(device=device, dtype=dtype) for b in (self.train, self.test, self.probe))
+        lower = copy.deepcopy(self.lower).to(device=device, dtype=dtype)
+        return BilevelTask(lower, *batches, seed=self.seed)
+
+    def minibatches(self, size: int) -> Iterator[Batch]:
+        """Endless mini-batches of ``size`` training images, reshuffled at each epoch.
+
+        The order depends on ``seed`` alone (drawn on the CPU), so that all methods and devices
+        see the same batches. A size of 0, or one not below the number of images, gives the whole
+        set each time; a last incomplete batch is left out.
+        """
+        if size == 0 or size >= len(self.train):
+            while True:
+                yield self.train
+        generator = torch.Generator().manual_seed(self.seed)
+        device = self.train.truth.device
+        while True:
+            order = torch.randperm(len(self.train), generator=generator)
+            for chosen in order.split(size):
+                if len(chosen) == size:
+                    yield self.train[chosen.to(device)]
+
+
+def upper_loss(lower: LowerLevelProblem, x: Tensor, truth: Tensor) -> Tensor:
+    """ℓ(R_θ(x), x̄): the mean over all elements of the squared error, a 0-d tensor."""
+    return nn.functional.mse_loss(lower.reconstruct(x), truth)

@@ -1,0 +1,109 @@
+"""The reference hypergradient and the true equilibrium, in float64, with what vouches for them.
+
+Independent of the methods under test: the equilibrium by FISTA or, where that stalls, by Anderson's
+method; the adjoint by GMRES; both residuals are computed anew from what is returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.fixed_point import anderson, fista
+from benchmark.linear import gmres, like, norm
+from benchmark.metrics import relative_residual
+from benchmark.problem import Batch, LowerLevelProblem, upper_loss
+
+
+@dataclass(frozen=True)
+class TrueEquilibrium:
+    """x* (N, …) and ‖T(x*) − x*‖ / ‖x*‖."""
+
+    x: Tensor
+    residual: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """∇F on a batch, flat in the order of ``lower.theta()``, and its certificate.
+
+    state_residual : ‖T(x*) − x*‖ / ‖x*‖.
+    adjoint_residual : ‖g − (I − Jᵀ)w‖ / ‖g‖.
+    contraction : the spectral radius of J at x*, the local rate of x ← T(x); the largest over the
+        batch. It is κ where J is normal, and at most κ in general.
+    """
+
+    gradient: Tensor
+    state_residual: float
+    adjoint_residual: float
+    contraction: float
+
+    @property
+    def residual(self) -> float:
+        """The larger of the two residuals."""
+        return max(self.state_residual, self.adjoint_residual)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the gradient may serve as a reference at all: residuals of at most 1e-6."""
+        return self.residual <= 1e-6
+
+
+def true_equilibrium(
+    lower: LowerLevelProblem, y: Tensor, *, tol: float, max_layers: int = 20_000
+) -> TrueEquilibrium:
+    """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph."""
+    T = lower.layer(y)
+    found = fista(T, lower.init(y), tol=tol, max_layers=max_layers)
+    if not found.converged.all():
+        found = anderson(T, found.x, tol=tol, max_layers=max_layers)
+    with torch.no_grad():
+        return TrueEquilibrium(found.x, relative_residual(T(found.x), found.x))
+
+
+def reference_hypergradient(
+    lower: LowerLevelProblem, batch: Batch, *, tol: float = 1e-12, max_layers: int = 20_000
+) -> Reference:
+    """∇F(θ) = Bᵀ(I − Jᵀ)⁻¹∇ℓ + the direct term through R_θ, at the true equilibrium of ``batch``.
+
+    ``lower`` and ``batch`` must be in float64 (ValueError otherwise). Cost: the equilibrium, some
+    hundred vector-Jacobian products for the adjoint, fifty for the contraction factor.
+    """
+    theta = list(lower.theta().values())
+    for tensor in (batch.observation, *theta):
+        if tensor.dtype != torch.float64:
+            raise ValueError(f"the reference is computed in float64, got {tensor.dtype}")
+    equilibrium = true_equilibrium(lower, batch.observation, tol=tol, max_layers=max_layers)
+    x = equilibrium.x.requires_grad_()
+    with torch.enable_grad():
+        image = lower.layer(batch.observation)(x)
+        loss = upper_loss(lower, x, batch.truth)
+    options = {"allow_unused": True, "materialize_grads": True}
+    g, *direct = torch.autograd.grad(loss, [x, *theta], **options)
+
+    def jt(w: Tensor) -> Tensor:
+        return torch.autograd.grad(image, x, w, retain_graph=True, **options)[0]
+
+    adjoint = gmres(lambda w: w - jt(w), g, tol=tol, max_steps=max_layers, restart=100)
+    start = torch.randn(g.shape, generator=torch.Generator().manual_seed(0), dtype=g.dtype)
+    contraction = _spectral_radius(jt, start.to(g.device), steps=50)
+    implicit = torch.autograd.grad(image, theta, adjoint.x, **options)
+    return Reference(
+        gradient=torch.cat([(a + b).flatten() for a, b in zip(implicit, direct, strict=True)]),
+        state_residual=equilibrium.residual,
+        adjoint_residual=float(adjoint.residual.max()),
+        contraction=contraction,
+    )
+
+
+def _spectral_radius(product, v: Tensor, *, steps: int) -> float:
+    """The geometric mean growth of ‖v‖ over the second half of ``steps`` products, worst sample."""
+    growth = torch.zeros(len(v), dtype=v.dtype, device=v.device)
+    for step in range(steps):
+        v = v / like(norm(v).clamp_min(torch.finfo(v.dtype).tiny), v)
+        v = product(v)
+        if step >= steps // 2:
+            growth = growth + norm(v).clamp_min(torch.finfo(v.dtype).tiny).log()
+    return float((growth / (steps - steps // 2)).exp().max())

@@ -1,0 +1,49 @@
+"""Objects named by text: ``"inpainting(keep=0.5)"`` looked up in a table and called."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+
+
+def build(spec: str, table: Mapping[str, Callable], *, kind: str, **context: object) -> object:
+    """Call the entry of ``table`` that ``spec`` names, with the keywords that it gives.
+
+    Parameters
+    ----------
+    spec : ``"name"`` or ``"name(keyword=literal, …)"``. The keywords are those that the entry
+        declares and that ``context`` does not already give.
+    table : the entries by name.
+    kind : what an entry is, in words ("degradation"), for the messages.
+    context : arguments that the caller supplies to whichever entry is named.
+
+    Raises
+    ------
+    ValueError
+        Not of that form, unknown name, unknown keyword: names the value and what was expected.
+    """
+    name, options = _parse(spec, kind=kind)
+    if name not in table:
+        raise ValueError(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(table))}")
+    accepted = [key for key in inspect.signature(table[name]).parameters if key not in context]
+    for key in options:
+        if key not in accepted:
+            raise ValueError(
+                f"{kind} {name!r} has no option {key!r} (in {spec!r}): "
+                f"expected one of {', '.join(accepted) or 'none'}"
+            )
+    return table[name](**context, **options)
+
+
+def _parse(spec: str, *, kind: str) -> tuple[str, dict[str, object]]:
+    expected = f"a {kind} is written name or name(option=value, …), got {spec!r}"
+    try:
+        node = ast.parse(spec, mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            return node.func.id, {word.arg: ast.literal_eval(word.value) for word in node.keywords}
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise ValueError(expected) from error
+    raise ValueError(expected)

@@ -1,0 +1,55 @@
+"""A bilevel task from images, a degradation and a lower level, given by name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.checks import positive_integer
+from benchmark.degradations import make_degradation
+from benchmark.lower import LOWER_LEVELS
+from benchmark.problem import Batch, BilevelTask
+from benchmark.spec import build
+
+
+def make_task(
+    *, train: Tensor, test: Tensor, degradation: str, lower: str, probe_size: int, seed: int
+) -> BilevelTask:
+    """The task in float64 on the CPU, where every random draw is made; ``.to`` moves it.
+
+    Parameters
+    ----------
+    train, test : true images (N, C, H, W) in [0, 1]; the probe is the first ``probe_size``
+        training images.
+    degradation : as ``benchmark.degradations.make_degradation`` reads it.
+    lower : ``"name"`` or ``"name(option=value, …)"`` of ``benchmark.lower.LOWER_LEVELS``.
+    seed : of the operator, the noise and the order of mini-batches.
+
+    Raises ValueError naming the value where a set is empty, the images of the two sets differ in
+    shape, or a name or option is not known.
+    """
+    positive_integer("probe_size", probe_size)
+    for name, images in (("train", train), ("test", test)):
+        if images.ndim != 4 or len(images) == 0:
+            raise ValueError(
+                f"the {name} set must hold at least one image as (N, C, H, W), "
+                f"got a tensor of shape {tuple(images.shape)}"
+            )
+    shape = tuple(train.shape[1:])
+    if tuple(test.shape[1:]) != shape:
+        raise ValueError(f"test images of shape {tuple(test.shape[1:])}, expected {shape} as train")
+    observed = make_degradation(degradation, shape, seed=seed)
+    batches = [
+        Batch(truth, observed.observe(truth, stream=stream))
+        for stream, truth in enumerate((train.double(), test.double()), start=1)
+    ]
+    problem = build(
+        lower,
+        LOWER_LEVELS,
+        kind="lower level",
+        physics=observed.physics,
+        lipschitz=observed.lipschitz,
+        image_shape=shape,
+    )
+    problem = problem.to(torch.float64)
+    return BilevelTask(problem, *batches, probe=batches[0][:probe_size], seed=seed)

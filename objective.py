@@ -1,0 +1,81 @@
+"""The metrics of the benchmark; the bilevel task that they judge is made here, not trained."""
+
+import torch
+from benchopt import BaseObjective
+
+from benchmark import evaluation, metering
+from benchmark.images import digest
+from benchmark.provenance import sources_digest
+from benchmark.task import make_task
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Objective(BaseObjective):
+    """F(θ) = 1/n Σ_i ‖R_θ(x*(θ; y_i)) − x̄_i‖², x* the equilibrium of a layer T_θ(·; y).
+
+    Parameters
+    ----------
+    lower : the family of layers, "name" or "name(option=value, …)": see ``benchmark/lower``.
+    probe_size : number of training images on which gradients are compared.
+    dtype : "float32" or "float64", of the methods; the reference is always in float64.
+    device : "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:i".
+    """
+
+    name = "Learning at equilibrium"
+    url = "https://github.com/benchopt/benchmark_equilibrium_gradients"
+    requirements = ["pip::torch", "pip::deepinv", "pip::torchwavelets"]
+    min_benchopt_version = "1.10"
+    parameters = {
+        "lower": ["wavelet_l1"],
+        "probe_size": [2],
+        "dtype": ["float32"],
+        "device": ["auto"],
+    }
+    sampling_strategy = "callback"
+    test_dataset_name = "simulated"
+
+    def set_data(self, train, test, degradation, seed):
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        device = metering.resolve_device(self.device)
+        exact = make_task(
+            train=train,
+            test=test,
+            degradation=degradation,
+            lower=self.lower,
+            probe_size=self.probe_size,
+            seed=seed,
+        )
+        self.exact = exact.to(device=device, dtype=torch.float64)
+        self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
+        self.provenance = {
+            "images_digest": digest(
+                *(t for b in (exact.train, exact.test) for t in (b.truth, b.observation))
+            ),
+            "sources_digest": sources_digest(),
+            "torch_version": torch.__version__,
+            "device_name": metering.device_name(device),
+            "threads": metering.threads(),
+        }
+
+    def get_objective(self):
+        return {"task": self.task}
+
+    def evaluate_result(self, theta, method, outer_step, training, training_layer_evals, last):
+        columns = evaluation.evaluate(
+            method, theta, exact=self.exact, task=self.task, training=training, last=last
+        )
+        return columns | {
+            "method": method.name,
+            "outer_step": outer_step,
+            "training_layer_evals": training_layer_evals,
+            **self.provenance,
+        }
+
+    # benchopt's cache knows this file alone, not the package behind it
+    def _get_state(self):
+        return {"sources": sources_digest()}
+
+    def __setstate__(self, state):
+        pass

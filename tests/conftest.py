@@ -1,0 +1,53 @@
+"""What several test files share: the repository, its plugins as benchopt loads them, small tasks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchopt.benchmark import Benchmark
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from benchmark.images import simulated  # noqa: E402
+from benchmark.problem import BilevelTask  # noqa: E402
+from benchmark.task import make_task  # noqa: E402
+
+torch.set_num_threads(1)
+
+#: a spec of every lower level, contracting (a ridge) and not
+LOWER_SPECS = (
+    "tikhonov(wavelet='db2',levels=2)",
+    "tikhonov(wavelet='db2',levels=2,stepsize=1.7,learn_stepsize=True,penalise_approximation=True)",
+    "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)",
+    "wavelet_l1(wavelet='haar',levels=2,ridge=0.02,stepsize=1.9,per_channel=True)",
+)
+DEGRADATION_SPECS = ("denoising(sigma=0.1)", "inpainting(keep=0.5)", "deblurring(width=0.8)")
+
+
+def plugins() -> dict[str, type]:
+    """The solver classes by name, loaded by benchopt from ``solvers/``."""
+    return {cls.name: cls for cls in Benchmark(ROOT).get_solvers()}
+
+
+def small_task(
+    *, lower: str, degradation: str = "denoising(sigma=0.1)", size: int = 16, seed: int = 0
+) -> BilevelTask:
+    """A float64 task on simulated images of ``size`` × ``size`` pixels."""
+    return make_task(
+        train=simulated(number=2, size=size, seed=seed),
+        test=simulated(number=2, size=size, seed=seed + 1),
+        degradation=degradation,
+        lower=lower,
+        probe_size=2,
+        seed=seed,
+    )
+
+
+@pytest.fixture(params=sorted(plugins()))
+def plugin(request) -> type:
+    """Every solver class of the repository in turn."""
+    return plugins()[request.param]

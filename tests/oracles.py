@@ -1,0 +1,120 @@
+"""Layers whose equilibrium and hypergradient are known by other means than the methods under test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.problem import Layer
+
+
+@dataclass(frozen=True)
+class AffineLayer:
+    """T(x) = Mx + Bθ + y per sample, x of shape (N, *shape), M not symmetric, ‖M‖₂ = κ.
+
+    x* = (I − M)⁻¹(Bθ + y), and for ℓ = ½‖x − target‖²: ∇ = Σ_i Bᵀ(I − Mᵀ)⁻¹(x*_i − target_i).
+    """
+
+    theta: Tensor
+    matrix: Tensor
+    injection: Tensor
+    y: Tensor
+    target: Tensor
+
+    @classmethod
+    def make(
+        cls, *, kappa: float, shape: tuple[int, ...] = (2, 3, 4), samples: int = 3, seed: int = 0
+    ) -> AffineLayer:
+        generator = torch.Generator().manual_seed(seed)
+
+        def random(*size: int) -> Tensor:
+            return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+        n = torch.Size(shape).numel()
+        # a symmetric part with eigenvalues of both signs up to κ/2, and a rotation of size κ/2
+        q = torch.linalg.qr(random(n, n))[0]
+        symmetric = q @ torch.diag(torch.linspace(-1, 1, n, dtype=torch.float64)) @ q.T
+        skew = random(n, n)
+        skew = skew - skew.T
+        matrix = symmetric + skew / torch.linalg.matrix_norm(skew, 2)
+        matrix *= kappa / torch.linalg.matrix_norm(matrix, 2)
+        theta = random(5).requires_grad_()
+        return cls(theta, matrix, random(n, 5), random(samples, *shape), random(samples, *shape))
+
+    def layer(self) -> Layer:
+        return self(self.y)
+
+    def __call__(self, y: Tensor) -> Layer:
+        def T(x: Tensor) -> Tensor:
+            moved = x.flatten(1) @ self.matrix.T + self.injection @ self.theta
+            return moved.view_as(x) + y
+
+        return T
+
+    def loss(self, x: Tensor) -> Tensor:
+        return 0.5 * ((x - self.target) ** 2).sum()
+
+    def equilibrium(self) -> Tensor:
+        right = self.injection @ self.theta.detach() + self.y.flatten(1)
+        eye = torch.eye(len(self.matrix), dtype=torch.float64)
+        return torch.linalg.solve(eye - self.matrix, right.T).T.view_as(self.y)
+
+    def gradient(self, *, terms: int | None = None) -> Tensor:
+        """The exact hypergradient, or that of the first ``terms`` of the Neumann series."""
+        g = (self.equilibrium() - self.target).flatten(1).T
+        mt = self.matrix.T
+        if terms is None:
+            w = torch.linalg.solve(torch.eye(len(mt), dtype=torch.float64) - mt, g)
+        else:
+            w, power = torch.zeros_like(g), g
+            for _ in range(terms):
+                w, power = w + power, mt @ power
+        return (self.injection.T @ w).sum(1)
+
+
+def soft_threshold_layer(
+    y: Tensor, log_weight: Tensor, *, tau: float, rotation: Tensor
+) -> Layer:
+    """T(x) = Qᵀ soft(Q(x − τ(x − y)), τe^θ): denoising, Q orthonormal; contraction |1 − τ|."""
+
+    def T(x: Tensor) -> Tensor:
+        d = (x - tau * (x - y)) @ rotation.T
+        threshold = tau * log_weight.exp()
+        return (d.sign() * torch.relu(d.abs() - threshold)) @ rotation
+
+    return T
+
+
+def tanh_layer(theta: Tensor, matrix: Tensor, y: Tensor) -> Layer:
+    """T(x) = tanh(Mx + θ·y): smooth, nonlinear, not a gradient step; contraction ‖M‖₂ < 1."""
+
+    def T(x: Tensor) -> Tensor:
+        return torch.tanh(x @ matrix.T + theta * y)
+
+    return T
+
+
+def central_difference(
+    f: Callable[[], float], theta: Sequence[Tensor], direction: Sequence[Tensor], *, step: float
+) -> float:
+    """(f(θ + hv) − f(θ − hv)) / 2h along the direction v; θ is restored."""
+
+    def moved(h: float) -> float:
+        with torch.no_grad():
+            for p, v in zip(theta, direction, strict=True):
+                p.add_(v, alpha=h)
+        value = f()
+        with torch.no_grad():
+            for p, v in zip(theta, direction, strict=True):
+                p.sub_(v, alpha=h)
+        return value
+
+    return (moved(step) - moved(-step)) / (2 * step)
+
+
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """‖a − b‖ / ‖b‖."""
+    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))

@@ -1,0 +1,354 @@
+"""Each method computes the gradient that the mathematics says it computes, on layers of any origin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import DEGRADATION_SPECS, LOWER_SPECS, plugins, small_task
+from oracles import (
+    AffineLayer,
+    central_difference,
+    relative_error,
+    soft_threshold_layer,
+    tanh_layer,
+)
+from torchwavelets import DWT2D, IDWT2D
+
+from benchmark.convergence import NotConverged
+from benchmark.fixed_point import picard
+from benchmark.problem import upper_loss
+from benchmark.reference import reference_hypergradient, true_equilibrium
+
+DATA = Path(__file__).parent / "data"
+TIGHT = {"tol": 1e-13, "adjoint_tol": 1e-13}
+
+
+def method(name: str, **parameters):
+    return plugins()[name].get_instance(**parameters)
+
+
+def gradient_of(estimator, oracle: AffineLayer) -> torch.Tensor:
+    x = estimator.equilibrium(oracle.layer(), torch.zeros_like(oracle.y))
+    (gradient,) = torch.autograd.grad(oracle.loss(x), oracle.theta)
+    return gradient
+
+
+# --- the paper authors' own numbers ---------------------------------------------------------
+
+
+def golden_cases():
+    facts = json.loads((DATA / "g_inpainting.json").read_text())
+    return [pytest.param(facts, case, id="restarts={restarts},layers={layers}".format(**case))
+            for case in facts["cases"]]
+
+
+@pytest.mark.parametrize(("facts", "case"), golden_cases())
+def test_authors_numbers(facts, case):
+    arrays = np.load(DATA / "g_inpainting.npz")
+    truth, y, mask = (torch.from_numpy(arrays[k]) for k in ("x", "y", "mask"))
+    analysis = DWT2D(facts["levels"], facts["wavelet"], mode="periodization")
+    synthesis = IDWT2D(facts["wavelet"], mode="periodization")
+    log_lambda = torch.tensor(np.log(facts["lam"]), requires_grad=True)
+    log_tau = torch.tensor(np.log(facts["stepsize"]), requires_grad=True)
+    log_scales = torch.tensor(
+        facts["log_scale_weights_fine_to_coarse_then_approx"],
+        dtype=torch.float64,
+        requires_grad=True,
+    )
+
+    def T(x):
+        low, details = analysis(x - log_tau.exp() * mask * (mask * x - y))
+        *fine, coarse = (log_tau + log_lambda + log_scales).exp()
+
+        def shrink(d, t):
+            return d.sign() * torch.relu(d.abs() - t)
+
+        return synthesis(
+            (shrink(low, coarse), [shrink(d, t) for d, t in zip(details, fine, strict=True)])
+        )
+
+    if case["restarts"] == 0:
+        estimator = method("Unrolling", layers=case["layers"])
+    else:
+        estimator = method("Restarted-JFB", restarts=case["restarts"], layers=case["layers"])
+    loss = ((estimator.equilibrium(T, y) - truth) ** 2).mean()
+    d_lambda, d_tau, d_scales = torch.autograd.grad(loss, [log_lambda, log_tau, log_scales])
+    assert loss.item() == pytest.approx(case["loss"], rel=1e-10)
+    assert d_lambda.item() == pytest.approx(case["d_log_lambda"], rel=1e-8)
+    assert d_tau.item() == pytest.approx(case["d_log_stepsize"], rel=1e-8)
+    assert d_scales.tolist() == pytest.approx(case["d_log_scale_weights"], rel=1e-8)
+
+
+# --- closed forms ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("equilibrium_solver", ["picard", "fista", "anderson"])
+@pytest.mark.parametrize("adjoint_solver", ["neumann", "gmres"])
+@pytest.mark.parametrize("kappa", [0.3, 0.95])
+def test_deq_is_the_closed_form(kappa, equilibrium_solver, adjoint_solver):
+    oracle = AffineLayer.make(kappa=kappa)
+    solvers = {"equilibrium_solver": equilibrium_solver, "adjoint_solver": adjoint_solver}
+    estimate = gradient_of(method("DEQ", **TIGHT, **solvers), oracle)
+    assert relative_error(estimate, oracle.gradient()) < 1e-9
+
+
+def test_deq_at_its_defaults_is_the_closed_form():
+    oracle = AffineLayer.make(kappa=0.9)
+    assert relative_error(gradient_of(method("DEQ"), oracle), oracle.gradient()) < 1e-8
+
+
+def test_jfb_is_the_first_term_of_the_series():
+    oracle = AffineLayer.make(kappa=0.8)
+    estimate = gradient_of(method("JFB", tol=1e-14), oracle)
+    assert relative_error(estimate, oracle.gradient(terms=1)) < 1e-11
+
+
+@pytest.mark.parametrize("layers", [1, 3, 10])
+def test_restarted_jfb_is_the_truncated_series(layers):
+    oracle = AffineLayer.make(kappa=0.7)
+    estimate = gradient_of(method("Restarted-JFB", restarts=100 // layers, layers=layers), oracle)
+    assert relative_error(estimate, oracle.gradient(terms=layers)) < 1e-11
+
+
+def test_unrolling_converges_to_the_closed_form():
+    oracle = AffineLayer.make(kappa=0.7)
+    assert relative_error(gradient_of(method("Unrolling", layers=3), oracle), oracle.gradient()) > 0.01
+    estimate = gradient_of(method("Unrolling", layers=150), oracle)
+    assert relative_error(estimate, oracle.gradient()) < 1e-12
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5, 10])
+@pytest.mark.parametrize("tau", [0.4, 1.5, 1.95])
+def test_relative_error_is_exactly_the_contraction_to_the_depth(tau, layers):
+    generator = torch.Generator().manual_seed(0)
+    y, truth = torch.randn(2, 2, 8, generator=generator, dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator, dtype=torch.float64))[0]
+    log_weight = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
+    T = soft_threshold_layer(y, log_weight, tau=tau, rotation=rotation)
+
+    def gradient(estimator):
+        x = estimator.equilibrium(T, y)
+        return torch.autograd.grad(((x - truth) ** 2).mean(), log_weight)[0].item()
+
+    exact = gradient(method("DEQ", **TIGHT))
+    restarts = 800 // layers
+    estimate = gradient(method("Restarted-JFB", restarts=restarts, layers=layers))
+    assert abs(estimate - exact) / abs(exact) == pytest.approx(abs(1 - tau) ** layers, rel=1e-8)
+
+
+def test_deq_agrees_with_central_differences_on_a_smooth_layer():
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    matrix *= 0.9 / torch.linalg.matrix_norm(matrix, 2)
+    y, target = torch.randn(2, 4, 6, generator=generator, dtype=torch.float64)
+    theta = torch.randn(6, generator=generator, dtype=torch.float64).requires_grad_()
+    T = tanh_layer(theta, matrix, y)
+
+    def loss(x):
+        return ((x - target) ** 2).mean()
+
+    x = method("DEQ", **TIGHT).equilibrium(T, torch.zeros_like(y))
+    (gradient,) = torch.autograd.grad(loss(x), theta)
+
+    def exact():
+        return loss(picard(T, torch.zeros_like(y), tol=1e-14, max_layers=2000).x).item()
+
+    for direction in torch.eye(6, dtype=torch.float64):
+        slope = central_difference(exact, [theta], [direction], step=1e-5)
+        assert slope == pytest.approx((gradient @ direction).item(), rel=1e-6, abs=1e-9)
+
+
+# --- every lower level ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
+@pytest.mark.parametrize("lower", LOWER_SPECS)
+def test_deq_and_the_reference_agree_with_central_differences(lower, degradation):
+    task = small_task(lower=lower, degradation=degradation)
+    problem, batch = task.lower, task.probe
+    estimate = method("DEQ", **TIGHT, max_layers=20_000).hypergradient(problem, batch)
+    reference = reference_hypergradient(problem, batch)
+    assert reference.residual < 1e-10
+
+    theta = list(problem.theta().values())
+    flat = torch.cat([g.flatten() for g in estimate.gradient])
+    assert relative_error(flat, reference.gradient) < 1e-8
+
+    def exact():
+        x = true_equilibrium(problem, batch.observation, tol=1e-14).x
+        return upper_loss(problem, x, batch.truth).item()
+
+    generator = torch.Generator().manual_seed(1)
+    # along the gradient itself and along a direction of chance
+    chance = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in theta]
+    for direction in (estimate.gradient, chance):
+        size = torch.cat([v.flatten() for v in direction]).norm()
+        direction = [v / size for v in direction]
+        slope = central_difference(exact, theta, direction, step=1e-5)
+        computed = sum(float((g * v).sum()) for g, v in zip(estimate.gradient, direction, strict=True))
+        assert abs(slope - computed) < 1e-5 * flat.norm()
+
+
+@pytest.mark.parametrize("lower", LOWER_SPECS)
+def test_biased_methods_equal_their_series_on_every_lower_level(lower):
+    """JFB and Restarted-JFB against the series assembled from explicit Jacobians."""
+    task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=8)
+    problem, batch = task.lower, task.probe[:1]
+    T = problem.layer(batch.observation)
+    x = method("DEQ", tol=1e-14, max_layers=50_000).deploy(problem, batch.observation)
+    jacobian = torch.autograd.functional.jacobian(T, x).reshape(x.numel(), x.numel())
+    leaf = x.clone().requires_grad_()
+    g = torch.autograd.grad(upper_loss(problem, leaf, batch.truth), leaf)[0].flatten()
+    image, theta = T(x), list(problem.theta().values())
+
+    def series(terms):
+        w, power = torch.zeros_like(g), g
+        for _ in range(terms):
+            w, power = w + power, jacobian.T @ power
+        parts = torch.autograd.grad(image, theta, w.view_as(image), retain_graph=True)
+        return torch.cat([p.flatten() for p in parts])
+
+    def flat(estimator):
+        found = estimator.hypergradient(problem, batch)
+        return torch.cat([p.flatten() for p in found.gradient])
+
+    assert relative_error(flat(method("JFB", tol=1e-14, max_layers=50_000)), series(1)) < 1e-6
+    restarted = method("Restarted-JFB", restarts=500, layers=4)
+    assert relative_error(flat(restarted), series(4)) < 1e-6
+
+
+@pytest.mark.parametrize("lower", LOWER_SPECS)
+def test_every_method_learns_on_every_lower_level(plugin, lower):
+    """Two outer steps of every plugin, new ones included: finite, and θ moves."""
+    task = small_task(lower=lower, degradation="inpainting(keep=0.5)")
+    solver = plugin.get_instance(steps=2)
+    solver.set_objective(task)
+    before = {name: p.clone() for name, p in task.lower.theta().items()}
+    solver.run(iter_callback(3))
+    result = solver.get_result()
+    assert (result["training"].status, result["outer_step"]) == ("ok", 2)
+    for name, value in result["theta"].items():
+        assert value.isfinite().all()
+        assert not torch.equal(value, before[name])
+        assert torch.equal(task.lower.theta()[name], before[name]), "the shared task has changed"
+
+
+def iter_callback(calls):
+    remaining = iter(range(calls))
+    return lambda: next(remaining, None) is not None
+
+
+def test_the_stepsize_gradient_vanishes_in_a_convex_problem():
+    spec = "wavelet_l1(wavelet='db2',levels=2,ridge=0.1,stepsize=1.2,learn_stepsize=True)"
+    task = small_task(lower=spec, degradation="inpainting(keep=0.5)")
+    estimate = method("DEQ", **TIGHT).hypergradient(task.lower, task.probe)
+    gradient = dict(zip(task.lower.theta(), estimate.gradient, strict=True))
+    assert gradient["log_weights"].norm() > 1e-4
+    assert abs(gradient["stepsize_logit"].item()) < 1e-11
+    truncated = method("Unrolling", layers=3).hypergradient(task.lower, task.probe)
+    truncated = dict(zip(task.lower.theta(), truncated.gradient, strict=True))
+    assert abs(truncated["stepsize_logit"].item()) > 1e-6
+
+
+# --- the contract of a plugin, whichever it is ------------------------------------------------
+
+
+def test_importable(plugin):
+    assert plugin.is_installed(raise_on_not_installed=True)
+    assert plugin.__doc__
+
+
+def test_takes_a_layer_it_has_never_seen(plugin):
+    oracle = AffineLayer.make(kappa=0.5)
+    x0 = torch.zeros_like(oracle.y).requires_grad_()
+    kept = x0.detach().clone()
+    x = plugin.get_instance().equilibrium(oracle.layer(), x0)
+    assert (x.shape, x.dtype) == (oracle.y.shape, torch.float64)
+    gradient, start = torch.autograd.grad(oracle.loss(x), [oracle.theta, x0], allow_unused=True)
+    assert torch.cosine_similarity(gradient, oracle.gradient(), dim=0) > 0.5
+    assert start is None, "the graph reaches the starting point"
+    assert torch.equal(x0, kept), "the starting point was changed in place"
+
+
+def test_samples_are_independent(plugin):
+    oracle = AffineLayer.make(kappa=0.9, samples=4)
+    estimator = plugin.get_instance()
+    together = estimator.equilibrium(oracle.layer(), torch.zeros_like(oracle.y))
+    for i in range(4):
+        y = oracle.y[i : i + 1]
+        alone = estimator.equilibrium(oracle(y), torch.zeros_like(y))
+        assert relative_error(together[i : i + 1].detach(), alone.detach()) < 1e-12
+        gradients = [
+            torch.autograd.grad(((x - oracle.target[i]) ** 2).sum(), oracle.theta, retain_graph=True)[0]
+            for x in (together[i], alone[0])
+        ]
+        assert relative_error(*gradients) < 1e-8
+
+
+def test_repeats_itself(plugin):
+    oracle = AffineLayer.make(kappa=0.9)
+    first, second = (gradient_of(plugin.get_instance(), oracle) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_float32_stays_float32(plugin):
+    weight = torch.tensor(0.3, requires_grad=True)
+    y = torch.linspace(-1, 1, 8)[None]
+    x = plugin.get_instance().equilibrium(lambda x: torch.tanh(0.5 * x + weight * y), y)
+    assert x.dtype == torch.float32
+    (gradient,) = torch.autograd.grad(x.square().sum(), weight)
+    assert gradient.dtype == torch.float32
+    assert gradient.isfinite()
+
+
+def test_no_graph_where_gradients_are_disabled(plugin):
+    task = small_task(lower="wavelet_l1(wavelet='db2',levels=2)")
+    x = plugin.get_instance().deploy(task.lower, task.test.observation)
+    assert not x.requires_grad
+    assert x.shape == task.test.truth.shape
+
+
+def test_parameters_that_do_not_influence_the_state_get_zero(plugin):
+    task = small_task(lower="wavelet_l1(wavelet='db2',levels=2)")
+    task.lower.unused = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+    found = plugin.get_instance().hypergradient(task.lower, task.probe)
+    gradient = dict(zip(task.lower.theta(), found.gradient, strict=True))
+    assert gradient["unused"].item() == 0
+
+
+# --- what is said when something is wrong -----------------------------------------------------
+
+
+def test_a_solve_that_stops_early_says_so():
+    oracle = AffineLayer.make(kappa=0.99)
+    with pytest.warns(NotConverged, match=r"the equilibrium did not converge for 3 of 3 samples"):
+        method("JFB", max_layers=5).equilibrium(oracle.layer(), torch.zeros_like(oracle.y))
+    oracle = AffineLayer.make(kappa=2.5)
+    with pytest.warns(NotConverged, match="relative residual"):
+        x = method("DEQ", max_layers=30).equilibrium(oracle.layer(), torch.zeros_like(oracle.y))
+    assert x.shape == oracle.y.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "value", "expected"),
+    [
+        ("Unrolling", "layers", 0, "layers must be an integer of at least 1, got 0"),
+        ("Restarted-JFB", "restarts", -1, "restarts must be an integer of at least 0, got -1"),
+        ("JFB", "tol", -1e-3, "tol must be a positive number, got -0.001"),
+        ("DEQ", "adjoint_tol", "1e-6", "got '1e-6' (YAML reads 1e-6 as text: write 1.0e-6)"),
+        ("DEQ", "adjoint_solver", "lu", "adjoint_solver must be one of gmres, neumann, got 'lu'"),
+        ("DEQ", "equilibrium_solver", "x", "must be one of anderson, fista, picard, got 'x'"),
+        ("JFB", "learning_rate", 0, "learning_rate must be a positive number, got 0"),
+        ("JFB", "optimizer", "lion", "optimizer must be one of adam, gradient_descent, got 'lion'"),
+        ("JFB", "steps", 2.5, "steps must be an integer of at least 0, got 2.5"),
+    ],
+)
+def test_bad_parameters_are_named(name, parameter, value, expected):
+    with pytest.raises(ValueError) as raised:
+        method(name, **{parameter: value})
+    assert expected in str(raised.value)
+    assert name in str(raised.value)
