@@ -47,7 +47,7 @@ class Objective(BaseObjective):
             probe_size=self.probe_size,
             seed=seed,
         )
-        self.exact = exact.to(device=device, dtype=torch.float64)
+        self.truth = evaluation.Truth(exact.to(device=device, dtype=torch.float64))
         self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
         self.provenance = {
             "images_digest": digest(
@@ -64,7 +64,7 @@ class Objective(BaseObjective):
 
     def evaluate_result(self, theta, method, outer_step, training, training_layer_evals, last):
         columns = evaluation.evaluate(
-            method, theta, exact=self.exact, task=self.task, training=training, last=last
+            method, theta, truth=self.truth, task=self.task, training=training, last=last
         )
         return columns | {
             "method": method.name,

@@ -75,7 +75,7 @@ def deblurring(image_shape: ImageShape, width: float = 1.5, sigma: float = 0.02)
     positive_number("width", width)
     kernel = gaussian_blur(sigma=(width, width))
     # not BlurFFT: a cast to another precision drops the imaginary part of its complex buffers
-    return Blur(filter=kernel, padding="circular", noise_model=_noise(sigma))
+    return Blur(filter=kernel, padding="circular", use_fft=True, noise_model=_noise(sigma))
 
 
 DEGRADATIONS: dict[str, Callable] = {

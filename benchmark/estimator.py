@@ -71,9 +71,9 @@ class BilevelSolver(BaseSolver, ABC):
     parameters = {
         "optimizer": ["adam"],
         "learning_rate": [0.1],
-        "steps": [30],
+        "steps": [20],
         "batch_size": [0],
-        "evaluate_every": [10],
+        "evaluate_every": [5],
     }
     sampling_strategy = "callback"
     stopping_criterion = NoCriterion(strategy="callback")

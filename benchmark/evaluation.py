@@ -6,7 +6,7 @@ Nothing here changes the method or the task. A column that could not be measured
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import nan
 
@@ -21,6 +21,8 @@ from benchmark.images import to_uint8
 from benchmark.problem import BilevelTask, LowerLevelProblem, upper_loss
 from benchmark.reference import Reference, reference_hypergradient, true_equilibrium
 
+#: the learned tensors by name
+Theta = Mapping[str, Tensor]
 #: seconds that the timing of one method may take
 TIMING_BUDGET = 5.0
 #: relative residual to which the equilibria behind F and the PSNR are solved
@@ -92,19 +94,59 @@ class Cost:
     peak_device_mib: float = nan
 
 
+class Truth:
+    """What is true at a θ whichever method reached it, in float64; computed once for each θ."""
+
+    def __init__(self, task: BilevelTask) -> None:
+        """``task`` in float64, on the device of the run."""
+        self.task = task
+        self._accuracy: dict[bytes, Accuracy] = {}
+        self._reference: dict[bytes, Reference] = {}
+
+    def accuracy(self, theta: Theta) -> Accuracy:
+        """F on the training set and the metrics on the test set, both at the true equilibrium."""
+        return self._once(self._accuracy, theta, self._compute_accuracy)
+
+    def reference(self, theta: Theta) -> Reference:
+        """The reference hypergradient on the probe."""
+        return self._once(
+            self._reference, theta, lambda lower: reference_hypergradient(lower, self.task.probe)
+        )
+
+    def _once(self, known: dict, theta: Theta, compute: Callable[[LowerLevelProblem], object]):
+        key = b"".join(value.double().cpu().numpy().tobytes() for value in theta.values())
+        if key not in known:
+            known[key] = compute(_at(self.task.lower, theta))
+        return known[key]
+
+    @torch.no_grad()
+    def _compute_accuracy(self, lower: LowerLevelProblem) -> Accuracy:
+        train, test = (
+            true_equilibrium(lower, batch.observation, tol=EQUILIBRIUM_TOL)
+            for batch in (self.task.train, self.task.test)
+        )
+        image = lower.reconstruct(test.x)
+        return Accuracy(
+            value=float(upper_loss(lower, train.x, self.task.train.truth)),
+            test_psnr=metrics.psnr(image, self.task.test.truth),
+            test_ssim=metrics.ssim(image, self.task.test.truth),
+            equilibrium_residual=max(train.residual, test.residual),
+        )
+
+
 def evaluate(
     method: BilevelSolver,
-    theta: dict[str, Tensor],
+    theta: Theta,
     *,
-    exact: BilevelTask,
+    truth: Truth,
     task: BilevelTask,
     training: Outcome,
     last: bool,
 ) -> dict[str, object]:
     """All columns of a row: those above, ``status`` and ``message``.
 
-    ``exact`` is ``task`` in float64. Costs and pictures are taken in the ``last`` row of a run
-    alone. What fails leaves its columns empty and its status in the row; the rest is measured.
+    ``truth`` is that of ``task``. Costs and pictures are taken in the ``last`` row of a run alone.
+    What fails leaves its columns empty and its status in the row; the rest is measured.
     """
     row: dict[str, object] = {}
     for part in (Accuracy(), Deployed(), Estimate(), Cost()):
@@ -116,31 +158,17 @@ def evaluate(
         if outcomes[-1].ok:
             row.update(vars(outcomes[-1].value))
 
-    if not all(bool(t.isfinite().all()) for t in theta.values()):
-        outcomes.append(Outcome("diverged", "θ is not finite"))
-    else:
-        exact_lower, lower = (_at(t.lower, theta) for t in (exact, task))
-        measure(lambda: accuracy(exact, exact_lower))
+    if all(bool(value.isfinite().all()) for value in theta.values()):
+        lower = _at(task.lower, theta)
+        measure(lambda: truth.accuracy(theta))
         measure(lambda: deployed(method, task, lower, pictures=last))
-        measure(lambda: estimate(method, task, lower, reference_hypergradient(exact_lower, exact.probe)))
+        measure(lambda: estimate(method, task, lower, truth.reference(theta)))
         if last:
             measure(lambda: cost(method, task, lower))
+    else:
+        outcomes.append(Outcome("diverged", "θ is not finite"))
     worst = next((o for o in outcomes if not o.ok), Outcome())
     return row | {"status": worst.status, "message": worst.message}
-
-
-def accuracy(exact: BilevelTask, lower: LowerLevelProblem) -> Accuracy:
-    """F and the test metrics at the θ of ``lower``, both it and ``exact`` in float64."""
-    train = true_equilibrium(lower, exact.train.observation, tol=EQUILIBRIUM_TOL)
-    test = true_equilibrium(lower, exact.test.observation, tol=EQUILIBRIUM_TOL)
-    with torch.no_grad():
-        image = lower.reconstruct(test.x)
-        return Accuracy(
-            value=float(upper_loss(lower, train.x, exact.train.truth)),
-            test_psnr=metrics.psnr(image, exact.test.truth),
-            test_ssim=metrics.ssim(image, exact.test.truth),
-            equilibrium_residual=max(train.residual, test.residual),
-        )
 
 
 @torch.no_grad()
@@ -158,19 +186,22 @@ def deployed(
 
 
 def estimate(
-    method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem, truth: Reference
+    method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem, reference: Reference
 ) -> Estimate:
-    """One hypergradient of the method on the probe against ``truth``."""
+    """One hypergradient of the method on the probe against ``reference``."""
     counted = metering.CountedProblem(lower)
     found = method.hypergradient(counted, task.probe)
     flat = torch.cat([g.flatten() for g in found.gradient])
     with torch.no_grad():
         image = lower.layer(task.probe.observation)(found.state)
+    errors = (
+        metrics.gradient_error(flat, reference.gradient),
+        metrics.gradient_cosine(flat, reference.gradient),
+    )
     return Estimate(
-        gradient_error=metrics.gradient_error(flat, truth.gradient) if truth.trusted else nan,
-        gradient_cosine=metrics.gradient_cosine(flat, truth.gradient) if truth.trusted else nan,
-        reference_residual=truth.residual,
-        contraction=truth.contraction,
+        *(errors if reference.trusted else (nan, nan)),
+        reference_residual=reference.residual,
+        contraction=reference.contraction,
         state_residual=metrics.relative_residual(image, found.state),
         layer_evals=counted.layer_evals,
         vjp_evals=counted.vjp_evals,
@@ -204,7 +235,7 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
 
 
 @torch.no_grad()
-def _at(lower: LowerLevelProblem, theta: dict[str, Tensor]) -> LowerLevelProblem:
+def _at(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:
     """A copy of ``lower`` at ``theta``."""
     lower = copy.deepcopy(lower)
     for name, parameter in lower.theta().items():

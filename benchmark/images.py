@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
+from importlib.resources import files
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ PHOTOGRAPHS = {
 
 def photographs(split: str) -> list[Image.Image]:
     """The photographs of a split, "train" or "test", whole and in RGB."""
-    import skimage
-
-    folder = Path(skimage.data_dir)
+    folder = files("skimage") / "data"
     missing = [name for name in PHOTOGRAPHS[split] if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(

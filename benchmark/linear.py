@@ -143,7 +143,9 @@ def _krylov_cycle(
         rotation = torch.stack([torch.stack([c, s], 1), torch.stack([-s, c], 1)], 1)
         q[:, j : j + 2] = rotation @ q[:, j : j + 2]
         h[:, j] = radius
-        triangle[:, : j + 1, j] = torch.where(usable[:, None], h[:, : j + 1], triangle[:, : j + 1, j])
+        triangle[:, : j + 1, j] = torch.where(
+            usable[:, None], h[:, : j + 1], triangle[:, : j + 1, j]
+        )
         g[:, j : j + 2] = (rotation @ g[:, j : j + 2, None])[..., 0]
         # a sample without a new direction, or at its target, is done
         active = usable & (g[:, j + 1].abs() > target) & (length > 0)

@@ -23,7 +23,9 @@ def ssim(image: Tensor, truth: Tensor) -> float:
 def gradient_error(estimate: Tensor, reference: Tensor) -> float:
     """‖ĝ − ∇F‖ / ‖∇F‖ of flat vectors, computed in float64."""
     estimate, reference = estimate.double(), reference.double()
-    return float(torch.linalg.vector_norm(estimate - reference) / torch.linalg.vector_norm(reference))
+    return float(
+        torch.linalg.vector_norm(estimate - reference) / torch.linalg.vector_norm(reference)
+    )
 
 
 def gradient_cosine(estimate: Tensor, reference: Tensor) -> float:

@@ -1,7 +1,7 @@
 """The reference hypergradient and the true equilibrium, in float64, with what vouches for them.
 
-Independent of the methods under test: the equilibrium by FISTA or, where that stalls, by Anderson's
-method; the adjoint by GMRES; both residuals are computed anew from what is returned.
+Independent of the methods under test: the equilibrium by Anderson's method or, where that stops
+short, by FISTA from there; the adjoint by GMRES; the residual of the state is computed anew.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def true_equilibrium(
 ) -> TrueEquilibrium:
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph."""
     T = lower.layer(y)
-    found = fista(T, lower.init(y), tol=tol, max_layers=max_layers)
+    found = anderson(T, lower.init(y), tol=tol, max_layers=max_layers)
     if not found.converged.all():
-        found = anderson(T, found.x, tol=tol, max_layers=max_layers)
+        found = fista(T, found.x, tol=tol, max_layers=max_layers)
     with torch.no_grad():
         return TrueEquilibrium(found.x, relative_residual(T(found.x), found.x))
 

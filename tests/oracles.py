@@ -75,9 +75,7 @@ class AffineLayer:
         return (self.injection.T @ w).sum(1)
 
 
-def soft_threshold_layer(
-    y: Tensor, log_weight: Tensor, *, tau: float, rotation: Tensor
-) -> Layer:
+def soft_threshold_layer(y: Tensor, log_weight: Tensor, *, tau: float, rotation: Tensor) -> Layer:
     """T(x) = Qᵀ soft(Q(x − τ(x − y)), τe^θ): denoising, Q orthonormal; contraction |1 − τ|."""
 
     def T(x: Tensor) -> Tensor:

@@ -50,7 +50,9 @@ def test_solvers_agree_on_every_lower_level(solve, lower):
 
 
 def test_acceleration_needs_fewer_layers():
-    task = small_task(lower="wavelet_l1(wavelet='db2',levels=2)", degradation="inpainting(keep=0.3)")
+    task = small_task(
+        lower="wavelet_l1(wavelet='db2',levels=2)", degradation="inpainting(keep=0.3)"
+    )
     T = task.lower.layer(task.probe.observation)
     x0 = task.lower.init(task.probe.observation)
     plain = picard(T, x0, tol=1e-8, max_layers=20_000).steps.max()
@@ -67,12 +69,17 @@ def test_a_rise_or_a_stall_falls_back_to_the_plain_iteration():
 
 def test_each_sample_converges_on_its_own(solve):
     rates = torch.tensor([[0.1], [0.9], [0.0]], dtype=torch.float64)
-    found = solve(lambda x: rates * x.sin() + 1, torch.zeros(3, 1).double(), tol=1e-10, max_layers=999)
+    found = solve(
+        lambda x: rates * x.sin() + 1, torch.zeros(3, 1).double(), tol=1e-10, max_layers=999
+    )
     assert found.converged.all()
     assert found.steps[2] <= found.steps[0] < found.steps[1]
     for i in range(3):
         alone = solve(
-            lambda x, r=rates[i]: r * x.sin() + 1, torch.zeros(1, 1).double(), tol=1e-10, max_layers=999
+            lambda x, r=rates[i]: r * x.sin() + 1,
+            torch.zeros(1, 1).double(),
+            tol=1e-10,
+            max_layers=999,
         )
         assert alone.steps[0] == found.steps[i]
         assert torch.equal(alone.x[0], found.x[i])

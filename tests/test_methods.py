@@ -42,8 +42,10 @@ def gradient_of(estimator, oracle: AffineLayer) -> torch.Tensor:
 
 def golden_cases():
     facts = json.loads((DATA / "g_inpainting.json").read_text())
-    return [pytest.param(facts, case, id="restarts={restarts},layers={layers}".format(**case))
-            for case in facts["cases"]]
+    return [
+        pytest.param(facts, case, id="restarts={restarts},layers={layers}".format(**case))
+        for case in facts["cases"]
+    ]
 
 
 @pytest.mark.parametrize(("facts", "case"), golden_cases())
@@ -116,7 +118,9 @@ def test_restarted_jfb_is_the_truncated_series(layers):
 
 def test_unrolling_converges_to_the_closed_form():
     oracle = AffineLayer.make(kappa=0.7)
-    assert relative_error(gradient_of(method("Unrolling", layers=3), oracle), oracle.gradient()) > 0.01
+    assert (
+        relative_error(gradient_of(method("Unrolling", layers=3), oracle), oracle.gradient()) > 0.01
+    )
     estimate = gradient_of(method("Unrolling", layers=150), oracle)
     assert relative_error(estimate, oracle.gradient()) < 1e-12
 
@@ -189,7 +193,9 @@ def test_deq_and_the_reference_agree_with_central_differences(lower, degradation
         size = torch.cat([v.flatten() for v in direction]).norm()
         direction = [v / size for v in direction]
         slope = central_difference(exact, theta, direction, step=1e-5)
-        computed = sum(float((g * v).sum()) for g, v in zip(estimate.gradient, direction, strict=True))
+        computed = sum(
+            float((g * v).sum()) for g, v in zip(estimate.gradient, direction, strict=True)
+        )
         assert abs(slope - computed) < 1e-5 * flat.norm()
 
 
@@ -283,7 +289,9 @@ def test_samples_are_independent(plugin):
         alone = estimator.equilibrium(oracle(y), torch.zeros_like(y))
         assert relative_error(together[i : i + 1].detach(), alone.detach()) < 1e-12
         gradients = [
-            torch.autograd.grad(((x - oracle.target[i]) ** 2).sum(), oracle.theta, retain_graph=True)[0]
+            torch.autograd.grad(
+                ((x - oracle.target[i]) ** 2).sum(), oracle.theta, retain_graph=True
+            )[0]
             for x in (together[i], alone[0])
         ]
         assert relative_error(*gradients) < 1e-8

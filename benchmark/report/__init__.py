@@ -1,0 +1,1 @@
+"""Figures and tables from benchopt's result files: ``python -m benchmark.report --help``."""

@@ -1,0 +1,576 @@
+"""The figures of a report, each from the tidy frame of one task or of all.
+
+A function returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; ``save`` writes
+one. Widths are those of a two-column page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from benchmark.report.frame import (
+    RUN,
+    Cost,
+    Curve,
+    across,
+    costs,
+    curves_over_depth,
+    curves_over_training,
+    depths,
+    failures,
+    first_rows,
+    labelled_styles,
+    last_rows,
+    measured_rows,
+    renamed,
+    trained,
+)
+from benchmark.report.style import Style, method_order
+
+DPI = 200
+WIDTH = 7.1  # inches: both columns of a page
+LOOK = {
+    **sns.axes_style("ticks"),
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 3.2,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "pdf.fonttype": 42,
+    "figure.dpi": 100,
+}
+TRAINING_AXES = {
+    "seconds": "training time (s)",
+    "training_layer_evals": "layer applications",
+    "outer_step": "outer steps",
+}
+ACCURACY_AXES = {"value": "F(θ) at the true\nequilibrium (MSE)", "test_psnr": "test PSNR (dB)"}
+FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
+COST_AXES = {
+    "layers": "layers differentiated, K",
+    "gradient_seconds": "seconds of one hypergradient",
+    "peak_memory_mib": "peak memory (MiB)",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, and what was left out of it and why (one line each)."""
+
+    figure: Figure
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An image (height, width, 3), uint8, with its label and the colour of its frame."""
+
+    label: str
+    image: np.ndarray
+    color: str = "#bbbbbb"
+
+
+class NothingToDrawError(Exception):
+    """There is nothing to draw; the message says why."""
+
+
+def look() -> AbstractContextManager[None]:
+    """The settings under which figures are both made and saved."""
+    return mpl.rc_context(LOOK)
+
+
+def save(figure: Figure, *, stem: Path) -> list[str]:
+    """Write ``stem``.png and ``stem``.pdf, without dates; returns the file names."""
+    png, pdf = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf"))
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    figure.set_layout_engine("none")  # keep the layout just found
+    figure.savefig(pdf, metadata={"CreationDate": None})
+    return [png.name, pdf.name]
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+def accuracy(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+    """One task: F(θ) and test PSNR against time, layer applications and outer steps of training.
+
+    A line per configuration: the median over runs, and its quartiles as a band. A cross marks the
+    last finite point of a run that failed; the legend counts the failures.
+    """
+    runs = trained(frame)
+    if not any(len(curve.x) > 1 for curve in curves_over_training(runs, x="outer_step", y="value")):
+        raise NothingToDrawError("needs at least two evaluations of a run")
+    looks = labelled_styles(runs, name="configuration", styles=styles)
+    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
+    axes = figure.subplots(len(ACCURACY_AXES), len(TRAINING_AXES), sharex="col", sharey="row")
+    for row, (y, y_label) in zip(axes, ACCURACY_AXES.items(), strict=True):
+        row[0].set_ylabel(y_label)
+        for axis, x in zip(row, TRAINING_AXES, strict=True):
+            for curve in curves_over_training(runs, x=x, y=y):
+                _line(axis, curve, looks[curve.label])
+            for end in failures(runs, x=x, y=y):
+                _cross(axis, end.x, end.y, looks[end.label])
+    for axis, (x, x_label) in zip(axes[-1], TRAINING_AXES.items(), strict=True):
+        axis.set_xlabel(x_label)
+        _spread(axis, [curve.x for curve in curves_over_training(runs, x=x, y="value")])
+    ends = last_rows(runs)
+    endings = {label: _ending(group) for label, group in ends.groupby("configuration")}
+    handles = [_handle(label + endings[label], style) for label, style in looks.items()]
+    if (ends["status"] != "ok").any():
+        handles.append(_failed_handle())
+    _finish(figure, title=_task(frame), handles=handles)
+    left_out = frame["solver_name"].nunique() - runs["solver_name"].nunique()
+    note = f"{left_out} configurations evaluated only once, without training"
+    return Drawing(figure, (note,) if left_out else ())
+
+
+def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+    """One task: error of the hypergradient against depth, time and memory, at the first θ of a run.
+
+    The theory's slope κᴷ starts at the first point of Restarted-JFB with the most restarts, κ
+    being the median of the measured contraction factors; it is not drawn where κ ≥ 1. Crosses at
+    the top are depths at which a run failed.
+    """
+    rows = first_rows(frame)
+    known = depths(rows[rows["gradient_error"] > 0], y="gradient_error")
+    if len(known) < 2:
+        raise NothingToDrawError("needs at least two depths")
+    notes = []
+    exact = rows[rows["gradient_error"] == 0]
+    if len(exact):
+        names = ", ".join(sorted(set(exact["series"])))
+        notes.append(f"{len(exact)} rows with an error of exactly 0 ({names}): the axis is a log")
+    shown = rows.assign(gradient_error=rows["gradient_error"].where(rows["gradient_error"] > 0))
+    looks = labelled_styles(shown, name="series", styles=styles)
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    axes = figure.subplots(1, len(COST_AXES), sharey=True)
+    axes[0].set_ylabel("relative gradient error")
+    for axis, (x, x_label) in zip(axes, COST_AXES.items(), strict=True):
+        axis.set(xscale="log", yscale="log", xlabel=x_label)
+        for curve in curves_over_depth(shown, x=x, y="gradient_error"):
+            flat = across(curve, start=known[0], stop=known[-1])
+            _line(axis, flat, looks[curve.label], markers=flat is curve)
+    tried = sorted({float(layers) for layers in rows["layers"].dropna()})
+    _ticks(axes[0], tried)
+    axes[0].yaxis.set_minor_locator(NullLocator())
+    handles = [_handle(label, style) for label, style in looks.items()]
+    failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
+    for _, row in failed.iterrows():
+        _cross(axes[0], row["layers"], 1.0, looks[row["series"]], at_top=True)
+    kappa = float(shown["contraction"].median())
+    start = _first_restarted(shown)
+    if start is None or not 0 < kappa < 1:
+        why = f"kappa = {kappa:.3g}" if start else "no point of Restarted-JFB to start from"
+        notes.append(f"the theory's slope ({why})")
+    else:
+        line = _slope(axes[0], start, kappa=kappa, stop=known[-1])
+        handles.append(line)
+    if len(failed):
+        handles.append(_failed_handle("failed at this depth"))
+    _finish(figure, title=_task(frame), handles=handles)
+    return Drawing(figure, tuple(notes))
+
+
+def time(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+    """All tasks: time of one hypergradient of each configuration, in seconds and in layers' times.
+
+    A dot is the median over runs, the bar behind it their range; at the last evaluation of a run.
+    """
+    if not frame["gradient_seconds"].notna().any():
+        raise NothingToDrawError("no time of a hypergradient in the data")
+    panels = (
+        ("gradient_seconds", None, "seconds of one hypergradient"),
+        ("gradient_seconds", "layer_seconds", "in applications of one layer"),
+    )
+    tasks = list(dict.fromkeys(frame["task"]))
+    counts = [frame.loc[frame["task"] == task, "gradient"].nunique() for task in tasks]
+    figure = Figure(
+        figsize=(WIDTH, 0.5 + sum(0.55 + 0.17 * n for n in counts)), layout="constrained"
+    )
+    axes = figure.subplots(
+        len(tasks),
+        2,
+        squeeze=False,
+        sharex="col",
+        sharey="row",
+        height_ratios=[n + 1.5 for n in counts],
+    )
+    for row, task in zip(axes, tasks, strict=True):
+        group = frame[frame["task"] == task]
+        for axis, (column, per, _) in zip(row, panels, strict=True):
+            _dots(axis, costs(group, column=column, per=per), styles=styles)
+        row[0].set_title(task, loc="left")
+    for axis, (_, _, x_label) in zip(axes[-1], panels, strict=True):
+        axis.set_xlabel(x_label)
+        _room(axis, share=0.25)
+    _finish(figure)
+    return Drawing(figure)
+
+
+def memory(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+    """All tasks: peak memory of one hypergradient of each method, and its growth with depth.
+
+    On the left a dot per configuration, at the last evaluation; on the right only where the data
+    have several depths.
+    """
+    rows = measured_rows(frame, "peak_memory_mib")
+    if rows.empty:
+        raise NothingToDrawError("no peak memory in the data")
+    deep = len(depths(rows, y="peak_memory_mib")) > 1
+    tasks = list(dict.fromkeys(frame["task"]))
+    figure = Figure(
+        figsize=(WIDTH if deep else WIDTH / 2, 0.4 + 1.7 * len(tasks)), layout="constrained"
+    )
+    axes = figure.subplots(len(tasks), 2 if deep else 1, squeeze=False, sharex="col")
+    looks = labelled_styles(rows, name="series", styles=styles)
+    for row, task in zip(axes, tasks, strict=True):
+        group = rows[rows["task"] == task]
+        _by_method(row[0], group, failed=_failed(frame[frame["task"] == task]), styles=styles)
+        row[0].set_title(task, loc="left")
+        if deep:
+            _growth(row[1], group, known=depths(rows, y="peak_memory_mib"), looks=looks)
+    axes[-1][0].set_xlabel("peak memory of one hypergradient (MiB)")
+    _room(axes[-1][0], share=0.5)
+    if deep:
+        axes[-1][1].set_xlabel(COST_AXES["layers"])
+    _finish(figure, handles=[_handle(label, look) for label, look in looks.items()] if deep else [])
+    return Drawing(figure)
+
+
+def reconstructions(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+    """One task: truth, observation and each method's reconstruction of one image, and its errors.
+
+    Of each method the run with the most outer steps is shown (then the best test PSNR, then the
+    first repetition). PSNRs are those of the 8-bit images on display; error maps are the mean
+    absolute error over colours, in units of the image's range.
+    """
+    last = last_rows(frame)
+    arrays = last[["reconstruction", "observation", "truth"]].map(_is_image).all(axis=1)
+    ends = last[arrays].sort_values(
+        ["outer_step", "test_psnr", "repetition", *RUN],
+        ascending=[False, False, True, *[True] * len(RUN)],
+        kind="stable",
+    )
+    if ends.empty:
+        raise NothingToDrawError("no images in the data")
+    chosen = ends.groupby("method", sort=False).head(1).set_index("method")
+    truth = chosen["truth"].iloc[0]
+    same = [m for m in method_order(chosen.index) if np.array_equal(chosen.at[m, "truth"], truth)]
+    kept = [m for m in same if chosen.at[m, "reconstruction"].shape == truth.shape]
+    chosen = renamed(chosen.loc[kept].reset_index()).set_index("method", drop=False)
+    missing = [m for m in method_order(frame["method"]) if m not in chosen.index]
+    if chosen.empty:
+        raise NothingToDrawError("no reconstruction of the same size as the truth")
+    shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
+    shown += [
+        Panel(row["configuration"], row["reconstruction"], color=styles[method].color)
+        for method, row in chosen.iterrows()
+    ]
+    figure = _image_grid(shown, title=_task(frame))
+    why = "no final images, or of another test image"
+    return Drawing(figure, (f"{', '.join(missing)}: {why}",) if missing else ())
+
+
+def memory_over_time(samples: pd.DataFrame | None, *, styles: Mapping[str, Style]) -> Drawing:
+    """Memory sampled during one training run per method: columns ``method, seconds, mib``."""
+    if samples is None:
+        raise NothingToDrawError("no --memory-curve was given")
+    figure = Figure(figsize=(WIDTH * 0.7, 2.6), layout="constrained")
+    axis = figure.subplots()
+    for method in method_order(samples["method"]):
+        run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
+        style = styles[method]
+        axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **_artist(style))
+    axis.set(xlabel="time since the start of training (s)", ylabel="memory (MiB)")
+    axis.set_ylim(bottom=0)
+    _finish(figure, handles=[_handle(m, styles[m]) for m in method_order(samples["method"])])
+    return Drawing(figure)
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+def _artist(style: Style) -> dict[str, object]:
+    return {
+        "color": style.color,
+        "marker": style.marker,
+        "markerfacecolor": style.face,
+        "linestyle": style.linestyle,
+    }
+
+
+def _line(axis: Axes, curve: Curve, style: Style, *, markers: bool = True) -> None:
+    artist = _artist(style) if markers else {**_artist(style), "marker": ""}
+    axis.plot(curve.x, curve.median, **artist)
+    if curve.repetitions > 1:
+        axis.fill_between(
+            curve.x, curve.low, curve.high, color=style.color, alpha=0.18, linewidth=0
+        )
+
+
+def _cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
+    transform = axis.get_xaxis_transform() if at_top else axis.transData
+    axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
+
+
+def _handle(label: str, style: Style) -> Line2D:
+    return Line2D([], [], label=label, **_artist(style))
+
+
+def _failed_handle(label: str = "last point of a failed run") -> Line2D:
+    return Line2D([], [], label=label, color="#555555", **FAILED)
+
+
+def _ending(ends: pd.DataFrame) -> str:
+    """How the failed runs ended, for the legend: ``, 1 of 2 diverged``."""
+    failed = ends.loc[ends["status"] != "ok", "status"].value_counts().sort_index()
+    return "".join(f", {count} of {len(ends)} {status}" for status, count in failed.items())
+
+
+def _failed(frame: pd.DataFrame) -> dict[str, str]:
+    """For each method, how its failed runs ended."""
+    groups = last_rows(frame).groupby("method")
+    return {method: _ending(group).removeprefix(", ") for method, group in groups}
+
+
+def _spread(axis: Axes, lines: Sequence[Sequence[float]]) -> None:
+    """A symmetric log axis where the lines' ends differ by more than a decade, 0 included."""
+    ends = [line[-1] for line in lines if line and line[-1] > 0]
+    positive = [value for line in lines for value in line if value > 0]
+    if ends and max(ends) > 10 * min(ends):
+        axis.set_xscale("symlog", linthresh=min(positive), linscale=0.3)
+        axis.set_xlim(-0.15 * min(positive), 1.3 * max(ends))
+
+
+def _ticks(axis: Axes, values: Sequence[float]) -> None:
+    """Ticks at the values themselves, as plain numbers, those that would collide left out."""
+    kept = [values[0]]
+    span = np.log(values[-1] / values[0])
+    for value in values[1:]:
+        if np.log(value / kept[-1]) > 0.06 * span:
+            kept.append(value)
+    axis.xaxis.set_major_locator(FixedLocator(kept))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _first_restarted(rows: pd.DataFrame) -> tuple[float, float] | None:
+    """Depth and error of Restarted-JFB's first point, of the series with the most restarts."""
+    points = rows[
+        (rows["method"] == "Restarted-JFB") & rows[["layers", "gradient_error"]].notna().all(axis=1)
+    ]
+    if points.empty:
+        return None
+    most = points[points["restarts"].fillna(0) == points["restarts"].fillna(0).max()]
+    depth = float(most["layers"].min())
+    return depth, float(most.loc[most["layers"] == depth, "gradient_error"].median())
+
+
+def _slope(axis: Axes, start: tuple[float, float], *, kappa: float, stop: float) -> Line2D:
+    """Draw κᴷ through a point without changing the axis; the handle names κ."""
+    limits = axis.get_ylim()
+    layers = np.geomspace(start[0], stop, 200)
+    (line,) = axis.plot(
+        layers,
+        start[1] * kappa ** (layers - start[0]),
+        color="#777777",
+        linewidth=1,
+        linestyle=(0, (2, 1)),
+        label=rf"theory: $\kappa^K$, κ = {kappa:.3g}",
+        zorder=1,
+    )
+    axis.set_ylim(limits)
+    return line
+
+
+def _dots(axis: Axes, found: Sequence[Cost], *, styles: Mapping[str, Style]) -> None:
+    """A row per configuration: its range, its median and the number written beside it."""
+    axis.set_xscale("log")
+    for position, cost in enumerate(found):
+        style = styles[cost.method]
+        _value(axis, position, cost.values, style, note=", ".join(sorted(set(cost.failed))))
+    axis.set_yticks(range(len(found)), [cost.label for cost in found])
+    axis.set_ylim(len(found) - 0.4, -0.6)
+    axis.grid(visible=False, axis="y")
+
+
+def _value(axis: Axes, position: int, values: Sequence[float], style: Style, *, note: str) -> None:
+    if not values:
+        axis.annotate(
+            note or "not measured",
+            (0.02, position),
+            xycoords=axis.get_yaxis_transform(),
+            va="center",
+            fontsize=6,
+            color=style.color,
+        )
+        return
+    middle = float(np.median(values))
+    axis.plot([min(values), max(values)], [position] * 2, color=style.color, linewidth=3, alpha=0.3)
+    axis.plot([middle], [position], **{**_artist(style), "linestyle": "none"})
+    text = _plain(middle) + (f" ({note})" if note else "")
+    axis.annotate(
+        text,
+        (max(values), position),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=6,
+    )
+
+
+def _plain(value: float) -> str:
+    """Three significant digits; whole numbers from a thousand to a million."""
+    return f"{value:.0f}" if 1e3 <= value < 1e6 else f"{value:.3g}"
+
+
+def _room(axis: Axes, *, share: float) -> None:
+    """Room on the right of a log axis, a share of it, for the numbers beside the dots."""
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high * (high / low) ** share)
+
+
+def _by_method(
+    axis: Axes, rows: pd.DataFrame, *, failed: Mapping[str, str], styles: Mapping[str, Style]
+) -> None:
+    """A row per method: a dot per configuration, the least and the most written out."""
+    axis.set_xscale("log")
+    methods = method_order(failed)
+    for position, method in enumerate(methods):
+        found = costs(rows[rows["method"] == method], column="peak_memory_mib")
+        medians = [float(np.median(cost.values)) for cost in found if cost.values]
+        style, note = styles[method], failed[method]
+        if not medians:
+            _value(axis, position, (), style, note=note)
+            continue
+        axis.plot([min(medians), max(medians)], [position] * 2, color=style.color, alpha=0.4)
+        axis.plot(medians, [position] * len(medians), **{**_artist(style), "linestyle": "none"})
+        ends = dict.fromkeys(_plain(value) for value in (min(medians), max(medians)))
+        text = " – ".join(ends) + (f" ({note})" if note else "")
+        axis.annotate(
+            text,
+            (max(medians), position),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=6,
+        )
+    axis.set_yticks(range(len(methods)), methods)
+    axis.set_ylim(len(methods) - 0.5, -0.5)
+    axis.grid(visible=False, axis="y")
+
+
+def _growth(
+    axis: Axes, rows: pd.DataFrame, *, known: Sequence[float], looks: Mapping[str, Style]
+) -> None:
+    """Memory against depth, from the first to the last of the known depths."""
+    axis.set(xscale="log", yscale="log", ylabel="peak memory (MiB)")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    for curve in curves_over_depth(rows, x="layers", y="peak_memory_mib"):
+        flat = across(curve, start=known[0], stop=known[-1])
+        _line(axis, flat, looks[curve.label], markers=flat is curve)
+    _ticks(axis, known)
+
+
+def _image_grid(panels: Sequence[Panel], *, title: str) -> Figure:
+    """Images above (the first is the truth), below their absolute errors on one scale.
+
+    The scale is that of the reconstructions; the observation's errors may be off it.
+    """
+    truth = panels[0].image
+    errors = [_error(panel.image, truth) for panel in panels]
+    top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
+    captions = [_caption(panel, truth) for panel in panels]
+    size = (WIDTH / len(panels) - 0.06) * truth.shape[0] / truth.shape[1]
+    lines = 1 + max(caption.count("\n") for caption in captions)
+    figure = Figure(figsize=(WIDTH, 2 * size + 0.12 * lines + 0.45), layout="constrained")
+    axes = figure.subplots(2, len(panels))
+    for panel, caption, error, upper, lower in zip(panels, captions, errors, *axes, strict=True):
+        upper.imshow(panel.image, interpolation="nearest")
+        upper.set_title(caption, fontsize=6.5)
+        _frame(upper, color=panel.color)
+        lower.set_axis_off()
+        if error is not None and panel is not panels[0]:
+            map_ = lower.imshow(error, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+    beside = axes[1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
+    bar = figure.colorbar(map_, cax=beside, label="absolute error", extend="max")
+    bar.ax.yaxis.set_ticks_position("left")
+    bar.ax.yaxis.set_label_position("left")
+    figure.suptitle(title)
+    return figure
+
+
+def _caption(panel: Panel, truth: np.ndarray) -> str:
+    """The label, a parameter per line, and the PSNR (none for the truth itself)."""
+    label = panel.label.replace(" (", "\n").replace(", ", "\n").removesuffix(")")
+    known = panel.image is not truth and panel.image.shape == truth.shape
+    return f"{label}\n{_psnr(panel.image, truth):.2f} dB" if known else label
+
+
+def _frame(axis: Axes, *, color: str) -> None:
+    """No ticks, and the axes' frame in a colour."""
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set(color=color, linewidth=1.5)
+
+
+def _is_image(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
+
+
+def _error(image: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
+    """Mean absolute difference over colours in [0, 1]; None for an image of another size."""
+    if image.shape != truth.shape:
+        return None
+    return np.abs(image.astype(float) - truth.astype(float)).mean(axis=2) / 255
+
+
+def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    """PSNR of an 8-bit image, dB."""
+    mse = np.mean((image.astype(float) - truth.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / mse)) if mse > 0 else float("inf")
+
+
+def _task(frame: pd.DataFrame) -> str:
+    return str(frame["task"].iloc[0])
+
+
+def _finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
+    """Title, legend in room of its own below the panels, and no box around the data."""
+    handles = list(handles)
+    if title:
+        figure.suptitle(title)
+    if handles:
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        fit = max(1, int(figure.get_figwidth() / (0.55 + 0.055 * longest)))
+        figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(handles) / fit))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(fit, len(handles)))
+    sns.despine(fig=figure)

@@ -1,0 +1,105 @@
+"""One colour, marker and dash per method: told apart by the colour-blind and in black and white."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (4, 1.5),
+    (1, 1.2),
+    (5, 1.2, 1, 1.2),
+    (7, 2),
+    (3, 1, 1, 1, 1, 1),
+)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn: ``#rrggbb``, matplotlib marker, on-off dash lengths, full or empty."""
+
+    color: str
+    marker: str
+    dash: tuple[float, ...]
+    filled: bool = True
+
+    @property
+    def linestyle(self) -> tuple[int, tuple[float, ...] | None]:
+        """The dash in matplotlib's (offset, lengths) form."""
+        return (0, self.dash or None)
+
+    @property
+    def face(self) -> str:
+        """Fill colour of the marker."""
+        return self.color if self.filled else "white"
+
+
+# Okabe and Ito's palette, without its yellow (too light on white).
+KNOWN = {
+    "Unrolling": Style("#d55e00", "s", DASHES[1]),
+    "JFB": Style("#e69f00", "^", DASHES[2]),
+    "Restarted-JFB": Style("#0072b2", "o", DASHES[0]),
+    "DEQ": Style("#000000", "D", DASHES[3]),
+}
+# The rest of that palette, then Tol's muted one, for the methods that come later.
+FREE = (
+    Style("#009e73", "v", DASHES[4]),
+    Style("#cc79a7", "P", DASHES[5]),
+    Style("#56b4e9", "d", DASHES[1]),
+    Style("#882255", "<", DASHES[2]),
+    Style("#999933", ">", DASHES[3]),
+    Style("#332288", "p", DASHES[4]),
+    Style("#661100", "h", DASHES[5]),
+    Style("#888888", "*", DASHES[0]),
+)
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """The methods once each: the known ones in their fixed order, then the others sorted."""
+    present = set(methods)
+    return [name for name in KNOWN if name in present] + sorted(present - set(KNOWN))
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, Style]:
+    """A style for each method; an unknown one takes the next free entry, in sorted order.
+
+    Past the end of ``FREE`` the colours come again with empty markers.
+    """
+    styles = {}
+    for name in method_order(methods):
+        taken = sum(other not in KNOWN for other in styles)
+        again = replace(FREE[taken % len(FREE)], filled=taken < len(FREE))
+        styles[name] = KNOWN.get(name, again)
+    return styles
+
+
+def variants(style: Style, count: int) -> tuple[Style, ...]:
+    """``count`` shades of one style, light to full; the dash and the marker's fill differ too."""
+    if count == 1:
+        return (style,)
+    start = DASHES.index(style.dash)
+    return tuple(
+        replace(
+            style,
+            color=_lighten(style.color, 0.6 * (count - 1 - position) / (count - 1)),
+            dash=DASHES[(start + count - 1 - position) % len(DASHES)],
+            filled=(count - 1 - position) % 2 == 0,
+        )
+        for position in range(count)
+    )
+
+
+def shades(methods: Mapping[str, str], *, styles: Mapping[str, Style]) -> dict[str, Style]:
+    """A variant of its method's style for each label; ``methods`` maps labels to methods."""
+    found = {}
+    for method in method_order(methods.values()):
+        labels = [label for label, owner in methods.items() if owner == method]
+        found.update(zip(labels, variants(styles[method], len(labels)), strict=True))
+    return found
+
+
+def _lighten(color: str, share: float) -> str:
+    """The colour mixed with a share of white."""
+    channels = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+    return "#" + "".join(f"{round(value + (255 - value) * share):02x}" for value in channels)
