@@ -18,7 +18,7 @@ class DivergedError(FloatingPointError):
 
 @dataclass(frozen=True)
 class Outcome(Generic[V]):
-    """status : "ok", "diverged", "oom" or "error"; message : why, or ""; value : None if it failed."""
+    """status : "ok", "diverged", "oom" or "error"; message : why, or ""; value : None on failure"""
 
     status: str = "ok"
     message: str = ""

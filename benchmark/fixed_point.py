@@ -114,6 +114,8 @@ class _Nesterov(_Acceleration):
 
 @final
 class _Anderson(_Acceleration):
+    """Differences are kept in a ring, and their Gram matrix with them, a row at a time."""
+
     def __init__(self, *, depth: int) -> None:
         self.depth = depth
         self.step = 0
@@ -123,26 +125,31 @@ class _Anderson(_Acceleration):
         image_flat, f = image.flatten(1), (image - z).flatten(1)
         if self.last is None:
             self.last = image_flat, f
-            shape = len(f), self.depth, f.shape[1]
-            self.image_steps, self.f_steps = f.new_zeros(shape), f.new_zeros(shape)
+            n, size = f.shape
+            self.image_steps = f.new_zeros(n, self.depth, size)
+            self.f_steps = f.new_zeros(n, self.depth, size)
+            self.gram = f.new_zeros(n, self.depth, self.depth)
+            self.known = restart.new_zeros(n, self.depth)
             return image
         slot = self.step % self.depth
         self.step += 1
+        f_step = f - self.last[1]
         self.image_steps[:, slot] = image_flat - self.last[0]
-        self.f_steps[:, slot] = f - self.last[1]
+        self.f_steps[:, slot] = f_step
         self.last = image_flat, f
-        # a zero difference has no part in the least squares: it is the forgotten past
-        kept = ~restart[:, None, None]
-        self.f_steps = torch.where(kept, self.f_steps, 0.0)
-        gram = self.f_steps @ self.f_steps.mT
-        scale = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(f.dtype).tiny)
+        products = self.f_steps @ torch.stack([f_step, f], dim=2)
+        self.gram[:, slot] = self.gram[:, :, slot] = products[:, :, 0]
+        self.known[:, slot] = True
+        self.known &= ~restart[:, None]
+        # a difference that is not known has no part in the least squares
+        gram = torch.where(self.known[:, :, None] & self.known[:, None], self.gram, 0.0)
+        right = torch.where(self.known, products[:, :, 1], 0.0)
+        size = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(f.dtype).tiny)
         eye = torch.eye(self.depth, dtype=f.dtype, device=f.device)
-        ridge = 10 * torch.finfo(f.dtype).eps
-        normal = gram / like(scale, gram) + ridge * eye
-        right = (self.f_steps @ f[..., None]) / like(scale, gram)
-        gamma, _ = torch.linalg.solve_ex(normal, right)
-        gamma = torch.where(kept & gamma.isfinite(), gamma, 0.0)
-        return (image_flat - (self.image_steps.mT @ gamma)[..., 0]).view_as(image)
+        normal = gram / like(size, gram) + 10 * torch.finfo(f.dtype).eps * eye
+        gamma, _ = torch.linalg.solve_ex(normal, right / like(size, right))
+        gamma = torch.where(self.known & gamma.isfinite(), gamma, 0.0)
+        return (image_flat - (gamma[:, None] @ self.image_steps)[:, 0]).view_as(image)
 
 
 #: a residual this many times the best one seen is a rise; one that does not improve on the best

@@ -65,7 +65,8 @@ def simulated(*, number: int, size: int, seed: int) -> Tensor:
     canvas = np.full((number, 3, size, size), 0.5)
     for image in canvas:
         for _ in range(6):
-            (top, left), (height, width) = generator.integers(size, size=(2, 2)) + [[0, 0], [2, 2]]
+            top, left = generator.integers(size, size=2)
+            height, width = generator.integers(2, size + 2, size=2)
             image[:, top : top + height, left : left + width] = generator.random((3, 1, 1))
     return torch.from_numpy(canvas)
 

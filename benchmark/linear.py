@@ -45,7 +45,7 @@ def like(v: Tensor, a: Tensor) -> Tensor:
 
 
 def neumann(matvec: MatVec, b: Tensor, *, tol: float, max_steps: int) -> LinearSolution:
-    """x ← x + (b − A x) from x = b: the series Σ_k (I − A)ᵏ b, also called Richardson's or Picard's.
+    """x ← x + (b − A x) from x = b: the series Σ_k (I − A)ᵏ b, or Richardson's.
 
     Converges where the spectral radius of I − A is below 1. Memory: two vectors.
     """

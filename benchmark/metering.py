@@ -349,10 +349,12 @@ def _own_mappings() -> Iterator[None]:
     """Inside, glibc serves each block of 64 KiB or more by a mapping that ends when it is freed.
 
     It does so once its threshold is set and its heap has no such block to offer: the free ones are
-    returned to the system (``malloc_trim``) and then taken, untouched, until a block comes from a
-    mapping. Takes milliseconds, and applies to the calling thread. Afterwards the thresholds are
-    where glibc's own adaptation ends in a process that works (32 and 64 MiB): calls were as fast
-    after as before. Nothing happens under other C libraries.
+    taken, untouched, until one comes from a mapping. Smaller gaps stay in use, but the pages that
+    lie in them are given back first (``malloc_trim``): a rise in blocks of 16 KiB reads up to 25 %
+    low. Takes milliseconds, and applies to the calling thread.
+
+    Afterwards the thresholds are where glibc's own adaptation ends in a process that works (32 and
+    64 MiB): calls were as fast after as before. Nothing happens under other C libraries.
     """
     libc = _glibc()
     if libc is None:

@@ -1,4 +1,4 @@
-"""What several test files share: the repository, its plugins as benchopt loads them, small tasks."""
+"""What test files share: the repository, its plugins as benchopt loads them, small tasks."""
 
 from __future__ import annotations
 

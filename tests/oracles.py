@@ -1,4 +1,4 @@
-"""Layers whose equilibrium and hypergradient are known by other means than the methods under test."""
+"""Layers whose equilibrium and hypergradient are known by other means than the methods."""
 
 from __future__ import annotations
 

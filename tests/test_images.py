@@ -42,7 +42,7 @@ def test_a_crop_is_a_part_of_its_photograph():
 
 def test_bad_crops_are_named():
     small = Image.new("RGB", (20, 30))
-    with pytest.raises(ValueError, match="an image of \\(20, 30\\) pixels .* 24×24"):
+    with pytest.raises(ValueError, match=r"an image of \(20, 30\) pixels .* 24×24"):
         crops([small], number=1, size=24, seed=0)
     with pytest.raises(
         ValueError, match="number of images must be an integer of at least 1, got 0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from conftest import DEGRADATION_SPECS, LOWER_SPECS, small_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import relative_error
+from torchwavelets import DWT2D
 
 from benchmark.images import simulated
 from benchmark.lower import LOWER_LEVELS
+from benchmark.lower.transform import OrthonormalWavelet
 from benchmark.problem import upper_loss
 from benchmark.reference import reference_hypergradient, true_equilibrium
 from benchmark.task import make_task
@@ -38,12 +41,13 @@ def test_tikhonov_is_its_closed_form(degradation, penalised):
         for p in problem.theta().values():
             p.add_(0.5 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
     a = dense(problem.physics.A, shape)
-    details = dense(lambda x: problem.analysis(x)[1][0], shape).view(3, 3, -1, math.prod(shape))
+    analysis = problem.transform.analysis
+    details = dense(lambda x: analysis(x)[1][0], shape).view(3, 3, -1, math.prod(shape))
     # (channels, orientations, positions, pixels) → one block per orientation
     bands = [details[:, j].flatten(0, 1) for j in range(3)]
     logs = [problem.log_weights[0, j, 0] for j in range(3)]
     if penalised:
-        bands.append(dense(lambda x: problem.analysis(x)[0], shape))
+        bands.append(dense(lambda x: analysis(x)[0], shape))
         logs.append(problem.log_approximation_weight[0])
     hessian = a.T @ a + sum(w.exp() * b.T @ b for w, b in zip(logs, bands, strict=True))
     right = batch.observation.flatten(1) @ a
@@ -56,6 +60,28 @@ def test_tikhonov_is_its_closed_form(degradation, penalised):
     reference = reference_hypergradient(problem, batch)
     assert reference.trusted
     assert relative_error(reference.gradient, gradient) < 1e-8
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    wavelet=st.sampled_from(["haar", "db4", "sym5", "coif1"]),
+    levels=st.integers(1, 3),
+    sides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+def test_the_transform_is_orthonormal_and_the_library_s(wavelet, levels, sides):
+    size = tuple(2**levels * 4 * side for side in sides)
+    transform = OrthonormalWavelet(wavelet, levels, size)
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    low, details = transform.analysis(x)
+    energy = (low**2).sum() + sum((d**2).sum() for d in details)
+    assert energy.item() == pytest.approx((x**2).sum().item(), rel=1e-12)
+    assert torch.allclose(transform.synthesis(low, details), x, atol=1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = DWT2D(levels, wavelet, mode="periodization")(x)
+    assert torch.allclose(low, library[0], atol=1e-12)
+    for ours, theirs in zip(details, library[1], strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
@@ -85,7 +111,7 @@ def test_the_equilibrium_minimises_the_objective():
     x = true_equilibrium(problem, y, tol=1e-13).x
 
     def energy(z):
-        details = problem.analysis(z)[1]
+        details = problem.transform.analysis(z)[1]
         penalty = sum(d.abs().sum() for d in details) * 0.1
         return float(0.5 * ((problem.physics.A(z) - y) ** 2).sum() + penalty)
 

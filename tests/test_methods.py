@@ -1,4 +1,4 @@
-"""Each method computes the gradient that the mathematics says it computes, on layers of any origin."""
+"""Each method computes the gradient that the mathematics says it does, on layers of any origin."""
 
 from __future__ import annotations
 

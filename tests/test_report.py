@@ -634,7 +634,7 @@ def test_unknown_method_is_everywhere():
 def test_nothing_to_draw_is_said(draw):
     rows = pd.DataFrame(run("JFB", {}, task=DENOISING, status="error")[-1:])
     frame = tidy(rows)
-    with pytest.raises(figures.NothingToDrawError, match="needs|no "):
+    with pytest.raises(figures.NothingToDrawError, match=r"needs|no "):
         draw(frame, styles=method_styles(frame["method"]))
 
 

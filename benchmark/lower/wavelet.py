@@ -9,12 +9,10 @@ from typing import final
 import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
-from torchwavelets import DWT2D, IDWT2D
 
 from benchmark.checks import nonnegative_number, positive_integer, positive_number, strictly_between
+from benchmark.lower.transform import ORIENTATIONS, OrthonormalWavelet
 from benchmark.problem import LowerLevelProblem
-
-ORIENTATIONS = 3
 
 
 class WaveletProximal(LowerLevelProblem):
@@ -67,15 +65,8 @@ class WaveletProximal(LowerLevelProblem):
         nonnegative_number("ridge", ridge)
         strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
         channels, height, width = image_shape
-        if height % 2**levels or width % 2**levels:
-            raise ValueError(
-                f"an image of {height}×{width} pixels cannot be decomposed over {levels} dyadic "
-                f"scales: both sides must be multiples of 2^{levels} = {2**levels}"
-            )
         self.physics = physics.requires_grad_(False)
-        self.analysis = DWT2D(levels, wavelet, mode="periodization")
-        self.synthesis = IDWT2D(wavelet, mode="periodization")
-        _require_orthonormal(self.analysis, self.synthesis, wavelet)
+        self.transform = OrthonormalWavelet(wavelet, levels, (height, width))
         self.ridge = ridge
         self.lipschitz = lipschitz + ridge
         groups = channels if per_channel else 1
@@ -106,14 +97,14 @@ class WaveletProximal(LowerLevelProblem):
         gradient = self.physics.A_adjoint(self.physics.A(x) - y)
         if self.ridge:
             gradient = gradient + self.ridge * x
-        approximation, details = self.analysis(x - tau * gradient)
+        approximation, details = self.transform.analysis(x - tau * gradient)
         # (levels, 3, C) → one (C, 3, 1, 1) threshold per scale
         thresholds = (tau * self.log_weights.exp()).transpose(1, 2)[..., None, None]
         details = [self.shrink(d, t) for d, t in zip(details, thresholds, strict=True)]
         if self.log_approximation_weight is not None:
             threshold = (tau * self.log_approximation_weight.exp())[:, None, None]
             approximation = self.shrink(approximation, threshold)
-        return self.synthesis((approximation, details))
+        return self.transform.synthesis(approximation, details)
 
     @final
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -122,14 +113,3 @@ class WaveletProximal(LowerLevelProblem):
 
 def _parameter(value: float, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.full(shape, value, dtype=torch.float64))
-
-
-def _require_orthonormal(analysis: DWT2D, synthesis: IDWT2D, wavelet: str) -> None:
-    """Raise unless the synthesis filters are the reversed analysis filters (Wᵀ = W⁻¹)."""
-    pairs = ((analysis.h0_col, synthesis.g0_col), (analysis.h1_col, synthesis.g1_col))
-    for h, g in pairs:
-        if h.shape != g.shape or not torch.allclose(h.flatten(), g.flatten(), atol=1e-9):
-            raise ValueError(
-                f"wavelet {wavelet!r} is not orthogonal: the proximity operator is closed only for "
-                "an orthonormal transform; expected one of the families haar, db, sym, coif"
-            )
