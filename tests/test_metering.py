@@ -41,10 +41,9 @@ MIB = 2**20
 ONE_MIB = torch.ones(2**18)
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _quick_collections():
     """The meters collect garbage each time: slow beside all that the test suite has imported."""
-    gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
