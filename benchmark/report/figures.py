@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.report.frame import (
     RUN,
@@ -361,12 +362,12 @@ def _failed(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _spread(axis: Axes, lines: Sequence[Sequence[float]]) -> None:
-    """A symmetric log axis where the lines' ends differ by more than a decade, 0 included."""
-    ends = [line[-1] for line in lines if line and line[-1] > 0]
-    positive = [value for line in lines for value in line if value > 0]
-    if ends and max(ends) > 10 * min(ends):
-        axis.set_xscale("symlog", linthresh=min(positive), linscale=0.3)
-        axis.set_xlim(-0.15 * min(positive), 1.3 * max(ends))
+    """A log axis where the lines' ends lie over a decade apart, linear before the first step."""
+    seconds = [line[1] for line in lines if len(line) > 1 and line[1] > 0]
+    ends = [line[-1] for line in lines if len(line) > 1 and line[-1] > 0]
+    if seconds and max(ends) > 10 * min(ends):
+        axis.set_xscale("symlog", linthresh=min(seconds), linscale=0.5)
+        axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
 
 
 def _ticks(axis: Axes, values: Sequence[float]) -> None:
@@ -492,9 +493,6 @@ def _growth(
 ) -> None:
     """Memory against depth, from the first to the last of the known depths."""
     axis.set(xscale="log", yscale="log", ylabel="peak memory (MiB)")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for curve in curves_over_depth(rows, x="layers", y="peak_memory_mib"):
         flat = across(curve, start=known[0], stop=known[-1])
         _line(axis, flat, looks[curve.label], markers=flat is curve)
@@ -573,4 +571,20 @@ def _finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) 
         fit = max(1, int(figure.get_figwidth() / (0.55 + 0.055 * longest)))
         figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(handles) / fit))
         figure.legend(handles=handles, loc="outside lower center", ncols=min(fit, len(handles)))
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
+                _decades(axis)
     sns.despine(fig=figure)
+
+
+def _decades(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 of each decade, as plain numbers, where there are few decades.
+
+    Otherwise only the decades are labelled.
+    """
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
