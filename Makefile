@@ -21,24 +21,37 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@
 
+# A study: its configuration run by benchopt, then the report. $(1) name, $(2) where, $(3) options
+define study
+	rm -f outputs/$(1).parquet
+	$(BIN)/benchopt run . --config configs/$(1).yml --no-display --output $(1) $(3)
+	$(BIN)/python -m benchmark.report outputs/$(1).parquet --out $(2) $(4)
+endef
+
 run: $(VENV)/.installed
-	$(BIN)/python -m benchmark.study configs/quick.yml --out outputs/quick --memory-curve
+	mkdir -p outputs
+	test -f outputs/memory_curve.csv || $(BIN)/python -m benchmark.memory_curve --out outputs/memory_curve.csv
+	$(call study,quick,outputs/quick,,--memory-curve outputs/memory_curve.csv)
+	@echo "The report is in outputs/quick, benchopt's page in outputs/benchmark_*_quick.html"
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 results: $(VENV)/.installed
-	$(BIN)/python -m benchmark.study configs/quick.yml --out results/quick --memory-curve --no-cache
-	$(BIN)/python -m benchmark.study configs/gradient_error.yml --out results/gradient_error --no-cache
+	$(BIN)/python -m benchmark.memory_curve --out results/quick/memory_curve.csv
+	$(call study,quick,results/quick,--no-cache,--memory-curve results/quick/memory_curve.csv)
+	cp outputs/quick.parquet results/quick/
+	$(call study,gradient_error,results/gradient_error,--no-cache,)
+	cp outputs/gradient_error.parquet results/gradient_error/
 
 gpu: $(VENV)/.installed
 	$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'no CUDA device here'"
 	$(BIN)/python -m pytest -q
-	$(BIN)/python -m benchmark.study configs/quick.yml --out outputs/gpu --no-cache
+	$(call study,quick,outputs/gpu,--no-cache,)
 
 clean-env:
 	rm -rf $(VENV)
