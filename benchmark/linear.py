@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
 
 import torch
 from torch import Tensor
@@ -112,7 +111,8 @@ def _krylov_cycle(
     n, options = len(r), {"dtype": r.dtype, "device": r.device}
     tiny = torch.finfo(r.dtype).tiny
     beta = norm(r)
-    basis = _Basis(r.flatten(1) / beta.clamp_min(tiny)[:, None])
+    basis = torch.zeros(n, size + 1, r[0].numel(), **options)
+    basis[:, 0] = r.flatten(1) / beta.clamp_min(tiny)[:, None]
     triangle = torch.eye(size, **options).repeat(n, 1, 1)
     q = torch.eye(size + 1, **options).repeat(n, 1, 1)
     g = torch.zeros(n, size + 1, **options)
@@ -120,19 +120,20 @@ def _krylov_cycle(
     products = torch.zeros(n, dtype=torch.int64, device=r.device)
     used = torch.zeros_like(products)
     for j in range(size):
-        w = matvec(basis.last().view_as(r)).flatten(1)
+        w = matvec(basis[:, j].view_as(r)).flatten(1)
         products = products + active
         h = torch.zeros(n, size + 1, **options)
         before = torch.linalg.vector_norm(w, dim=1)
+        past = basis[:, : j + 1]
         for _ in range(2):
-            overlap = basis.overlap(w)
-            w = w - basis.combine(overlap)
+            overlap = (past @ w[..., None])[..., 0]
+            w = w - (overlap[:, None] @ past)[:, 0]
             h[:, : j + 1] += overlap
         length = torch.linalg.vector_norm(w, dim=1)
         # what rounding leaves of a vector inside the space is not a direction
         length = torch.where(length > 10 * torch.finfo(r.dtype).eps * before, length, 0.0)
         h[:, j + 1] = length
-        basis.append(torch.where(length > 0, 1 / length.clamp_min(tiny), 0.0)[:, None] * w)
+        basis[:, j + 1] = torch.where(length > 0, 1 / length.clamp_min(tiny), 0.0)[:, None] * w
         h = (q @ h[..., None])[..., 0]
         radius = torch.hypot(h[:, j], h[:, j + 1])
         usable = active & (radius > 0)
@@ -153,44 +154,8 @@ def _krylov_cycle(
     # residual itself, which stands just behind the last used column
     columns = torch.arange(size, device=r.device)
     right = torch.where(columns < used[:, None], g[:, :size], 0.0)
-    y = torch.linalg.solve_triangular(triangle, right[..., None], upper=True)[..., 0]
-    return basis.combine(y).view_as(r), products
-
-
-@final
-class _Basis:
-    """Vectors (N, n) in order, in blocks, so that room for more costs no copy."""
-
-    _BLOCK = 8
-
-    def __init__(self, first: Tensor) -> None:
-        self.size = 0
-        self.blocks: list[Tensor] = []
-        self.append(first)
-
-    def append(self, v: Tensor) -> None:
-        """Add a vector (N, n)."""
-        if self.size == len(self.blocks) * self._BLOCK:
-            self.blocks.append(v.new_zeros(len(v), self._BLOCK, v.shape[1]))
-        self.blocks[-1][:, self.size % self._BLOCK] = v
-        self.size += 1
-
-    def last(self) -> Tensor:
-        """The vector added last (N, n)."""
-        return self.blocks[-1][:, (self.size - 1) % self._BLOCK]
-
-    def overlap(self, w: Tensor) -> Tensor:
-        """⟨v_i, w⟩ for every vector v_i, (N, size)."""
-        parts = [(block @ w[..., None])[..., 0] for block in self.blocks]
-        return torch.cat(parts, dim=1)[:, : self.size]
-
-    def combine(self, y: Tensor) -> Tensor:
-        """Σ_i y_i v_i for the coefficients (N, ≥ size) or fewer, (N, n)."""
-        parts = y[:, : self.size].split(self._BLOCK, dim=1)
-        return sum(
-            (part[:, None] @ block[:, : part.shape[1]])[:, 0]
-            for part, block in zip(parts, self.blocks, strict=False)
-        )
+    y = torch.linalg.solve_triangular(triangle, right[..., None], upper=True)
+    return (y.mT @ basis[:, :size])[:, 0].view_as(r), products
 
 
 def _scale(b: Tensor) -> Tensor:
