@@ -24,6 +24,8 @@ LOWER_SPECS = (
     "tikhonov(wavelet='db2',levels=2,stepsize=1.7,learn_stepsize=True,penalise_approximation=True)",
     "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)",
     "wavelet_l1(wavelet='haar',levels=2,ridge=0.02,stepsize=1.9,per_channel=True)",
+    "wavelet_l12(wavelet='db2',levels=2,ridge=0.1)",
+    "wavelet_l12(wavelet='haar',levels=2,ridge=0.1,stepsize=1.9,couple_orientations=False)",
 )
 DEGRADATION_SPECS = ("denoising(sigma=0.1)", "inpainting(keep=0.5)", "deblurring(width=0.8)")
 

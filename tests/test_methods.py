@@ -201,22 +201,28 @@ def test_deq_and_the_reference_agree_with_central_differences(lower, degradation
 
 @pytest.mark.parametrize("lower", LOWER_SPECS)
 def test_biased_methods_equal_their_series_on_every_lower_level(lower):
-    """JFB and Restarted-JFB against the series assembled from explicit Jacobians."""
+    """JFB and Restarted-JFB against the series assembled from explicit Jacobians.
+
+    The direct term through R_θ is the gradient of the loss in θ at a fixed state.
+    """
     task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=8)
     problem, batch = task.lower, task.probe[:1]
     T = problem.layer(batch.observation)
     x = method("DEQ", tol=1e-14, max_layers=50_000).deploy(problem, batch.observation)
     jacobian = torch.autograd.functional.jacobian(T, x).reshape(x.numel(), x.numel())
     leaf = x.clone().requires_grad_()
-    g = torch.autograd.grad(upper_loss(problem, leaf, batch.truth), leaf)[0].flatten()
     image, theta = T(x), list(problem.theta().values())
+    options = {"allow_unused": True, "materialize_grads": True}
+    loss = upper_loss(problem, leaf, batch.truth)
+    g, *direct = torch.autograd.grad(loss, [leaf, *theta], **options)
+    g = g.flatten()
 
     def series(terms):
         w, power = torch.zeros_like(g), g
         for _ in range(terms):
             w, power = w + power, jacobian.T @ power
         parts = torch.autograd.grad(image, theta, w.view_as(image), retain_graph=True)
-        return torch.cat([p.flatten() for p in parts])
+        return torch.cat([(p + q).flatten() for p, q in zip(parts, direct, strict=True)])
 
     def flat(estimator):
         found = estimator.hypergradient(problem, batch)
