@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import DEGRADATION_SPECS, LOWER_SPECS, plugins, small_task
+from conftest import (
+    DEGRADATION_SPECS,
+    LOWER_SPECS,
+    MORE_DEGRADATION_SPECS,
+    plugins,
+    small_task,
+)
 from oracles import (
     AffineLayer,
     central_difference,
@@ -233,11 +240,20 @@ def test_biased_methods_equal_their_series_on_every_lower_level(lower):
     assert relative_error(flat(restarted), series(4)) < 1e-6
 
 
+@cache
+def shared_task(lower, degradation):
+    return small_task(lower=lower, degradation=degradation)
+
+
+@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.parametrize("degradation", DEGRADATION_SPECS + MORE_DEGRADATION_SPECS)
 @pytest.mark.parametrize("lower", LOWER_SPECS)
-def test_every_method_learns_on_every_lower_level(plugin, lower):
+def test_every_method_learns_on_every_task(plugin, lower, degradation):
     """Two outer steps of every plugin, new ones included: finite, and θ moves."""
-    task = small_task(lower=lower, degradation="inpainting(keep=0.5)")
-    solver = plugin.get_instance(steps=2)
+    task = shared_task(lower, degradation)
+    cheap = {"max_layers": 20, "restarts": 2, "layers": 5}
+    cheap = {name: value for name, value in cheap.items() if name in plugin.parameters}
+    solver = plugin.get_instance(steps=2, **cheap)
     solver.set_objective(task)
     before = {name: p.clone() for name, p in task.lower.theta().items()}
     solver.run(iter_callback(3))
