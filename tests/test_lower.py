@@ -11,6 +11,7 @@ from conftest import DEGRADATION_SPECS, LOWER_SPECS, small_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import relative_error
+from pretend_device import pretend_device, unwrap
 from torchwavelets import DWT2D
 
 from benchmark.images import simulated
@@ -173,6 +174,23 @@ def test_a_step_leaves_its_argument_alone(lower):
     x = task.probe.truth.clone()
     task.lower.step(x, task.probe.observation)
     assert torch.equal(x, task.probe.truth)
+
+
+@pytest.mark.parametrize("lower", LOWER_SPECS)
+def test_a_step_and_its_gradient_on_another_device(lower):
+    task = small_task(lower=lower, degradation="inpainting(keep=0.5)")
+
+    def found(task):
+        y = task.probe.observation
+        image = task.lower.reconstruct(task.lower.step(task.lower.init(y), y))
+        theta = list(task.lower.theta().values())
+        loss = image.square().sum()
+        return [image.detach(), *torch.autograd.grad(loss, theta)]
+
+    with pretend_device() as device:
+        moved = found(task.to(device=device, dtype=torch.float64))
+    for there, here in zip(moved, found(task), strict=True):
+        assert torch.allclose(unwrap(there), here, atol=1e-12)
 
 
 def test_theta_is_what_the_options_say():
