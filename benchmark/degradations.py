@@ -154,7 +154,8 @@ def tomography(image_shape: ImageShape, angles: int = 60, sigma: float = 0.01) -
 def mri(image_shape: ImageShape, acceleration: int = 4, sigma: float = 0.02) -> LinearPhysics:
     """A = one in ``acceleration`` columns of each channel's Fourier transform (orthonormal).
 
-    The columns are drawn by deepinv's generator, the lowest frequencies among them.
+    The columns are drawn by deepinv's generator; the lowest frequencies are among them where the
+    image is large enough for its share of them to be a column.
     """
     from deepinv.physics.generator import RandomMaskGenerator
 

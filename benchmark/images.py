@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from benchmark.checks import positive_integer
@@ -109,10 +109,12 @@ def _usable(folder: Path, *, size: int, seed: int) -> list[Path]:
             with Image.open(path) as image:
                 shape = image.size
         except Exception as error:  # each of Pillow's formats fails in its own way
-            skipped.append(f"{path.name} (not readable: {error})")
+            skipped.append(f"{path.relative_to(folder)} ({_reason(error)})")
             continue
         if min(shape) < size:
-            skipped.append(f"{path.name} ({shape[0]}×{shape[1]} pixels, below {size}×{size})")
+            skipped.append(
+                f"{path.relative_to(folder)} ({shape[0]}×{shape[1]} pixels, below {size}×{size})"
+            )
         else:
             usable.append(path)
     _warn_skipped(skipped)
@@ -135,7 +137,7 @@ def _read(paths: Sequence[Path], *, number: int) -> list[Image.Image]:
             with Image.open(path) as image:
                 images.append(_rgb(ImageOps.exif_transpose(image)))
         except Exception as error:  # a truncated file shows only here
-            skipped.append(f"{path.name} (not readable: {error})")
+            skipped.append(f"{path} ({_reason(error)})")
     _warn_skipped(skipped)
     if not images:
         raise ValueError(f"none of {len(paths)} images could be read to the end: {skipped[0]}, …")
@@ -150,6 +152,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "F":
         raise ValueError("floating-point values of unknown range")
     return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    # Pillow's own message for this one is the path again
+    unknown = isinstance(error, UnidentifiedImageError)
+    return "not readable: no image that Pillow knows" if unknown else f"not readable: {error}"
 
 
 def _warn_skipped(skipped: Sequence[str]) -> None:
