@@ -24,8 +24,22 @@ LOWER_SPECS = (
     "tikhonov(wavelet='db2',levels=2,stepsize=1.7,learn_stepsize=True,penalise_approximation=True)",
     "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)",
     "wavelet_l1(wavelet='haar',levels=2,ridge=0.02,stepsize=1.9,per_channel=True)",
+    "wavelet_l12(wavelet='db2',levels=2,ridge=0.1)",
+    "wavelet_l12(wavelet='haar',levels=2,ridge=0.1,stepsize=1.9,couple_orientations=False)",
 )
 DEGRADATION_SPECS = ("denoising(sigma=0.1)", "inpainting(keep=0.5)", "deblurring(width=0.8)")
+#: one of every other operator, for what is cheap enough to ask of all
+MORE_DEGRADATION_SPECS = (
+    "denoising(sigma=(0.1,0.25,0.5))",
+    "inpainting(keep=0.1)",
+    "inpainting(keep=0.9)",
+    "deblurring(width=0.8,padding='reflect')",
+    "motion_deblurring(length=7)",
+    "motion_deblurring(length=7,padding='reflect')",
+    "super_resolution(factor=2)",
+    "tomography(angles=12)",
+    "mri(acceleration=2)",
+)
 
 
 def plugins() -> dict[str, type]:

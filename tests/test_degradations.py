@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from conftest import DEGRADATION_SPECS
+from conftest import DEGRADATION_SPECS, MORE_DEGRADATION_SPECS
+from pretend_device import pretend_device, unwrap
 
 from benchmark.degradations import make_degradation
 
 SHAPE = (3, 16, 16)
 
 
-@pytest.fixture(params=DEGRADATION_SPECS)
+@pytest.fixture(params=DEGRADATION_SPECS + MORE_DEGRADATION_SPECS)
 def degradation(request):
     return make_degradation(request.param, SHAPE, seed=0)
 
@@ -54,6 +57,68 @@ def test_inpainting_keeps_whole_pixels():
     assert (observed[mask == 0] == 0).all(), "no noise where nothing is observed"
 
 
+def test_each_channel_has_its_own_noise():
+    degradation = make_degradation("denoising(sigma=(0.1,0.25,0.5))", (3, 64, 64), seed=0)
+    truth = torch.full((4, 3, 64, 64), 0.5, dtype=torch.float64)
+    noise = degradation.observe(truth, stream=1) - truth
+    assert noise.std((0, 2, 3)).tolist() == pytest.approx([0.1, 0.25, 0.5], rel=0.03)
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
+def test_inpainting_keeps_the_stated_share(keep):
+    degradation = make_degradation(f"inpainting(keep={keep})", (3, 64, 64), seed=0)
+    mask = degradation.physics.A(torch.ones(1, 3, 64, 64, dtype=torch.float64))
+    assert mask.mean().item() == pytest.approx(keep, abs=0.02)
+
+
+def test_motion_blurs_each_channel_along_its_line():
+    degradation = make_degradation("motion_deblurring(length=25)", (3, 64, 64), seed=0)
+    point = torch.zeros(1, 3, 64, 64, dtype=torch.float64)
+    point[..., 32, 32] = 1
+    spread = degradation.physics.A(point)[0]
+    line = torch.zeros(64, dtype=torch.float64)
+    line[20:45] = 1 / 25
+    expected = torch.zeros(3, 64, 64, dtype=torch.float64)
+    expected[0, 32], expected[1, :, 32], expected[2] = line, line, line.diag()
+    assert torch.allclose(spread, expected, atol=1e-14)
+    assert degradation.lipschitz == pytest.approx(1, rel=1e-6)
+
+
+def test_super_resolution_keeps_means_and_a_quarter_of_the_pixels():
+    degradation = make_degradation("super_resolution(factor=2)", (3, 32, 32), seed=0)
+    flat = torch.full((1, 3, 32, 32), 0.7, dtype=torch.float64)
+    observed = degradation.physics.A(flat)
+    assert observed.shape == (1, 3, 16, 16)
+    assert torch.allclose(observed, torch.full_like(observed, 0.7))
+
+
+def test_tomography_integrates_along_lines():
+    degradation = make_degradation("tomography(angles=4)", (3, 32, 32), seed=0)
+    image = random(1, 3, 32, 32).abs()
+    observed = degradation.physics.A(image)
+    assert observed.shape == (1, 3, 46, 4)
+    # along the columns, at 0 degrees; each direction sees the mass of the whole image
+    assert torch.allclose(observed[..., 7:39, 0], image.sum(2) / 32, atol=0.05)
+    assert torch.allclose(observed.sum(2) * 32, image.sum((2, 3))[..., None], rtol=0.05)
+
+
+def test_mri_measures_the_stated_share_of_the_spectrum():
+    degradation = make_degradation("mri(acceleration=4)", (3, 64, 64), seed=0)
+    image = random(2, 3, 64, 64)
+    observed = degradation.physics.A(image).view(2, 3, 2, 64, 64)
+    measured = observed[0, 0, 0].abs().sum(0) > 0
+    assert measured.double().mean().item() == pytest.approx(1 / 4, abs=0.02)
+    # both origins are in the middle
+    centred = torch.fft.fft2(torch.fft.ifftshift(image, dim=(-2, -1)), norm="ortho")
+    spectrum = torch.fft.fftshift(centred, dim=(-2, -1))
+    assert torch.allclose(observed[:, :, 0, :, measured], spectrum.real[..., measured])
+    assert torch.allclose(observed[:, :, 1, :, measured], spectrum.imag[..., measured])
+    other = make_degradation("mri(acceleration=4)", (3, 64, 64), seed=1)
+    assert not torch.equal(other.physics.A(image).view(2, 3, 2, 64, 64) != 0, observed != 0)
+    noisy = degradation.observe(image, stream=1).view(2, 3, 2, 64, 64)
+    assert (noisy[..., ~measured] == 0).all(), "no noise where nothing is observed"
+
+
 def test_observations_follow_the_seed_alone(degradation):
     truth = random(2, *SHAPE).abs()
     first = degradation.observe(truth, stream=1)
@@ -67,8 +132,36 @@ def test_observations_follow_the_seed_alone(degradation):
 def test_a_cast_keeps_the_operator(degradation):
     x = random(1, *SHAPE)
     exact = degradation.physics.A(x)
-    rounded = degradation.physics.to(torch.float32).A(x.float())
+    back = degradation.physics.A_adjoint(exact)  # whatever an operator keeps of this is copied
+    single = copy.deepcopy(degradation.physics).to(torch.float32)
+    rounded = single.A(x.float())
+    returned = single.A_adjoint(rounded)
+    assert rounded.dtype == returned.dtype == torch.float32
     assert torch.allclose(rounded.double(), exact, atol=1e-5)
+    assert torch.allclose(returned.double(), back, atol=1e-5)
+    assert torch.equal(degradation.physics.A_adjoint(exact), back)
+
+
+def test_a_move_keeps_the_operator(degradation):
+    x = random(2, *SHAPE)
+    exact = degradation.physics.A(x)
+    back = degradation.physics.A_adjoint(exact)
+    with pretend_device() as device:
+        moved = copy.deepcopy(degradation.physics).to(device)
+        there = moved.A(x.to(device))
+        assert torch.allclose(unwrap(there), exact, atol=1e-12)
+        assert torch.allclose(unwrap(moved.A_adjoint(there)), back, atol=1e-12)
+
+
+def test_the_operator_is_differentiated(degradation):
+    """The gradient of ½‖Ax‖² through A, and of what AᵀA gives: both are Aᵀ and A again."""
+    physics = degradation.physics
+    x, v = random(2, *SHAPE).requires_grad_(), random(2, *SHAPE, seed=1)
+    normal = physics.A_adjoint(physics.A(x))
+    energy = 0.5 * physics.A(x).square().sum()
+    assert torch.allclose(torch.autograd.grad(energy, x)[0], normal, atol=1e-12)
+    (product,) = torch.autograd.grad(normal, x, v)
+    assert torch.allclose(product, physics.A_adjoint(physics.A(v)), atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +171,15 @@ def test_a_cast_keeps_the_operator(degradation):
         ("denoising(sigma=-0.1)", "sigma must be a number of at least 0, got -0.1"),
         ("inpainting(keep=1.5)", "keep must lie strictly between 0 and 1, got 1.5"),
         ("deblurring(width=0)", "width must be a positive number, got 0"),
+        ("denoising(sigma=(0.1,0.2))", r"one for each of the 3 channels, got \(0.1, 0.2\)"),
+        ("denoising(sigma=(0.1,-1,0))", r"sigma\[1\] must be a number of at least 0, got -1"),
+        ("deblurring(padding='zero')", "padding must be one of circular, reflect, got 'zero'"),
+        ("motion_deblurring(length=4)", "length must be odd, .* got 4"),
+        ("motion_deblurring", "a kernel of 25×25 pixels does not fit into images of 16×16"),
+        ("super_resolution(factor=3)", r"factor must divide .* got 3 for \(16, 16\)"),
+        ("super_resolution(factor=0)", "factor must be an integer of at least 1, got 0"),
+        ("tomography(angles=0)", "angles must be an integer of at least 1, got 0"),
+        ("mri(acceleration=0)", "acceleration must be an integer of at least 1, got 0"),
         ("denoising(noise=0.1)", "degradation 'denoising' has no option 'noise' .* sigma"),
     ],
 )

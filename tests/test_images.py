@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from benchopt.benchmark import Benchmark
+from conftest import ROOT
 from PIL import Image
 
-from benchmark.images import PHOTOGRAPHS, crops, digest, photographs, simulated, to_uint8
+from benchmark.downloads import COLLECTIONS
+from benchmark.images import (
+    PHOTOGRAPHS,
+    crops,
+    digest,
+    folder_crops,
+    photographs,
+    simulated,
+    to_uint8,
+)
 from benchmark.metrics import gradient_cosine, gradient_error, psnr, ssim
 
 
@@ -83,3 +94,207 @@ def test_metrics_are_their_formulas():
     g, h = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0])
     assert gradient_error(h, g) == pytest.approx(0.8)
     assert gradient_cosine(h, g) == pytest.approx(0.6)
+
+
+# --- folders of the user's, and downloads -------------------------------------------------------
+
+
+def picture(shape, seed=0, *, offset=0) -> Image.Image:
+    """A random RGB image whose red values tell images of different ``offset`` apart."""
+    pixels = np.random.default_rng(seed).integers(10, size=(shape[1], shape[0], 3), dtype=np.uint8)
+    pixels[..., 0] += np.uint8(offset)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight good images of several formats and sizes, one in a sub-folder, and a hidden file."""
+    formats = ("png", "bmp", "tiff", "webp", "ppm", "png", "gif")
+    for i, suffix in enumerate(formats):
+        picture((20 + i, 30 - i), i, offset=20 * i).save(tmp_path / f"{i}.{suffix}")
+    (tmp_path / "more").mkdir()
+    picture((40, 24), 7, offset=140).save(tmp_path / "more" / "7.png")
+    (tmp_path / ".DS_Store").write_text("not an image")
+    return tmp_path
+
+
+FOUR = {"n_train": 4, "n_test": 4, "size": 16, "seed": 0}
+
+
+def sources(crops):
+    """The images of the fixture that crops come from, by their red values."""
+    return {round(float(crop[0].mean()) * 255 / 20 - 4.5 / 20) for crop in crops}
+
+
+def test_a_folder_is_split_without_overlap(folder):
+    train, test = folder_crops([folder], **FOUR)
+    assert train.shape == test.shape == (4, 3, 16, 16)
+    assert train.dtype == torch.float64
+    assert 0 <= train.min() < train.max() <= 1
+    assert len(sources(train)) == len(sources(test)) == 4
+    assert not sources(train) & sources(test)
+    again = folder_crops([folder], **FOUR)
+    assert torch.equal(train, again[0]) and torch.equal(test, again[1])
+    other, _ = folder_crops([folder], **FOUR | {"seed": 1})
+    assert sources(train) != sources(other)
+
+
+def test_few_images_serve_in_turn(folder):
+    for path in folder.glob("[2-6].*"):
+        path.unlink()
+    train, test = folder_crops([folder], n_train=5, n_test=1, size=16, seed=0)
+    assert len(train) == 5
+    assert len(sources(train)) == 2
+    assert not sources(train) & sources(test)
+
+
+def test_two_folders_are_kept_apart(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("test")
+    picture((64, 64), offset=200).save(other / "other.png")
+    train, test = folder_crops([folder, other], **FOUR)
+    assert sources(test) == {10}
+    assert 10 not in sources(train)
+
+
+def test_what_cannot_be_used_is_named_and_skipped(folder):
+    (folder / "notes.txt").write_text("hello")
+    picture((15, 40)).save(folder / "narrow.png")
+    whole = (folder / "0.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning) as raised:
+        train, test = folder_crops([folder], n_train=20, n_test=20, size=16, seed=0)
+    said = " ".join(str(w.message) for w in raised)
+    assert "notes.txt (not readable" in said
+    assert "narrow.png (15×40 pixels, below 16×16)" in said
+    assert "cut.png (not readable" in said
+    assert ".DS_Store" not in said
+    assert len(sources(train) | sources(test)) == 8
+
+
+def test_modes_and_orientation(tmp_path):
+    grey = Image.fromarray(np.full((20, 20), 65535 // 4, dtype=np.uint16))
+    for name in ("a", "b"):
+        grey.save(tmp_path / f"{name}.png")
+    train, _ = folder_crops([tmp_path], n_train=1, n_test=1, size=16, seed=0)
+    assert train.unique().tolist() == [64 / 255]
+    for name, mode in (("a", "RGBA"), ("b", "L")):
+        Image.new(mode, (20, 20)).save(tmp_path / f"{name}.png")
+    train, _ = folder_crops([tmp_path], n_train=1, n_test=1, size=16, seed=0)
+    assert train.shape == (1, 3, 16, 16)
+    assert train.max() == 0
+
+    upside_down = tmp_path / "exif"
+    upside_down.mkdir()
+    image = Image.new("RGB", (16, 16))
+    image.paste((255, 255, 255), (0, 0, 16, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    image.save(upside_down / "a.png", exif=exif)
+    image.save(upside_down / "b.png", exif=exif)
+    train, _ = folder_crops([upside_down], n_train=1, n_test=1, size=16, seed=0)
+    assert train[0, :, :8].max() == 0
+    assert train[0, :, 8:].min() == 1
+
+
+@pytest.mark.filterwarnings("ignore:.* were skipped")
+def test_a_folder_without_images_is_an_error(tmp_path, folder):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="empty holds no image of at least 16×16 pixels"):
+        folder_crops([empty], **FOUR)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        folder_crops([tmp_path / "nowhere"], **FOUR)
+    picture((20, 20)).save(empty / "one.png")
+    with pytest.raises(ValueError, match=r"holds 1 image .* two or more"):
+        folder_crops([empty], **FOUR)
+    for path in (empty / "one.png", empty / "two.png"):
+        path.write_bytes((folder / "0.png").read_bytes()[:200])
+    with pytest.raises(ValueError, match="could be read to the end"):
+        folder_crops([empty], **FOUR)
+
+
+def dataset(name: str, **parameters):
+    """The dataset as benchopt makes it, with a seed and no benchmark around it."""
+    (cls,) = (c for c in Benchmark(ROOT).get_datasets() if c.name == name)
+    made = cls.get_instance(**parameters)
+    made.get_seed = lambda **_: 0
+    return made
+
+
+def test_the_folder_dataset(folder):
+    data = dataset("Folder", path=str(folder), size=16).get_data()
+    assert data["train"].shape == data["test"].shape == (4, 3, 16, 16)
+    assert data["degradation"].startswith("inpainting")
+    more = str(folder / "more")
+    data = dataset("Folder", train_path=str(folder), test_path=more, size=16).get_data()
+    assert sources(data["test"]) == {7}
+    for wrong in ({}, {"path": more, "train_path": more}, {"test_path": more}):
+        with pytest.raises(ValueError, match="either path or both train_path and test_path"):
+            dataset("Folder", **wrong).get_data()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Where benchopt keeps data."""
+    monkeypatch.setattr("benchopt.config.get_data_path", lambda key=None: tmp_path / "data")
+    return tmp_path / "data"
+
+
+class Loader(list):
+    """A stand-in for deepinv's loaders: what they were asked for, and images."""
+
+    asked = []
+
+    def __init__(self, **options):
+        self.asked.append(options)
+        super().__init__(picture((20, 20), i, offset=20 * i) for i in range(4))
+
+
+def test_downloads_are_prepared_once_and_read_as_folders(home, monkeypatch):
+    calls = []
+
+    def load_dataset(name, transform, data_dir, download):
+        calls.append(name)
+        (data_dir / name).mkdir(parents=True)
+        for i in range(3):
+            picture((20, 20), i, offset=200).save(data_dir / name / f"{i}.png")
+
+    monkeypatch.setattr("deepinv.datasets.CBSD68", Loader)
+    monkeypatch.setattr("deepinv.utils.load_dataset", load_dataset)
+    downloads = dataset("Downloads", size=16)
+    with pytest.raises(FileNotFoundError, match=r"benchopt prepare.*68 images of CBSD68"):
+        downloads.get_data()
+    for _ in range(2):
+        downloads.prepare()
+    assert calls == ["set3c"]
+    assert [o["download"] for o in Loader.asked] == [True]
+    data = downloads.get_data()
+    assert sources(data["train"]) == {0, 1, 2, 3}
+    assert sources(data["test"]) == {10}
+    data = dataset("Downloads", train_from="CBSD68", test_from="CBSD68", size=16).get_data()
+    assert not sources(data["train"]) & sources(data["test"])
+
+
+def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):
+    def offline(*args, data_dir=None, **options):
+        if data_dir is not None:
+            (data_dir / "set3c").mkdir(parents=True)  # as deepinv does before it connects
+        raise ConnectionError("no network")
+
+    for loader in ("datasets.DIV2K", "datasets.CBSD68", "utils.load_dataset"):
+        monkeypatch.setattr(f"deepinv.{loader}", offline)
+    for name, collection in COLLECTIONS.items():
+        folder = home / collection.folder
+        downloads = dataset("Downloads", train_from=name, test_from=name, size=16)
+        for _ in range(2):
+            with pytest.raises(RuntimeError) as raised:
+                downloads.prepare()
+            assert "no network" in str(raised.value)
+            assert f"place {collection.contents} in {folder}" in str(raised.value)
+        folder.mkdir(parents=True)
+        for i in range(4):
+            picture((20, 20), i).save(folder / f"{i}.png")
+        downloads.prepare()
+        assert len(downloads.get_data()["train"]) == 4
+    with pytest.raises(ValueError, match=r"collection must be one of CBSD68, .* got 'Set5'"):
+        dataset("Downloads", train_from="Set5").prepare()

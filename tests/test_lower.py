@@ -11,6 +11,7 @@ from conftest import DEGRADATION_SPECS, LOWER_SPECS, small_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import relative_error
+from pretend_device import pretend_device, unwrap
 from torchwavelets import DWT2D
 
 from benchmark.images import simulated
@@ -73,6 +74,11 @@ def test_the_transform_is_orthonormal_and_the_library_s(wavelet, levels, sides):
     transform = OrthonormalWavelet(wavelet, levels, size)
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     low, details = transform.analysis(x)
+    pyramid = transform.arrange(low, details)
+    assert pyramid.shape == x.shape
+    for found, expected in zip(transform.split(pyramid)[1], details, strict=True):
+        assert torch.equal(found, expected)
+    assert torch.equal(transform.split(pyramid)[0], low)
     energy = (low**2).sum() + sum((d**2).sum() for d in details)
     assert energy.item() == pytest.approx((x**2).sum().item(), rel=1e-12)
     assert torch.allclose(transform.synthesis(low, details), x, atol=1e-12)
@@ -88,10 +94,14 @@ def test_the_transform_is_orthonormal_and_the_library_s(wavelet, levels, sides):
 @given(t=st.floats(1e-3, 3), seed=st.integers(0, 1000), name=st.sampled_from(sorted(LOWER_LEVELS)))
 def test_shrink_is_the_proximity_operator(t, seed, name):
     """p = prox(d) minimises ½‖p − d‖² + t·r(p): no nearby point does better."""
-    penalty = {"wavelet_l1": lambda p: p.abs().sum(), "tikhonov": lambda p: (p**2).sum() / 2}[name]
+    penalty = {
+        "tikhonov": lambda p: (p**2).sum() / 2,
+        "wavelet_l1": lambda p: p.abs().sum(),
+        "wavelet_l12": lambda p: p.square().sum((1, 2)).sqrt().sum(),
+    }[name]
     problem = small_task(lower=f"{name}(wavelet='haar',levels=1)").lower
     generator = torch.Generator().manual_seed(seed)
-    d = torch.randn(20, generator=generator, dtype=torch.float64)
+    d = torch.randn(1, 3, 3, 2, 2, generator=generator, dtype=torch.float64)
     threshold = torch.tensor(t, dtype=torch.float64)
     p = problem.shrink(d, threshold)
 
@@ -100,7 +110,7 @@ def test_shrink_is_the_proximity_operator(t, seed, name):
 
     for scale in (1e-1, 1e-3):
         for _ in range(5):
-            q = p + scale * torch.randn(20, generator=generator, dtype=torch.float64)
+            q = p + scale * torch.randn(d.shape, generator=generator, dtype=torch.float64)
             assert energy(p) < energy(q)
 
 
@@ -164,6 +174,23 @@ def test_a_step_leaves_its_argument_alone(lower):
     x = task.probe.truth.clone()
     task.lower.step(x, task.probe.observation)
     assert torch.equal(x, task.probe.truth)
+
+
+@pytest.mark.parametrize("lower", LOWER_SPECS)
+def test_a_step_and_its_gradient_on_another_device(lower):
+    task = small_task(lower=lower, degradation="inpainting(keep=0.5)")
+
+    def found(task):
+        y = task.probe.observation
+        image = task.lower.reconstruct(task.lower.step(task.lower.init(y), y))
+        theta = list(task.lower.theta().values())
+        loss = image.square().sum()
+        return [image.detach(), *torch.autograd.grad(loss, theta)]
+
+    with pretend_device() as device:
+        moved = found(task.to(device=device, dtype=torch.float64))
+    for there, here in zip(moved, found(task), strict=True):
+        assert torch.allclose(unwrap(there), here, atol=1e-12)
 
 
 def test_theta_is_what_the_options_say():

@@ -2,5 +2,6 @@
 
 from benchmark.lower.tikhonov import Tikhonov
 from benchmark.lower.wavelet_l1 import WaveletL1
+from benchmark.lower.wavelet_l12 import WaveletL12
 
-LOWER_LEVELS = {"tikhonov": Tikhonov, "wavelet_l1": WaveletL1}
+LOWER_LEVELS = {"tikhonov": Tikhonov, "wavelet_l1": WaveletL1, "wavelet_l12": WaveletL12}

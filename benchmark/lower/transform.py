@@ -54,23 +54,48 @@ class OrthonormalWavelet(nn.Module):
         details = []
         for level in range(self.levels):
             columns, rows = self._matrices(level)
-            c = columns @ x @ rows.mT
-            h, w = c.shape[-2] // 2, c.shape[-1] // 2
-            details.append(torch.stack([c[..., h:, :w], c[..., :h, w:], c[..., h:, w:]], dim=2))
-            x = c[..., :h, :w]
+            x, detail = _bands(columns @ x @ rows.mT)
+            details.append(detail)
         return x, details
 
     def synthesis(self, x: Tensor, details: list[Tensor]) -> Tensor:
         """Wᵀ of what ``analysis`` returns: its inverse."""
         for level in reversed(range(self.levels)):
             columns, rows = self._matrices(level)
-            horizontal, vertical, diagonal = details[level].unbind(2)
-            c = torch.cat(
-                [torch.cat([x, vertical], dim=-1), torch.cat([horizontal, diagonal], dim=-1)],
-                dim=-2,
-            )
-            x = columns.mT @ c @ rows
+            x = columns.mT @ _quadrants(x, details[level]) @ rows
         return x
+
+    def arrange(self, x: Tensor, details: list[Tensor]) -> Tensor:
+        """What ``analysis`` returns as one tensor (N, C, H, W): the pyramid in place, coarse first.
+
+        ``split`` is the inverse; neither computes anything.
+        """
+        for level in reversed(range(self.levels)):
+            x = _quadrants(x, details[level])
+        return x
+
+    def split(self, pyramid: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The approximation and the details that ``arrange`` has put into ``pyramid``."""
+        details = []
+        for _ in range(self.levels):
+            pyramid, detail = _bands(pyramid)
+            details.append(detail)
+        return pyramid, details
+
+
+def _bands(c: Tensor) -> tuple[Tensor, Tensor]:
+    """One level's approximation (N, C, h, w) and details (N, C, 3, h, w) from (N, C, 2h, 2w)."""
+    h, w = c.shape[-2] // 2, c.shape[-1] // 2
+    details = torch.stack([c[..., h:, :w], c[..., :h, w:], c[..., h:, w:]], dim=2)
+    return c[..., :h, :w], details
+
+
+def _quadrants(x: Tensor, details: Tensor) -> Tensor:
+    """The inverse of ``_bands``."""
+    horizontal, vertical, diagonal = details.unbind(2)
+    return torch.cat(
+        [torch.cat([x, vertical], dim=-1), torch.cat([horizontal, diagonal], dim=-1)], dim=-2
+    )
 
 
 def _matrix(wavelet: str, side: int) -> Tensor:

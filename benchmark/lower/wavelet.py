@@ -15,7 +15,71 @@ from benchmark.lower.transform import ORIENTATIONS, OrthonormalWavelet
 from benchmark.problem import LowerLevelProblem
 
 
-class WaveletProximal(LowerLevelProblem):
+class WaveletForwardBackward(LowerLevelProblem):
+    """Forward-backward on ½‖Ax−y‖² + ε/2‖x‖² + a penalty, W an orthonormal wavelet transform.
+
+    What is common to penalties on Wx whichever variable they are solved in: the operator, the
+    transform, the gradient of the smooth part, and a stepsize that stays in (0, 2/L), L the
+    Lipschitz constant of that gradient in the variable of the state.
+
+    θ holds ``stepsize_logit`` (0-d) where the stepsize is learned: τ = (2/L)·sigmoid of it.
+
+    Parameters
+    ----------
+    physics : A, a linear operator of deepinv.
+    lipschitz : ‖A‖².
+    image_shape : (C, H, W).
+    wavelet : an orthogonal wavelet known to PyWavelets ("haar", "db4", "sym8", …).
+    levels : number of scales; H and W must be multiples of 2^levels.
+    ridge : ε ≥ 0.
+    stepsize : the initial τ in units of 1/L, in (0, 2).
+    learn_stepsize : whether θ holds the stepsize.
+
+    Made in float64; ``.to(dtype=…)`` gives another precision. Raises ValueError for a wavelet that
+    is not orthogonal, an image that the levels do not divide, a parameter out of its range.
+    """
+
+    def __init__(
+        self,
+        physics: LinearPhysics,
+        lipschitz: float,
+        image_shape: tuple[int, int, int],
+        *,
+        wavelet: str,
+        levels: int,
+        ridge: float,
+        stepsize: float,
+        learn_stepsize: bool,
+    ) -> None:
+        super().__init__()
+        positive_integer("levels", levels)
+        nonnegative_number("ridge", ridge)
+        strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
+        self.physics = physics.requires_grad_(False)
+        self.transform = OrthonormalWavelet(wavelet, levels, image_shape[1:])
+        self.ridge = ridge
+        self.image_lipschitz = lipschitz + ridge
+        self.stepsize_logit = parameter(math.log(stepsize / (2 - stepsize)))
+        self.stepsize_logit.requires_grad_(learn_stepsize)
+
+    @property
+    @abstractmethod
+    def lipschitz(self) -> float | Tensor:
+        """L, of the gradient of the smooth part in the variable of the state."""
+
+    @final
+    def stepsize(self) -> Tensor:
+        """τ, 0-d, in (0, 2/L)."""
+        return 2 / self.lipschitz * torch.sigmoid(self.stepsize_logit)
+
+    @final
+    def smooth_gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Aᵀ(Ax − y) + εx at the image x (N, C, H, W); its Lipschitz constant is ‖A‖² + ε."""
+        gradient = self.physics.A_adjoint(self.physics.A(x) - y)
+        return gradient + self.ridge * x if self.ridge else gradient
+
+
+class WaveletProximal(WaveletForwardBackward):
     """Forward-backward on ½‖Ax−y‖² + ε/2‖x‖² + Σ_j r(λ_j, (Wx)_j), W an orthonormal transform.
 
         T(x) = Wᵀ prox_{τ r}(W(x − τ(Aᵀ(Ax − y) + εx)))
@@ -25,23 +89,14 @@ class WaveletProximal(LowerLevelProblem):
 
     θ: ``log_weights`` (levels, 3, C or 1), log λ from the finest scale to the coarsest; where the
     approximation is penalised, ``log_approximation_weight`` (C or 1,); where the stepsize is
-    learned, ``stepsize_logit`` (0-d), τ = (2/L)·sigmoid of it, which keeps τ in (0, 2/L).
+    learned, ``stepsize_logit`` (0-d).
 
-    Parameters
+    Parameters (beside those of ``WaveletForwardBackward``)
     ----------
-    physics : A, a linear operator of deepinv.
-    lipschitz : ‖A‖².
-    image_shape : (C, H, W).
-    wavelet : an orthogonal wavelet known to PyWavelets ("haar", "db4", "sym8", …).
-    levels : number of scales; H and W must be multiples of 2^levels.
     weight : the initial λ of every band, in the units of the image.
-    ridge : ε ≥ 0.
-    stepsize : the initial τ in units of 1/L, in (0, 2).
-    learn_stepsize, penalise_approximation, per_channel : what θ holds, as above.
+    penalise_approximation, per_channel : what θ holds, as above.
 
-    Made in float64; ``.to(dtype=…)`` gives another precision. Cost of a step: one A, one Aᵀ, one W,
-    one Wᵀ. Raises ValueError for a wavelet that is not orthogonal, an image that the levels do not
-    divide, a parameter out of its range.
+    Cost of a step: one A, one Aᵀ, one W, one Wᵀ.
     """
 
     def __init__(
@@ -59,33 +114,30 @@ class WaveletProximal(LowerLevelProblem):
         penalise_approximation: bool = False,
         per_channel: bool = False,
     ) -> None:
-        super().__init__()
-        positive_integer("levels", levels)
-        positive_number("weight", weight)
-        nonnegative_number("ridge", ridge)
-        strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
-        channels, height, width = image_shape
-        self.physics = physics.requires_grad_(False)
-        self.transform = OrthonormalWavelet(wavelet, levels, (height, width))
-        self.ridge = ridge
-        self.lipschitz = lipschitz + ridge
-        groups = channels if per_channel else 1
-        start = math.log(weight)
-        self.log_weights = _parameter(start, levels, ORIENTATIONS, groups)
-        self.log_approximation_weight = (
-            _parameter(start, groups) if penalise_approximation else None
+        super().__init__(
+            physics,
+            lipschitz,
+            image_shape,
+            wavelet=wavelet,
+            levels=levels,
+            ridge=ridge,
+            stepsize=stepsize,
+            learn_stepsize=learn_stepsize,
         )
-        self.stepsize_logit = _parameter(math.log(stepsize / (2 - stepsize)))
-        self.stepsize_logit.requires_grad_(learn_stepsize)
+        positive_number("weight", weight)
+        groups = image_shape[0] if per_channel else 1
+        start = math.log(weight)
+        self.log_weights = parameter(start, levels, ORIENTATIONS, groups)
+        self.log_approximation_weight = parameter(start, groups) if penalise_approximation else None
 
     @abstractmethod
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
         """prox of ``threshold``·r at the coefficients ``d`` (N, C, …), the shapes broadcasting."""
 
+    @property
     @final
-    def stepsize(self) -> Tensor:
-        """τ, 0-d, in (0, 2/L)."""
-        return 2 / self.lipschitz * torch.sigmoid(self.stepsize_logit)
+    def lipschitz(self) -> float:
+        return self.image_lipschitz
 
     @final
     def init(self, y: Tensor) -> Tensor:
@@ -94,10 +146,7 @@ class WaveletProximal(LowerLevelProblem):
     @final
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         tau = self.stepsize()
-        gradient = self.physics.A_adjoint(self.physics.A(x) - y)
-        if self.ridge:
-            gradient = gradient + self.ridge * x
-        approximation, details = self.transform.analysis(x - tau * gradient)
+        approximation, details = self.transform.analysis(x - tau * self.smooth_gradient(x, y))
         # (levels, 3, C) → one (C, 3, 1, 1) threshold per scale
         thresholds = (tau * self.log_weights.exp()).transpose(1, 2)[..., None, None]
         details = [self.shrink(d, t) for d, t in zip(details, thresholds, strict=True)]
@@ -111,5 +160,6 @@ class WaveletProximal(LowerLevelProblem):
         return x
 
 
-def _parameter(value: float, *shape: int) -> nn.Parameter:
+def parameter(value: float, *shape: int) -> nn.Parameter:
+    """What is learned, (*shape), all of it starting at ``value``, in float64."""
     return nn.Parameter(torch.full(shape, value, dtype=torch.float64))
