@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Mapping
+
+#: benchopt's command line turns every "=" into ":"
+_OPTION = re.compile(r"([(,]\s*\w+)\s*:")
 
 
 def build(spec: str, table: Mapping[str, Callable], *, kind: str, **context: object) -> object:
@@ -39,7 +43,7 @@ def build(spec: str, table: Mapping[str, Callable], *, kind: str, **context: obj
 def _parse(spec: str, *, kind: str) -> tuple[str, dict[str, object]]:
     expected = f"a {kind} is written name or name(option=value, …), got {spec!r}"
     try:
-        node = ast.parse(spec, mode="eval").body
+        node = ast.parse(_OPTION.sub(r"\1=", str(spec)), mode="eval").body
         if isinstance(node, ast.Name):
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:

@@ -250,6 +250,12 @@ def test_bad_specs_are_named(spec, expected):
         small_task(lower=spec, size=12)
 
 
+def test_a_spec_as_the_command_line_hands_it_over():
+    typed = small_task(lower="wavelet_l1(wavelet='haar',levels=1,ridge=0.3)").lower
+    handed = small_task(lower="wavelet_l1(wavelet:'haar',levels:1, ridge:0.3)").lower
+    assert typed.ridge == handed.ridge == 0.3
+
+
 def test_an_empty_split_is_named():
     images = simulated(number=1, size=8, seed=0)
     options = {

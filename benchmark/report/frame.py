@@ -175,12 +175,15 @@ def check_columns(raw: pd.DataFrame, *, path: Path) -> None:
 
 
 def parse_call(text: str) -> Call:
-    """``name(a=1,b=f(c=2))`` or ``name[a=1]`` taken apart; a plain name has no arguments."""
+    """``name(a=1,b=f(c=2))`` or ``name[a=1]`` taken apart; a plain name has no arguments.
+
+    benchopt's command line writes ``name(a:1)``.
+    """
     match = re.fullmatch(r"\s*([^\[(]+)[\[(](.*)[\])]\s*", text, flags=re.DOTALL)
     if match is None:
         return Call(text.strip(), {})
-    pieces = [piece.partition("=") for piece in _split(match[2])]
-    return Call(match[1].strip(), {key.strip(): value.strip() for key, _, value in pieces})
+    pieces = [re.split("[=:]", piece, maxsplit=1) for piece in _split(match[2])]
+    return Call(match[1].strip(), {key.strip(): "".join(value).strip() for key, *value in pieces})
 
 
 def distinguish(
