@@ -56,6 +56,14 @@ class Hypergradient:
     state: Tensor
 
 
+def require_finite(estimate: Hypergradient, *, when: str) -> None:
+    """Raise DivergedError where the loss or the gradient holds a NaN or an infinity."""
+    finite = torch.stack([t.isfinite().all() for t in (estimate.loss, *estimate.gradient)])
+    if not finite.all():
+        what = "gradient" if finite[0] else "loss"
+        raise DivergedError(f"the {what} is not finite {when}")
+
+
 class BilevelSolver(BaseSolver, ABC):
     """Minimises F(θ) by a first-order method on estimates of ∇F; benchopt calls it.
 
@@ -136,10 +144,7 @@ class BilevelSolver(BaseSolver, ABC):
 
     def _step(self, theta: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
         estimate = self.hypergradient(self.counted, next(self.batches))
-        finite = torch.stack([t.isfinite().all() for t in (estimate.loss, *estimate.gradient)])
-        if not finite.all():
-            what = "gradient" if finite[0] else "loss"
-            raise DivergedError(f"the {what} is not finite at outer step {self.outer_step}")
+        require_finite(estimate, when=f"at outer step {self.outer_step}")
         for parameter, gradient in zip(theta, estimate.gradient, strict=True):
             parameter.grad = gradient
         optimizer.step()

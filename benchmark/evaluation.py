@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmark import metering, metrics
-from benchmark.estimator import BilevelSolver
-from benchmark.failure import Outcome, attempt
+from benchmark.estimator import BilevelSolver, require_finite
+from benchmark.failure import DivergedError, Outcome, attempt
 from benchmark.images import to_uint8
 from benchmark.problem import BilevelTask, LowerLevelProblem, upper_loss
 from benchmark.reference import Reference, reference_hypergradient, true_equilibrium
@@ -58,19 +58,28 @@ class Deployed:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """Of the reference hypergradient at θ.
+
+    reference_residual : how far to trust ``gradient_error`` and ``gradient_cosine``; contraction :
+    the local rate of the layer at x*.
+    """
+
+    reference_residual: float = nan
+    contraction: float = nan
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Of one hypergradient of the method on the probe.
 
-    gradient_error : ‖ĝ − ∇F‖/‖∇F‖; gradient_cosine : of the angle between them;
-    reference_residual : how far to trust these two; contraction : the local rate of the layer at
-    x*; state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals : calls of T, and products with its
-    Jacobian transposed.
+    gradient_error : ‖ĝ − ∇F‖/‖∇F‖; gradient_cosine : of the angle between them (both empty where
+    the reference cannot be trusted); state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals :
+    calls of T, and products with its Jacobian transposed.
     """
 
     gradient_error: float = nan
     gradient_cosine: float = nan
-    reference_residual: float = nan
-    contraction: float = nan
     state_residual: float = nan
     layer_evals: float = nan
     vjp_evals: float = nan
@@ -114,7 +123,7 @@ class Truth:
         )
 
     def _once(self, known: dict, theta: Theta, compute: Callable[[LowerLevelProblem], object]):
-        key = b"".join(value.double().cpu().numpy().tobytes() for value in theta.values())
+        key = b"".join(value.detach().double().cpu().numpy().tobytes() for value in theta.values())
         if key not in known:
             known[key] = compute(_at(self.task.lower, theta))
         return known[key]
@@ -149,7 +158,7 @@ def evaluate(
     What fails leaves its columns empty and its status in the row; the rest is measured.
     """
     row: dict[str, object] = {}
-    for part in (Accuracy(), Deployed(), Estimate(), Cost()):
+    for part in (Accuracy(), Deployed(), Certificate(), Estimate(), Cost()):
         row |= vars(part)
     outcomes = [training]
 
@@ -162,6 +171,7 @@ def evaluate(
         lower = _at(task.lower, theta)
         measure(lambda: truth.accuracy(theta))
         measure(lambda: deployed(method, task, lower, pictures=last))
+        measure(lambda: certificate(truth.reference(theta)))
         measure(lambda: estimate(method, task, lower, truth.reference(theta)))
         if last:
             measure(lambda: cost(method, task, lower))
@@ -178,11 +188,18 @@ def deployed(
     """The quality of the method's own reconstructions of the test set, and one to look at."""
     y, truth = task.test.observation, task.test.truth
     image = lower.reconstruct(method.deploy(lower, y))
+    if not image.isfinite().all():
+        raise DivergedError("the method's reconstruction of the test set is not finite")
     quality = metrics.psnr(image, truth)
     if not pictures:
         return Deployed(quality)
     first = lower.reconstruct(lower.init(y))
     return Deployed(quality, *(to_uint8(batch[0]) for batch in (image, first, truth)))
+
+
+def certificate(reference: Reference) -> Certificate:
+    """What vouches for the reference."""
+    return Certificate(reference.residual, reference.contraction)
 
 
 def estimate(
@@ -191,6 +208,7 @@ def estimate(
     """One hypergradient of the method on the probe against ``reference``."""
     counted = metering.CountedProblem(lower)
     found = method.hypergradient(counted, task.probe)
+    require_finite(found, when="on the probe")
     flat = torch.cat([g.flatten() for g in found.gradient])
     with torch.no_grad():
         image = lower.layer(task.probe.observation)(found.state)
@@ -200,8 +218,6 @@ def estimate(
     )
     return Estimate(
         *(errors if reference.trusted else (nan, nan)),
-        reference_residual=reference.residual,
-        contraction=reference.contraction,
         state_residual=metrics.relative_residual(image, found.state),
         layer_evals=counted.layer_evals,
         vjp_evals=counted.vjp_evals,

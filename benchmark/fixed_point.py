@@ -26,7 +26,8 @@ class Equilibrium:
 
     x : (N, …), a value of T.
     residual : (N,), ‖T(x') − x'‖ / ‖T(x')‖ at the point x' with x = T(x'); where T does not expand
-        distances, that of x is no larger in absolute terms.
+        distances, that of x is no larger in absolute terms. A ‖T(x')‖ above 1000 ‖T(x⁰)‖ counts as
+        that.
     steps : (N,), applications of T until the sample converged.
     converged : (N,), whether ``residual`` is within the tolerance.
     """
@@ -51,11 +52,12 @@ def picard(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
 
 
 def fista(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
-    """x ← T(z), z ← x + β(x − x'), β Nesterov's, restarted where momentum points uphill.
+    """x ← T(z), z ← x + β(x − x'), β Nesterov's, restarted where momentum does harm.
 
     O'Donoghue and Candès, "Adaptive restart for accelerated gradient schemes" (2015): β starts
-    again from zero where ⟨z − x, x − x'⟩ > 0, x' the iterate before x. Meant for proximal-gradient
-    layers; memory: five states.
+    again from zero where ⟨z − x, x − x'⟩ > 0, x' the iterate before x; and, beyond them, where
+    ‖T(z) − z‖ has grown, without which layers that are no gradient steps can creep. Meant for
+    proximal-gradient layers with a stepsize up to 1/L; memory: five states.
     """
     return _solve(T, x0, _Nesterov(), tol=tol, max_layers=max_layers)
 
@@ -102,13 +104,15 @@ class _Nesterov(_Acceleration):
         self.previous: Tensor | None = None
 
     def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
+        moved = norm(image - z)
         if self.previous is None:
-            self.previous, self.t = z, torch.ones_like(restart, dtype=z.dtype)
-            self.moved_away = torch.zeros_like(restart)
+            self.previous, self.t, self.moved = z, torch.ones_like(moved), moved
+            self.went_back = torch.zeros_like(restart)
         move = image - self.previous
-        t = torch.where(self.moved_away | (dot(z - image, move) > 0), 1.0, self.t)
+        harmful = (dot(z - image, move) > 0) | (moved > self.moved)
+        t = torch.where(self.went_back | harmful, 1.0, self.t)
         t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
-        self.previous, self.t, self.moved_away = image, t_next, restart
+        self.previous, self.t, self.moved, self.went_back = image, t_next, moved, restart
         return image + like((t - 1) / t_next, image) * move
 
 
@@ -155,6 +159,10 @@ class _Anderson(_Acceleration):
 #: a residual this many times the best one seen is a rise; one that does not improve on the best
 #: for this many steps is a stall; a sample with this many of either iterates plainly from then on
 _RISE, _STALL, _STRIKES = 10.0, 100, 3
+#: a state larger than this many times T(x⁰) counts no more than that: where T moves far points by a
+#: bounded amount, as soft-thresholding does, a state that an acceleration has thrown far away would
+#: have a small relative residual
+_FAR = 1e3
 
 
 @torch.no_grad()
@@ -163,16 +171,18 @@ def _solve(
 ) -> Equilibrium:
     """Apply T at proposed points until every sample's residual is within ``tol``.
 
-    ``tol`` is floored at what the dtype can reach. After a rise or a stall a sample goes back to
-    its best value and forgets its past; after a few of them it stays with the plain iteration,
-    which needs no safeguard.
+    ``tol`` is floored at what the dtype can reach. After a rise or a stall of ‖T(z) − z‖ a sample
+    goes back to its best value and forgets its past; after a few of them it stays with the plain
+    iteration, which needs no safeguard.
     """
     positive_number("tol", tol)
     positive_integer("max_layers", max_layers)
     tol = max(tol, reachable_tolerance(x0.dtype))
+    tiny = torch.finfo(x0.dtype).tiny
     z = best = x0.detach()
     n = len(x0)
-    residual = z.new_full((n,), torch.inf)
+    distance = z.new_full((n,), torch.inf)
+    residual = torch.full_like(distance, torch.inf)
     steps = torch.zeros(n, dtype=torch.int64, device=z.device)
     since_best, strikes = torch.zeros_like(steps), torch.zeros_like(steps)
     plain = torch.full_like(steps, not acceleration.can_fail, dtype=torch.bool)
@@ -180,13 +190,15 @@ def _solve(
     for step in range(1, max_layers + 1):
         image = T(z)
         size = norm(image)
-        now = norm(image - z) / size.clamp_min(torch.finfo(z.dtype).tiny)
-        now = torch.where(size.isfinite(), now, torch.inf)  # an overflow is no convergence
-        improved = now < residual
+        if step == 1:
+            far = torch.where(size > 0, _FAR * size, torch.inf)
+        moved = torch.where(size.isfinite(), norm(image - z), torch.inf)
+        improved = moved < distance
+        rise = ~(moved <= _RISE * distance) & ~plain & active
         update = active & (improved | plain)
         best = torch.where(like(update, image), image, best)
-        rise = ~(now <= _RISE * residual) & ~plain & active
-        residual = torch.where(update, now, residual)
+        distance = torch.where(update, moved, distance)
+        residual = torch.where(update, moved / torch.minimum(size, far).clamp_min(tiny), residual)
         steps = torch.where(active, step, steps)
         active = active & ~(residual <= tol)
         since_best = torch.where(improved, 0, since_best + 1)

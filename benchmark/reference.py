@@ -52,7 +52,7 @@ class Reference:
 
 
 def true_equilibrium(
-    lower: LowerLevelProblem, y: Tensor, *, tol: float, max_layers: int = 20_000
+    lower: LowerLevelProblem, y: Tensor, *, tol: float, max_layers: int = 10_000
 ) -> TrueEquilibrium:
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph."""
     T = lower.layer(y)
@@ -64,7 +64,7 @@ def true_equilibrium(
 
 
 def reference_hypergradient(
-    lower: LowerLevelProblem, batch: Batch, *, tol: float = 1e-12, max_layers: int = 20_000
+    lower: LowerLevelProblem, batch: Batch, *, tol: float = 1e-12, max_layers: int = 10_000
 ) -> Reference:
     """∇F(θ) = Bᵀ(I − Jᵀ)⁻¹∇ℓ + the direct term through R_θ, at the true equilibrium of ``batch``.
 

@@ -2,6 +2,7 @@
 
 from benchopt import BaseDataset
 
+from benchmark.checks import positive_integer
 from benchmark.images import crops, photographs
 
 
@@ -27,6 +28,8 @@ class Dataset(BaseDataset):
     requirements = ["pip::scikit-image"]
 
     def get_data(self):
+        positive_integer("n_train", self.n_train)
+        positive_integer("n_test", self.n_test)
         seed = self.get_seed(use_repetition=True)
         train, test = (
             crops(photographs(split), number=number, size=self.size, seed=seed)

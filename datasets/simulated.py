@@ -2,6 +2,7 @@
 
 from benchopt import BaseDataset
 
+from benchmark.checks import positive_integer
 from benchmark.images import simulated
 
 
@@ -17,6 +18,8 @@ class Dataset(BaseDataset):
     }
 
     def get_data(self):
+        positive_integer("n_train", self.n_train)
+        positive_integer("n_test", self.n_test)
         seed = self.get_seed(use_repetition=True)
         return {
             "train": simulated(number=self.n_train, size=self.size, seed=seed),

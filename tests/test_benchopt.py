@@ -36,8 +36,10 @@ KAPPA = 0.8
 LOWER = f"wavelet_l1(wavelet='haar',levels=1,stepsize={1 + KAPPA})"
 DEGRADATION = "denoising(sigma=0.1)"
 LEARNING_RATE = 100.0
-#: gradient descent, because Adam's first steps are the same for all methods
-TRAINING = f"steps=2,optimizer=gradient_descent,learning_rate={LEARNING_RATE}"
+#: Adam's first steps would be the same for all methods
+DESCENT = f"optimizer=gradient_descent,learning_rate={LEARNING_RATE}"
+OFTEN = f"steps=2,evaluate_every=1,{DESCENT}"
+SELDOM = f"steps=3,evaluate_every=2,{DESCENT}"
 
 DAMPED = '''\
 """Damped iteration."""
@@ -218,7 +220,7 @@ def config(tmp_path_factory) -> Path:
     """All solver files; one method once more, evaluated less often."""
     return write_config(
         tmp_path_factory.mktemp("config") / "study.yml",
-        solvers=[f"*[evaluate_every=1,{TRAINING}]", f"Unrolling[evaluate_every=2,{TRAINING}]"],
+        solvers=[f"*[{OFTEN}]", f"Unrolling[{SELDOM}]"],
     )
 
 
@@ -244,7 +246,7 @@ def after_package_edit(copy, after_report_edit, tmp_path_factory) -> Run:
     with (copy / "benchmark" / "metrics.py").open("a") as file:
         file.write("# a comment\n")
     folder = tmp_path_factory.mktemp("parallel")
-    solvers = [f"{name}[evaluate_every=1,{TRAINING}]" for name in ("Unrolling", "DEQ")]
+    solvers = [f"{name}[{OFTEN}]" for name in ("Unrolling", "DEQ")]
     config = write_config(folder / "parallel.yml", solvers=solvers)
     return run(copy, config, "--no-plot", "-j", 2, "-r", 2, output="parallel", cwd=folder)
 
@@ -272,7 +274,7 @@ def test_costs_and_pictures_are_in_the_last_row_alone(study, method):
     assert [last[name].shape for name in PICTURES] == [(8, 8, 3)] * 3
     assert all(last[name].dtype == np.uint8 for name in PICTURES)
     for row in earlier:
-        assert row[list((*LAST_ROW, "contended", *PICTURES))].isna().all()
+        assert row[[*LAST_ROW, "contended", *PICTURES]].isna().all()
 
 
 def test_rows_say_what_produced_them(study):
@@ -286,7 +288,7 @@ def test_every_run_starts_from_the_same_theta(study):
     """Whatever ran before, failures included."""
     start = study.rows[study.rows["outer_step"] == 0]
     assert len(start) >= len(METHODS) + 5
-    for column in ("value", "test_psnr", "test_ssim", "contraction"):
+    for column in ("value", "test_psnr", "test_ssim", "equilibrium_residual"):
         assert start[column].nunique() == 1
 
 
@@ -297,16 +299,23 @@ def test_the_oracle_of_the_gradient_errors(study):
     assert restarted == pytest.approx(KAPPA**10, rel=1e-6)
     for exact in ("DEQ", "Damped"):
         assert (study.of(exact)["gradient_error"] < 1e-8).all()
-    assert study.rows["contraction"].to_numpy() == pytest.approx(KAPPA, rel=1e-6)
+        assert study.of(exact)["contraction"].to_numpy() == pytest.approx(KAPPA, rel=1e-6)
 
 
 def test_evaluating_less_often_changes_nothing(study):
     """Evaluation does not touch the solver: the θ after two steps is the same to the last bit."""
     often, seldom = study.of("Unrolling"), study.of("Unrolling", evaluate_every=2)
-    assert list(seldom["outer_step"]) == [0, 2]
     pd.testing.assert_frame_equal(
-        seldom[REPEATABLE], often[REPEATABLE].iloc[[0, 2]].reset_index(drop=True), check_exact=True
+        seldom[REPEATABLE].iloc[:2],
+        often[REPEATABLE].iloc[[0, 2]].reset_index(drop=True),
+        check_exact=True,
     )
+
+
+def test_the_last_step_has_a_row_wherever_it_falls(study):
+    rows = study.of("Unrolling", evaluate_every=2)
+    assert list(rows["outer_step"]) == [0, 2, 3]
+    assert list(rows["gradient_seconds"].notna()) == [False, False, True]
 
 
 # --- the same numbers by hand -----------------------------------------------------------------
@@ -361,7 +370,7 @@ def seeded_task(copy: Path):
 
 
 def test_the_columns_agree_with_a_computation_by_hand(study, copy):
-    """Two steps of gradient descent on Unrolling's gradient, without a line of the package."""
+    """Two steps of gradient descent on Unrolling's gradient, the package giving only the data."""
     task = seeded_task(copy)
     train, test = ByHand.of(task.train), ByHand.of(task.test)
     theta = torch.full((3,), 0.05, dtype=torch.float64).log().requires_grad_()
@@ -375,7 +384,7 @@ def test_the_columns_agree_with_a_computation_by_hand(study, copy):
             "test_psnr_deployed": test.unrolled(theta, layers=10),
         }.items():
             psnr = -10 * test.errors(d).log10().mean()
-            assert row[column] == pytest.approx(psnr.item(), rel=1e-8)
+            assert row[column] == pytest.approx(psnr.item(), abs=1e-4)  # deepinv adds 1e-8 inside
         error = (estimate - exact).norm() / exact.norm()
         assert row["gradient_error"] == pytest.approx(error.item(), rel=1e-8)
         cosine = torch.cosine_similarity(estimate, exact, dim=0)
@@ -396,8 +405,9 @@ def test_a_new_file_is_in_the_report(study, tmp_path):
     table = pd.read_csv(tmp_path / "table.csv")
     assert table["method"].str.startswith("Damped").sum() == 1
     made = json.loads((tmp_path / "provenance.json").read_text())["artefacts"]
-    drawn = [part["name"].split("_denoising")[0] for part in made if part.get("files")]
-    assert {"accuracy", "gradient_error", "reconstructions", "time", "memory"} <= {*drawn}
+    drawn = " ".join(part["name"] for part in made if "files" in part)
+    for figure in ("accuracy", "gradient_error", "reconstructions", "time", "memory"):
+        assert figure in drawn
     assert not [note for part in made for note in part.get("left_out", ()) if "Damped" in note]
 
 

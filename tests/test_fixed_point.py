@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import LOWER_SPECS, small_task
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles import AffineLayer, relative_error
 
@@ -21,7 +21,8 @@ def zeros(oracle: AffineLayer) -> torch.Tensor:
     return torch.zeros_like(oracle.y)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
+@example(name="fista", kappa=0.671875, samples=1, seed=1)
 @given(
     name=st.sampled_from(sorted(EQUILIBRIUM_SOLVERS)),
     kappa=st.floats(0.0, 0.97),

@@ -1,0 +1,360 @@
+"""What is measured is what its name says, and measuring leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import random
+from math import isnan
+
+import numpy as np
+import pytest
+import torch
+from conftest import plugins, small_task
+from torch import Tensor
+
+from benchmark import evaluation, metering, metrics
+from benchmark.estimator import BilevelSolver, HypergradientEstimator
+from benchmark.evaluation import Truth, evaluate
+from benchmark.failure import DivergedError, Outcome, attempt
+from benchmark.fixed_point import iterate
+from benchmark.problem import BilevelTask, upper_loss
+
+RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.02)"
+INPAINTING = "inpainting(keep=0.5)"
+TIGHT = {"tol": 1e-13, "adjoint_tol": 1e-13}
+ACCURACY = ("value", "test_psnr", "test_ssim", "equilibrium_residual")
+ESTIMATE = ("gradient_error", "gradient_cosine", "state_residual", "layer_evals", "vjp_evals")
+COST = ("gradient_seconds", "layer_seconds", "gradient_cost", "peak_memory_mib", "peak_device_mib")
+
+
+def method(name: str, **parameters: object) -> BilevelSolver:
+    return plugins()[name].get_instance(**parameters)
+
+
+def theta_of(task: BilevelTask) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in task.lower.theta().items()}
+
+
+def row_of(
+    solver: BilevelSolver,
+    task: BilevelTask,
+    *,
+    theta: dict[str, Tensor] | None = None,
+    truth: Truth | None = None,
+    training: Outcome | None = None,
+    last: bool = False,
+) -> dict[str, object]:
+    return evaluate(
+        solver,
+        theta_of(task) if theta is None else theta,
+        truth=truth or Truth(task),
+        task=task,
+        training=training or Outcome(),
+        last=last,
+    )
+
+
+@pytest.fixture(scope="module")
+def task() -> BilevelTask:
+    """A layer that contracts, by 0.98 at worst."""
+    return small_task(lower=RIDGE, degradation=INPAINTING)
+
+
+@pytest.fixture(scope="module")
+def truth(task) -> Truth:
+    return Truth(task)
+
+
+# --- the columns ------------------------------------------------------------------------------
+
+
+def test_accuracy_is_that_of_the_fixed_point(task, truth):
+    """F and the PSNR from two thousand plain iterations and the definitions.
+
+    The residual of 1e-8 leaves an error of 1e-8/(1 − κ) in the state.
+    """
+    found = truth.accuracy(theta_of(task))
+    with torch.no_grad():
+        train, test = (
+            iterate(task.lower.layer(b.observation), task.lower.init(b.observation), steps=2000)
+            for b in (task.train, task.test)
+        )
+    assert found.value == pytest.approx(float(((train - task.train.truth) ** 2).mean()), rel=1e-5)
+    psnr = -10 * ((test - task.test.truth) ** 2).mean(dim=(1, 2, 3)).log10().mean()
+    assert found.test_psnr == pytest.approx(float(psnr), abs=1e-4)
+    assert found.test_ssim == pytest.approx(metrics.ssim(test, task.test.truth), abs=1e-5)
+    assert found.equilibrium_residual <= 1e-8
+
+
+def test_accuracy_where_the_equilibrium_is_hard_to_find():
+    """A layer whose displacement is bounded: far out, ‖T(x) − x‖ is small beside ‖x‖."""
+    spec = "wavelet_l1(wavelet='haar',levels=2,stepsize=1.9,per_channel=True)"
+    task = small_task(lower=spec, degradation=INPAINTING, size=8)
+    batch = task.train
+    with torch.no_grad():
+        T = task.lower.layer(batch.observation)
+        x = iterate(T, task.lower.init(batch.observation), steps=1000)
+        assert metrics.relative_residual(T(x), x) < 1e-8
+        expected = upper_loss(task.lower, x, batch.truth)
+    found = Truth(task).accuracy(theta_of(task))
+    assert found.value == pytest.approx(float(expected), rel=0.05)
+
+
+@pytest.mark.parametrize("degradation", ["denoising(sigma=0.1)", INPAINTING])
+def test_an_exact_method_has_no_error(degradation):
+    task = small_task(lower=RIDGE, degradation=degradation)
+    row = row_of(method("DEQ", **TIGHT), task)
+    assert row["status"] == "ok"
+    assert row["gradient_error"] < 1e-8
+    assert row["gradient_cosine"] == pytest.approx(1, abs=1e-12)
+    assert row["state_residual"] < 1e-12
+    assert row["reference_residual"] < 1e-10
+    assert row["test_psnr_deployed"] == pytest.approx(row["test_psnr"], abs=1e-4)
+    assert 0 < row["contraction"] < 1
+
+
+def test_estimates_are_at_the_theta_that_is_given(task, truth):
+    """Not at that of the task: there, another gradient would be compared with the reference."""
+    theta = {name: value + 0.5 for name, value in theta_of(task).items()}
+    solver = method("DEQ", **TIGHT)
+    here, there = (row_of(solver, task, theta=t, truth=truth) for t in (None, theta))
+    assert here["value"] != there["value"]
+    assert there["gradient_error"] < 1e-8
+
+
+def test_an_untrusted_reference_judges_no_gradient():
+    """The adjoint does not converge: no error, no cosine, but all else, and the row is ok."""
+    spec = "wavelet_l1(wavelet='haar',levels=2,stepsize=1.9,per_channel=True)"
+    row = row_of(method("Unrolling"), small_task(lower=spec, degradation=INPAINTING))
+    assert isnan(row["gradient_error"])
+    assert isnan(row["gradient_cosine"])
+    assert row["reference_residual"] > 1e-6
+    assert row["state_residual"] > 0
+    assert (row["layer_evals"], row["status"]) == (10, "ok")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "layer_evals", "vjp_evals"),
+    [
+        ("Unrolling", {"layers": 1}, 1, 1),
+        ("Unrolling", {"layers": 7}, 7, 7),
+        ("Restarted-JFB", {"layers": 3, "restarts": 0}, 3, 3),
+        ("Restarted-JFB", {"layers": 3, "restarts": 4}, 15, 3),
+    ],
+)
+def test_evaluations_are_counted_exactly(task, truth, name, parameters, layer_evals, vjp_evals):
+    row = row_of(method(name, **parameters), task, truth=truth)
+    assert (row["layer_evals"], row["vjp_evals"]) == (layer_evals, vjp_evals)
+
+
+def test_jfb_takes_one_layer_and_one_product_more_than_its_solve(task, truth):
+    solver, steps = method("JFB", tol=1e-6), []
+
+    def counting(x: Tensor) -> Tensor:
+        steps.append(torch.is_grad_enabled())
+        return task.lower.step(x, task.probe.observation)
+
+    solver.equilibrium(counting, task.lower.init(task.probe.observation))
+    row = row_of(solver, task, truth=truth)
+    assert steps == [False] * (len(steps) - 1) + [True]
+    assert (row["layer_evals"], row["vjp_evals"]) == (len(steps), 1)
+
+
+# --- once, and without a trace ----------------------------------------------------------------
+
+
+def test_the_truth_is_computed_once_for_each_theta(task, monkeypatch):
+    calls = []
+
+    def counted(name: str):
+        inner = getattr(evaluation, name)
+
+        def call(*arguments, **options):
+            calls.append(name)
+            return inner(*arguments, **options)
+
+        return call
+
+    for name in ("reference_hypergradient", "true_equilibrium"):
+        monkeypatch.setattr(evaluation, name, counted(name))
+    truth = Truth(task)
+    first, second = (row_of(method("Unrolling", layers=k), task, truth=truth) for k in (2, 5))
+    assert sorted(calls) == ["reference_hypergradient", "true_equilibrium", "true_equilibrium"]
+    assert [first[c] for c in ACCURACY] == [second[c] for c in ACCURACY]
+    moved = {name: value + 1e-9 for name, value in theta_of(task).items()}
+    row_of(method("Unrolling"), task, theta=moved, truth=truth)
+    assert len(calls) == 6
+
+
+def random_states() -> tuple:
+    return torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())
+
+
+def tensors_of(task: BilevelTask) -> dict[str, Tensor]:
+    batches = {"train": task.train, "test": task.test, "probe": task.probe}
+    data = {f"{name} truth": batch.truth for name, batch in batches.items()}
+    data |= {f"{name} observation": batch.observation for name, batch in batches.items()}
+    return data | task.lower.state_dict() | {f"θ {k}": v for k, v in task.lower.theta().items()}
+
+
+def test_evaluation_leaves_no_trace(task):
+    """Costs and pictures included: the task, the method, θ and every generator are as before."""
+    solver, theta = method("Restarted-JFB", layers=3, restarts=2), theta_of(task)
+    solver.set_objective(task)
+    solver.run(iter([True, True, False]).__next__)
+    layers = solver.counted.layer_evals
+    before = copy.deepcopy((tensors_of(task), theta, solver.lower))
+    states, attributes = random_states(), dict(vars(solver))
+    row_of(solver, task, theta=theta, last=True)
+    assert random_states() == states
+    tensors, theta_before, lower = before
+    for name, value in tensors_of(task).items():
+        assert torch.equal(value, tensors[name]), name
+        assert value.grad is None
+    for name, value in theta_before.items():
+        assert torch.equal(theta[name], value)
+        assert torch.equal(solver.lower.theta()[name], lower.theta()[name])
+    assert vars(solver) == attributes
+    assert solver.counted.layer_evals == layers
+
+
+# --- failures ---------------------------------------------------------------------------------
+
+
+class Raising(HypergradientEstimator):
+    """Cannot be differentiated, but can be deployed."""
+
+    name = "Raising"
+
+    def equilibrium(self, T, x0):
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("no room for the graph")
+        return iterate(T, x0, steps=5)
+
+
+class Nan(HypergradientEstimator):
+    """Diverges silently, as an expanding iteration does."""
+
+    name = "Nan"
+
+    def equilibrium(self, T, x0):
+        return T(x0) * torch.inf
+
+
+@pytest.fixture
+def no_debug(monkeypatch):
+    monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
+
+
+def test_a_theta_that_is_not_finite_is_a_diverged_run(task, truth):
+    theta = {name: value * torch.nan for name, value in theta_of(task).items()}
+    row = row_of(method("Unrolling"), task, theta=theta, truth=truth, last=True)
+    assert (row["status"], row["message"]) == ("diverged", "θ is not finite")
+    columns = (*ACCURACY, "test_psnr_deployed", *ESTIMATE, *COST, "contended", "contraction")
+    assert all(isnan(row[name]) for name in columns)
+    assert all(row[name] is None for name in ("reconstruction", "observation", "truth"))
+
+
+def test_a_method_that_raises_leaves_the_rest_measured(task, truth, no_debug):
+    row = row_of(Raising.get_instance(), task, truth=truth, last=True)
+    assert (row["status"], row["message"]) == ("oom", "OutOfMemoryError: no room for the graph")
+    assert all(np.isfinite(row[name]) for name in (*ACCURACY, "test_psnr_deployed"))
+    assert row["reconstruction"].shape == (16, 16, 3)
+    assert all(isnan(row[name]) for name in (*ESTIMATE, *COST))
+
+
+def test_an_estimate_that_is_not_finite_is_a_diverged_run(task, truth, no_debug):
+    """Also where nothing is trained (steps=0), and no outer step could say so."""
+    row = row_of(Nan.get_instance(), task, truth=truth)
+    assert row["status"] == "diverged"
+    assert np.isfinite(row["value"])
+    assert isnan(row["gradient_error"])
+
+
+def test_the_failure_of_the_training_comes_first(task, truth, no_debug):
+    training = Outcome("error", "RuntimeError: in training")
+    row = row_of(Raising.get_instance(), task, truth=truth, training=training)
+    assert (row["status"], row["message"]) == ("error", "RuntimeError: in training")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DivergedError("too far"), "diverged"),
+        (FloatingPointError("too far"), "error"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "oom"),
+        (MemoryError("all gone"), "oom"),
+        (RuntimeError("shapes do not match"), "error"),
+        (ValueError("out of memory is in words only"), "error"),
+    ],
+)
+def test_outcomes_of_failed_calls(error, status, no_debug):
+    def call() -> None:
+        raise error
+
+    outcome = attempt(call)
+    assert (outcome.status, outcome.ok, outcome.value) == (status, False, None)
+    assert outcome.message == f"{type(error).__name__}: {error}"
+
+
+def test_a_call_that_ends_well_gives_its_value():
+    outcome = attempt(lambda: 3)
+    assert (outcome.ok, outcome.status, outcome.message, outcome.value) == (True, "ok", "", 3)
+
+
+def test_errors_pass_while_debugging(monkeypatch):
+    monkeypatch.setenv("BENCHOPT_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        attempt(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_always_passes(error, no_debug):
+    def call() -> None:
+        raise error
+
+    with pytest.raises(error):
+        attempt(call)
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+
+def cost_of(task: BilevelTask, name: str, **parameters: object) -> tuple[float, float]:
+    """Layers run and MiB of one hypergradient."""
+    solver, counted = method(name, **parameters), metering.CountedProblem(task.lower)
+    solver.hypergradient(counted, task.probe)
+    memory = metering.live_memory(lambda: solver.hypergradient(task.lower, task.probe))
+    return counted.layer_evals, memory
+
+
+@pytest.mark.parametrize(
+    ("name", "loose", "tight"),
+    [
+        ("JFB", {"tol": 1e-2}, {"tol": 1e-13}),
+        ("DEQ", {"tol": 1e-2}, {"tol": 1e-5}),
+    ],
+)
+def test_memory_does_not_grow_with_the_layers_of_the_solve(task, name, loose, tight):
+    if name == "DEQ":
+        # the adjoint by a Neumann series: the basis of GMRES grows with the products it takes
+        fixed = {"equilibrium_solver": "picard", "adjoint_solver": "neumann", "adjoint_tol": 0.1}
+        loose, tight = loose | fixed, tight | fixed
+    (few, little), (many, much) = (cost_of(task, name, **p) for p in (loose, tight))
+    assert few < 30
+    assert many > 150
+    assert much == pytest.approx(little, rel=0.05)
+
+
+def test_memory_of_unrolling_grows_linearly(task):
+    memory = [cost_of(task, "Unrolling", layers=k)[1] for k in (5, 10, 15, 20)]
+    steps = np.diff(memory)
+    assert steps == pytest.approx(steps[0], rel=0.05)
+    assert steps[0] > 0
+
+
+def test_memory_of_restarted_jfb_does_not_depend_on_the_restarts(task):
+    costs = [cost_of(task, "Restarted-JFB", layers=5, restarts=r) for r in (1, 4, 40)]
+    assert [layers for layers, _ in costs] == [10, 25, 205]
+    assert len({memory for _, memory in costs}) == 1
