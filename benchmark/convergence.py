@@ -35,9 +35,10 @@ S = TypeVar("S", bound=Solution)
 def warn_unless_converged(solution: S, *, what: str) -> S:
     """``solution`` itself; warns ``NotConverged`` with the worst residual where it is too large."""
     if not solution.converged.all():
+        worst = float(solution.residual.max())
         warnings.warn(
             f"{what} did not converge for {int((~solution.converged).sum())} of "
-            f"{len(solution.converged)} samples: relative residual {solution.residual.max():.1e} "
+            f"{len(solution.converged)} samples: relative residual {worst:.1e} "
             f"after {int(solution.steps.max())} steps",
             NotConverged,
             stacklevel=3,

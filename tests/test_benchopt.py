@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmark.task import make_task
 
 BIN = Path(sys.executable).parent
-PLUGINS = ("objective.py", "datasets", "solvers", "plots")
+PLUGINS = ("objective.py", "test_config.py", "datasets", "solvers", "plots")
 KAPPA = 0.8
 LOWER = f"wavelet_l1(wavelet='haar',levels=1,stepsize={1 + KAPPA})"
 DEGRADATION = "denoising(sigma=0.1)"
