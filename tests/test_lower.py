@@ -14,7 +14,6 @@ from oracles import relative_error
 from torchwavelets import DWT2D
 
 from benchmark.images import simulated
-from benchmark.lower import LOWER_LEVELS
 from benchmark.lower.transform import OrthonormalWavelet
 from benchmark.problem import upper_loss
 from benchmark.reference import reference_hypergradient, true_equilibrium
@@ -85,7 +84,11 @@ def test_the_transform_is_orthonormal_and_the_library_s(wavelet, levels, sides):
 
 
 @settings(max_examples=30, deadline=None)
-@given(t=st.floats(1e-3, 3), seed=st.integers(0, 1000), name=st.sampled_from(sorted(LOWER_LEVELS)))
+@given(
+    t=st.floats(1e-3, 3),
+    seed=st.integers(0, 1000),
+    name=st.sampled_from(["tikhonov", "wavelet_l1"]),
+)
 def test_shrink_is_the_proximity_operator(t, seed, name):
     """p = prox(d) minimises ½‖p − d‖² + t·r(p): no nearby point does better."""
     penalty = {"wavelet_l1": lambda p: p.abs().sum(), "tikhonov": lambda p: (p**2).sum() / 2}[name]
@@ -212,7 +215,7 @@ def test_float32_is_close_to_float64():
         ("wavelet_l1(levels=1,ridge=-1)", "ridge must be a number of at least 0, got -1"),
         ("wavelet_l1(levels=1,weight=0)", "weight must be a positive number, got 0"),
         ("wavelet_l1(level=1)", "lower level 'wavelet_l1' has no option 'level' .* levels"),
-        ("wavelet_l2", "unknown lower level 'wavelet_l2': expected one of tikhonov, wavelet_l1"),
+        ("wavelet_l2", "unknown lower level 'wavelet_l2': expected one of .*tikhonov, wavelet_l1"),
         ("wavelet_l1(3)", "a lower level is written name or name"),
         ("wavelet_l1(levels=open('x'))", "a lower level is written name or name"),
         ("1 + 1", "a lower level is written name or name"),
