@@ -12,6 +12,7 @@ from conftest import DEGRADATION_SPECS, small_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import central_difference, relative_error
+from pretend_device import pretend_device, unwrap
 from test_methods import iter_callback, method
 
 import benchmark.denoisers
@@ -81,10 +82,10 @@ def test_every_parameter_has_its_gradient(degradation, lower):
         x = true_equilibrium(problem, batch.observation, tol=1e-13).x
         return upper_loss(problem, x, batch.truth).item()
 
-    one = [torch.ones((), dtype=torch.float64)]
     size = reference.gradient.norm().item()
     for (name, parameter), computed in zip(theta.items(), estimate.gradient, strict=True):
-        slope = central_difference(exact, [parameter], one, step=1e-5)
+        one = torch.ones_like(parameter)
+        slope = central_difference(exact, [parameter], [one], step=1e-5)
         assert abs(computed.item()) > 1e-2 * size, name
         assert computed.item() == pytest.approx(slope, abs=1e-4 * size), name
 
@@ -99,8 +100,8 @@ def test_the_noise_level_is_not_rounded():
         return problem.step(x, y).square().sum()
 
     (derivative,) = torch.autograd.grad(value(), problem.log_noise_level)
-    one = [torch.ones((), dtype=torch.float64)]
-    slope = central_difference(lambda: value().item(), [problem.log_noise_level], one, step=1e-6)
+    one = torch.ones_like(derivative)
+    slope = central_difference(lambda: value().item(), [problem.log_noise_level], [one], step=1e-6)
     assert slope == pytest.approx(derivative.item(), rel=1e-6)
 
 
@@ -122,6 +123,7 @@ def test_with_a_proximity_operator_it_is_wavelet_l1(degradation):
     ours = reference_hypergradient(plugged.lower, batch)
     theirs = reference_hypergradient(convex.lower, batch)
     assert ours.trusted and theirs.trusted
+    # all of θ is numbers here: one entry each
     gradient = dict(zip(plugged.lower.theta(), ours.gradient.tolist(), strict=True))
     total = theirs.gradient.sum().item()
     assert gradient["log_noise_level"] == pytest.approx(total, rel=1e-6)
@@ -137,6 +139,28 @@ def test_the_relaxation_changes_the_rate_alone():
         rates.append(reference_hypergradient(task.lower, task.probe).contraction)
     assert relative_error(states[1], states[0]) < 1e-9
     assert rates[1] == pytest.approx((1 + rates[0]) / 2, abs=0.02)
+
+
+def test_layers_have_noise_levels_of_their_own():
+    """A block of equal levels is its layer repeated; each level has its part of the gradient."""
+    single, block = (
+        small_task(lower=f"pnp(layers={layers})", degradation="inpainting(keep=0.5)")
+        for layers in (1, 3)
+    )
+    x, y = single.probe.truth, single.probe.observation
+    repeated = x
+    for _ in range(3):
+        repeated = single.lower.step(repeated, y)
+    assert relative_error(block.lower.step(x, y).detach(), repeated.detach()) < 1e-14
+    found = method("Unrolling", layers=1).hypergradient(block.lower, block.probe)
+    together = method("Unrolling", layers=3).hypergradient(single.lower, single.probe)
+    gradient, total = (
+        dict(zip(task.lower.theta(), estimate.gradient, strict=True))["log_noise_level"]
+        for task, estimate in ((block, found), (single, together))
+    )
+    assert gradient.shape == (3,)
+    assert gradient.unique().numel() == 3
+    assert gradient.sum().item() == pytest.approx(total.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
@@ -224,6 +248,17 @@ def test_the_denoiser_s_weights_have_their_gradient():
 
     slope = central_difference(exact, theta, direction, step=1e-6)
     assert slope == pytest.approx(reference.gradient.norm().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
+def test_another_device_gives_the_same_gradient(degradation):
+    task = small_task(lower=DRUNET_SPEC, degradation=degradation)
+    estimator = method("Unrolling", layers=2)
+    plain = estimator.hypergradient(task.lower, task.probe)
+    with pretend_device() as device:
+        moved = task.to(device=device, dtype=torch.float64)
+        found = estimator.hypergradient(moved.lower, moved.probe)
+        assert relative_error(flat([unwrap(g) for g in found.gradient]), flat(plain.gradient)) == 0
 
 
 # --- parameters without influence ---------------------------------------------------------------

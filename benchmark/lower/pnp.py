@@ -9,7 +9,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
-from benchmark.checks import positive_number, strictly_between
+from benchmark.checks import positive_integer, positive_number, strictly_between
 from benchmark.denoisers import make_denoiser
 from benchmark.problem import LowerLevelProblem
 
@@ -32,9 +32,12 @@ class PlugAndPlay(LowerLevelProblem):
     firmly nonexpansive, T is averaged for every τ in (0, 2/L); nothing more is proved in general,
     and the rate is measured. The state is the image.
 
+    With ``layers`` = K > 1, T is the composition of K such layers, each with a noise level of its
+    own, as unrolled networks have them; it counts as one layer then, at K times the cost.
+
     θ: ``stepsize_logit`` (0-d), τ = (2/L)·sigmoid of it, in (0, 2/L), L = ‖A‖²;
-    ``log_noise_level`` (0-d), σ in the units of the image; ``log_regularisation`` (0-d), λ, to be
-    compared with L; and the denoiser's own weights where they are learned. The rest is frozen.
+    ``log_noise_level`` (layers,), σ in the units of the image; ``log_regularisation`` (0-d), λ, to
+    be compared with L; and the denoiser's own weights where they are learned. The rest is frozen.
 
     Parameters
     ----------
@@ -46,6 +49,7 @@ class PlugAndPlay(LowerLevelProblem):
     noise_level : the initial σ.
     regularisation : the initial λ.
     relaxation : ρ, in (0, 1].
+    layers : K, as above.
     learn_stepsize, learn_noise_level, learn_regularisation, learn_denoiser : what θ holds.
 
     Made in float64; ``.to(dtype=…)`` gives another precision. Cost of a step: one A, one Aᵀ, one D.
@@ -64,6 +68,7 @@ class PlugAndPlay(LowerLevelProblem):
         noise_level: float = 0.05,
         regularisation: float = 1.0,
         relaxation: float = 1.0,
+        layers: int = 1,
         learn_stepsize: bool = True,
         learn_noise_level: bool = True,
         learn_regularisation: bool = True,
@@ -71,6 +76,7 @@ class PlugAndPlay(LowerLevelProblem):
     ) -> None:
         super().__init__()
         strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
+        positive_integer("layers", layers)
         positive_number("noise_level", noise_level)
         positive_number("regularisation", regularisation)
         if relaxation != 1:
@@ -81,7 +87,7 @@ class PlugAndPlay(LowerLevelProblem):
         self.lipschitz = lipschitz
         self.relaxation = relaxation
         self.stepsize_logit = _parameter(math.log(stepsize / (2 - stepsize)), learn_stepsize)
-        self.log_noise_level = _parameter(math.log(noise_level), learn_noise_level)
+        self.log_noise_level = _parameter([math.log(noise_level)] * layers, learn_noise_level)
         self.log_regularisation = _parameter(math.log(regularisation), learn_regularisation)
 
     def stepsize(self) -> Tensor:
@@ -93,17 +99,18 @@ class PlugAndPlay(LowerLevelProblem):
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         tau = self.stepsize()
-        v = x - tau * self.physics.A_adjoint(self.physics.A(x) - y)
-        # one σ per sample: deepinv's networks would round a 0-d one to float32
-        sigma = self.log_noise_level.exp().expand(len(v))
         # α = τλ/(1 + τλ), in a form that no λ overflows
         strength = torch.sigmoid(tau.log() + self.log_regularisation)
-        z = v + strength * (self.denoiser(v, sigma) - v)
-        return x + self.relaxation * (z - x)
+        for sigma in self.log_noise_level.exp():
+            v = x - tau * self.physics.A_adjoint(self.physics.A(x) - y)
+            # one σ per sample: deepinv's networks would round a 0-d one to float32
+            z = v + strength * (self.denoiser(v, sigma.expand(len(v))) - v)
+            x = x + self.relaxation * (z - x)
+        return x
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return x
 
 
-def _parameter(value: float, learned: bool) -> nn.Parameter:
+def _parameter(value: float | list[float], learned: bool) -> nn.Parameter:
     return nn.Parameter(torch.tensor(value, dtype=torch.float64), requires_grad=learned)
