@@ -19,7 +19,7 @@ class SmallDRUNet(nn.Module):
 
     N is deepinv's network with one block per scale, ReLU, without biases: D is positively
     homogeneous, D(tv, tσ) = t D(v, σ), and differentiable almost everywhere only (with ELU it would
-    be everywhere, but features of the size of these images hardly bend it: 1 dB worse). The
+    be everywhere, but features of the size of these images hardly bend it: it learns less). The
     architecture is that of Zhang et al., "Plug-and-play image restoration with deep denoiser
     prior" (2021). Images (N, 3, H, W), H and W multiples of 8; σ of shape (N,), in their units.
     Cost: 321,520 parameters, about 21,000 multiplications a pixel. Made with weights of chance.

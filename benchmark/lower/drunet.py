@@ -14,7 +14,7 @@ def learned_drunet(
     *,
     denoiser: str = "small_drunet",
     stepsize: float = 1.0,
-    noise_level: float = 0.05,
+    noise_level: float = 0.1,
     regularisation: float = 1.0,
     relaxation: float = 1.0,
     layers: int = 1,
