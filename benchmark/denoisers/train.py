@@ -2,7 +2,7 @@
 
 ``python -m benchmark.denoisers.train --out FOLDER``: about ten minutes on one CPU core. Two
 phases of one Adam run. First the mean absolute error of D(x̄ + σn, σ), σ uniform; then the same plus
-a penalty that makes D close to firmly nonexpansive, so that layers built on it converge: the
+a mild penalty towards firm nonexpansiveness, with which layers built on D would converge: the
 excess of ‖2J_D − I‖ over 1 (Pesquet, Repetti, Terris, Wiaux, "Learning maximally monotone
 operators for image recovery", 2021).
 """
@@ -135,6 +135,10 @@ def model_card(network: SmallDRUNet, recipe: Recipe, *, minutes: float) -> str:
         cells = [f"{figure:.2f}" for figure in (*figures, denoised_psnr(network, sigma))]
         rows.append(f"| {sigma} | {' | '.join(cells)} |")
     table = "\n".join(rows)
+    _, noisy = noisy_test_crops(0.1)
+    generator = torch.Generator().manual_seed(0)
+    levels = noisy.new_full((len(noisy),), 0.1)
+    worst = reflected_norm(network, noisy, levels, generator=generator, products=40).max()
     parameters = sum(p.numel() for p in network.parameters())
     penalised = round(recipe.steps * recipe.penalised)
     return f"""# Model card: small DRUNet
@@ -153,11 +157,11 @@ layers with a denoiser inside (`benchmark/lower/pnp.py`, `benchmark/lower/drunet
 - **Recipe**: {recipe.steps} steps of Adam on {recipe.crops} crops, learning rate from
   {recipe.learning_rate:g} down by a cosine, mean absolute error, σ uniform in
   [0, {LARGEST_NOISE_LEVEL}]. In the last {penalised} steps, plus {recipe.penalty:g} times the
-  squared excess of ‖2J − I‖ over 1 on {recipe.penalised_crops} crops (6 power iterations), which
-  makes D close to firmly nonexpansive.
+  squared excess of ‖2J − I‖ over 1 on {recipe.penalised_crops} crops (6 power iterations).
 - **Seed**: {recipe.seed}. **Time**: {minutes:.0f} minutes on one CPU core.
-- **Limits**: four training photographs; noise levels above {LARGEST_NOISE_LEVEL} were not seen;
-  nonexpansiveness was encouraged, not proved.
+- **Limits**: four training photographs; noise levels above {LARGEST_NOISE_LEVEL} were not seen. The
+  penalty is mild: 40 power iterations at σ = 0.1 find ‖2J − I‖ up to {worst:.1f} on the test crops,
+  where firm nonexpansiveness is at most 1. That a layer contracts is to be measured.
 
 PSNR in dB on eight 64×64 crops of the test photographs
 ({", ".join(PHOTOGRAPHS["test"])}), beside
