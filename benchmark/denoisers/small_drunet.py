@@ -22,7 +22,7 @@ class SmallDRUNet(nn.Module):
     be everywhere, but features of the size of these images hardly bend it: it learns less). The
     architecture is that of Zhang et al., "Plug-and-play image restoration with deep denoiser
     prior" (2021). Images (N, 3, H, W), H and W multiples of 8; σ of shape (N,), in their units.
-    Cost: 321,520 parameters, about 21,000 multiplications a pixel. Made with weights of chance.
+    Cost: 321,520 parameters, about 32,000 multiplications a pixel. Made with weights of chance.
     """
 
     def __init__(self) -> None:

@@ -31,7 +31,8 @@ class PlugAndPlay(LowerLevelProblem):
     engine that could", 2017, arXiv 1611.02862); equally, D_σ relaxed to (1 − α) Id + α D_σ with
     α = τλ/(1 + τλ) (Hurault, Chambolle, Leclaire, Papadakis, arXiv 2301.13731, 2023). Where D_σ is
     firmly nonexpansive, T is averaged for every τ in (0, 2/L); nothing more is proved in general,
-    and the rate is measured. The state is the image.
+    and the rate is measured: larger σ contract more. In denoising at τ = 1/L, v = y and T does not
+    depend on x at all: take another stepsize there. The state is the image.
 
     With ``layers`` = K > 1, T is the composition of K such layers, each with a noise level of its
     own, as unrolled networks have them; it counts as one layer then, at K times the cost.
