@@ -25,8 +25,8 @@ def learned_drunet(
     """The layer of ``PlugAndPlay``, θ the weights of its denoiser and what else is asked for.
 
     Nothing keeps learned weights contracting: ``contraction`` is to be watched, and learning rates
-    are those of networks (say 1e-4 with Adam), not of log-weights. ``denoiser`` gives the weights to
-    start from: ``small_drunet`` the shipped ones, ``small_drunet(trained=False)`` weights of
+    are those of networks (say 1e-4 with Adam), not of log-weights. ``denoiser`` gives the weights
+    to start from: ``small_drunet`` the shipped ones, ``small_drunet(trained=False)`` weights of
     chance, from which D is near the identity and the layer near no contraction. Parameters and
     errors: as for ``PlugAndPlay``.
     """
