@@ -109,3 +109,28 @@ class BilevelTask:
 def upper_loss(lower: LowerLevelProblem, x: Tensor, truth: Tensor) -> Tensor:
     """ℓ(R_θ(x), x̄): the mean over all elements of the squared error, a 0-d tensor."""
     return nn.functional.mse_loss(lower.reconstruct(x), truth)
+
+
+def require_influence(lower: LowerLevelProblem, batch: Batch, *, layers: int = 2) -> None:
+    """Raise ValueError, naming it, where a parameter in θ does not reach the loss of ``batch``.
+
+    It must have a gradient with an entry other than zero after ``layers`` layers from x⁰, short of
+    the equilibrium: there, a parameter that only sets the pace (a stepsize in a convex problem)
+    has none. Cost: the graph of ``layers`` layers.
+    """
+    x = lower.init(batch.observation)
+    for _ in range(layers):
+        x = lower.step(x, batch.observation)
+    loss, theta = upper_loss(lower, x, batch.truth), lower.theta()
+    if not loss.requires_grad:
+        raise ValueError("nothing is learned: no parameter of the lower level reaches the loss")
+    gradient = torch.autograd.grad(
+        loss, list(theta.values()), allow_unused=True, materialize_grads=True
+    )
+    idle = [name for name, g in zip(theta, gradient, strict=True) if not g.count_nonzero()]
+    if idle:
+        raise ValueError(
+            f"no influence of {', '.join(idle)}: the gradient of the loss is zero after {layers} "
+            "layers on the first batch; expected every learned parameter to move the "
+            "reconstruction, so start it elsewhere or do not learn it"
+        )

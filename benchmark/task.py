@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmark.checks import positive_integer
 from benchmark.degradations import make_degradation
 from benchmark.lower import LOWER_LEVELS
-from benchmark.problem import Batch, BilevelTask
+from benchmark.problem import Batch, BilevelTask, require_influence
 from benchmark.spec import build
 
 
@@ -26,7 +26,7 @@ def make_task(
     seed : of the operator, the noise and the order of mini-batches.
 
     Raises ValueError naming the value where a set is empty, the images of the two sets differ in
-    shape, or a name or option is not known.
+    shape, a name or option is not known, or a learned parameter does not influence the probe.
     """
     positive_integer("probe_size", probe_size)
     for name, images in (("train", train), ("test", test)):
@@ -52,4 +52,6 @@ def make_task(
         image_shape=shape,
     )
     problem = problem.to(torch.float64)
-    return BilevelTask(problem, *batches, probe=batches[0][:probe_size], seed=seed)
+    task = BilevelTask(problem, *batches, probe=batches[0][:probe_size], seed=seed)
+    require_influence(task.lower, task.probe)
+    return task

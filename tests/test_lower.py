@@ -15,7 +15,6 @@ from pretend_device import pretend_device, unwrap
 from torchwavelets import DWT2D
 
 from benchmark.images import simulated
-from benchmark.lower import LOWER_LEVELS
 from benchmark.lower.transform import OrthonormalWavelet
 from benchmark.problem import upper_loss
 from benchmark.reference import reference_hypergradient, true_equilibrium
@@ -91,7 +90,11 @@ def test_the_transform_is_orthonormal_and_the_library_s(wavelet, levels, sides):
 
 
 @settings(max_examples=30, deadline=None)
-@given(t=st.floats(1e-3, 3), seed=st.integers(0, 1000), name=st.sampled_from(sorted(LOWER_LEVELS)))
+@given(
+    t=st.floats(1e-3, 3),
+    seed=st.integers(0, 1000),
+    name=st.sampled_from(["tikhonov", "wavelet_l1"]),
+)
 def test_shrink_is_the_proximity_operator(t, seed, name):
     """p = prox(d) minimises ½‖p − d‖² + t·r(p): no nearby point does better."""
     penalty = {
@@ -239,7 +242,7 @@ def test_float32_is_close_to_float64():
         ("wavelet_l1(levels=1,ridge=-1)", "ridge must be a number of at least 0, got -1"),
         ("wavelet_l1(levels=1,weight=0)", "weight must be a positive number, got 0"),
         ("wavelet_l1(level=1)", "lower level 'wavelet_l1' has no option 'level' .* levels"),
-        ("wavelet_l2", "unknown lower level 'wavelet_l2': expected one of tikhonov, wavelet_l1"),
+        ("wavelet_l2", "unknown lower level 'wavelet_l2': expected one of .*tikhonov, wavelet_l1"),
         ("wavelet_l1(3)", "a lower level is written name or name"),
         ("wavelet_l1(levels=open('x'))", "a lower level is written name or name"),
         ("1 + 1", "a lower level is written name or name"),

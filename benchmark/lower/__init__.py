@@ -1,7 +1,15 @@
 """The lower levels by name, one family of layers per file."""
 
+from benchmark.lower.drunet import drunet
+from benchmark.lower.pnp import PlugAndPlay
 from benchmark.lower.tikhonov import Tikhonov
 from benchmark.lower.wavelet_l1 import WaveletL1
 from benchmark.lower.wavelet_l12 import WaveletL12
 
-LOWER_LEVELS = {"tikhonov": Tikhonov, "wavelet_l1": WaveletL1, "wavelet_l12": WaveletL12}
+LOWER_LEVELS = {
+    "drunet": drunet,
+    "pnp": PlugAndPlay,
+    "tikhonov": Tikhonov,
+    "wavelet_l1": WaveletL1,
+    "wavelet_l12": WaveletL12,
+}
