@@ -111,6 +111,7 @@ def upper_loss(lower: LowerLevelProblem, x: Tensor, truth: Tensor) -> Tensor:
     return nn.functional.mse_loss(lower.reconstruct(x), truth)
 
 
+@torch.enable_grad()
 def require_influence(lower: LowerLevelProblem, batch: Batch, *, layers: int = 2) -> None:
     """Raise ValueError, naming it, where a parameter in θ does not reach the loss of ``batch``.
 

@@ -1,13 +1,13 @@
 """The lower levels by name, one family of layers per file."""
 
-from benchmark.lower.drunet import drunet
+from benchmark.lower.drunet import learned_drunet
 from benchmark.lower.pnp import PlugAndPlay
 from benchmark.lower.tikhonov import Tikhonov
 from benchmark.lower.wavelet_l1 import WaveletL1
 from benchmark.lower.wavelet_l12 import WaveletL12
 
 LOWER_LEVELS = {
-    "drunet": drunet,
+    "drunet": learned_drunet,
     "pnp": PlugAndPlay,
     "tikhonov": Tikhonov,
     "wavelet_l1": WaveletL1,
