@@ -35,8 +35,10 @@ class Objective(BaseObjective):
     sampling_strategy = "callback"
     test_dataset_name = "simulated"
 
-    def skip(self, train, test, degradation, seed):
+    def skip(self, unavailable=None, train=None, test=None, degradation=None, seed=None):
         """Make the task; one that cannot be made is skipped with the reason, the others go on."""
+        if unavailable:
+            return True, unavailable
         try:
             if self.dtype not in DTYPES:
                 raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")

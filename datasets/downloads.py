@@ -1,18 +1,18 @@
 """DIV2K, CBSD68 and Set3C, which ``benchopt prepare`` downloads."""
 
-from benchopt import BaseDataset, config
+from benchopt import config
 
+from benchmark.dataset import ImageDataset
 from benchmark.downloads import images_of, prepare
 from benchmark.images import folder_crops
 
 
-class Dataset(BaseDataset):
+class Dataset(ImageDataset):
     """Colour crops of DIV2K_train, DIV2K_valid, CBSD68 or Set3C.
 
     Parameters
     ----------
     train_from, test_from : the collections; where they are the same, its images are split.
-    degradation, size, n_train, n_test : as for ``Photographs``.
 
     ``benchopt prepare`` downloads what is not there yet, CBSD68 with the help of the package
     ``datasets``; images placed by hand in the folder that the message names serve as well.
@@ -20,12 +20,10 @@ class Dataset(BaseDataset):
 
     name = "Downloads"
     parameters = {
-        "degradation": ["inpainting(keep=0.5,sigma=0.05)"],
+        **ImageDataset.parameters,
+        "n_test": [3],
         "train_from": ["CBSD68"],
         "test_from": ["Set3C"],
-        "size": [64],
-        "n_train": [4],
-        "n_test": [3],
     }
     prepare_cache_ignore = ("base_seed", "degradation", "size", "n_train", "n_test")
 
@@ -33,11 +31,12 @@ class Dataset(BaseDataset):
         for name in dict.fromkeys((self.train_from, self.test_from)):
             prepare(name, config.get_data_path())
 
-    def get_data(self):
+    def images(self, seed):
         names = dict.fromkeys((self.train_from, self.test_from))
-        folders = [images_of(name, config.get_data_path()) for name in names]
-        seed = self.get_seed(use_repetition=True)
-        train, test = folder_crops(
-            folders, n_train=self.n_train, n_test=self.n_test, size=self.size, seed=seed
+        return folder_crops(
+            [images_of(name, config.get_data_path()) for name in names],
+            n_train=self.n_train,
+            n_test=self.n_test,
+            size=self.size,
+            seed=seed,
         )
-        return {"train": train, "test": test, "degradation": self.degradation, "seed": seed}

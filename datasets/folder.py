@@ -2,46 +2,38 @@
 
 from pathlib import Path
 
-from benchopt import BaseDataset
-
+from benchmark.dataset import ImageDataset
 from benchmark.images import folder_crops
 
 
-class Dataset(BaseDataset):
+class Dataset(ImageDataset):
     """Colour crops of the images in a folder, of any size and any format that Pillow reads.
 
     Parameters
     ----------
     path : a folder whose images are split at random into training and test images.
     train_path, test_path : two folders instead, one of each.
-    degradation, size, n_train, n_test : as for ``Photographs``.
 
-    The split, crops, masks and noise follow benchopt's ``--seed`` and differ between repetitions.
     What cannot be read, or is smaller than the crops, is named in a warning and left out.
     """
 
     name = "Folder"
     parameters = {
-        "degradation": ["inpainting(keep=0.5,sigma=0.05)"],
+        **ImageDataset.parameters,
         "path": [None],
         "train_path": [None],
         "test_path": [None],
-        "size": [64],
-        "n_train": [4],
-        "n_test": [4],
     }
 
-    def get_data(self):
+    def images(self, seed):
         paths = (self.path, self.train_path, self.test_path)
         one, two = self.path is not None, None not in paths[1:]
         if one == two or (one and paths[1:] != (None, None)):
             raise ValueError(
-                "Folder takes either path or both train_path and test_path: got "
+                "expected either path or both train_path and test_path, got "
                 f"path={self.path!r}, train_path={self.train_path!r}, test_path={self.test_path!r}"
             )
         folders = [Path(p).expanduser() for p in ([self.path] if one else paths[1:])]
-        seed = self.get_seed(use_repetition=True)
-        train, test = folder_crops(
+        return folder_crops(
             folders, n_train=self.n_train, n_test=self.n_test, size=self.size, seed=seed
         )
-        return {"train": train, "test": test, "degradation": self.degradation, "seed": seed}

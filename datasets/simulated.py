@@ -1,13 +1,11 @@
 """Small simulated images, for tests of the benchmark itself."""
 
-from benchopt import BaseDataset
-
-from benchmark.checks import positive_integer
+from benchmark.dataset import ImageDataset
 from benchmark.images import simulated
 
 
-class Dataset(BaseDataset):
-    """Overlapping coloured rectangles; the parameters are those of ``Photographs``."""
+class Dataset(ImageDataset):
+    """Overlapping coloured rectangles."""
 
     name = "Simulated"
     parameters = {
@@ -17,13 +15,8 @@ class Dataset(BaseDataset):
         "n_test": [2],
     }
 
-    def get_data(self):
-        positive_integer("n_train", self.n_train)
-        positive_integer("n_test", self.n_test)
-        seed = self.get_seed(use_repetition=True)
-        return {
-            "train": simulated(number=self.n_train, size=self.size, seed=seed),
-            "test": simulated(number=self.n_test, size=self.size, seed=seed + 1),
-            "degradation": self.degradation,
-            "seed": seed,
-        }
+    def images(self, seed):
+        return tuple(
+            simulated(number=number, size=self.size, seed=seed + split)
+            for split, number in enumerate((self.n_train, self.n_test))
+        )

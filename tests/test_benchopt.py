@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmark.task import make_task
 
 BIN = Path(sys.executable).parent
-PLUGINS = ("objective.py", "test_config.py", "datasets", "solvers", "plots")
+PLUGINS = ("objective.py", "datasets", "solvers", "plots")
 KAPPA = 0.8
 LOWER = f"wavelet_l1(wavelet='haar',levels=1,stepsize={1 + KAPPA})"
 DEGRADATION = "denoising(sigma=0.1)"
@@ -535,6 +535,27 @@ def test_bad_values_are_named(copy, tmp_path, name, value, message):
     result = CliRunner().invoke(benchopt_run, command)
     assert result.exit_code != 0
     assert re.search(message, f"{result.output}\n{result.exception}")
+
+
+def test_images_that_are_not_there_stop_nobody_else(copy, tmp_path):
+    """A dataset without its files is skipped with the reason; the next one runs."""
+    config = tmp_path / "config.yml"
+    config.write_text(
+        json.dumps(
+            {
+                "objective": [{"Learning at equilibrium": {"lower": ["tikhonov(levels=1)"]}}],
+                "dataset": [{"Folder": {"path": ["nowhere"]}}, {"Simulated": {"size": [8]}}],
+                "solver": [{"Unrolling": {"steps": [0]}}],
+            }
+        )
+    )
+    parquet = tmp_path / "rows.parquet"
+    command = [str(copy), "--config", str(config), "--no-plot", "--output", str(parquet)]
+    result = CliRunner().invoke(benchopt_run, command)
+    assert result.exit_code == 0, result.output
+    assert "Folder: there is no folder" in result.output
+    (name,) = read_results(parquet)["dataset_name"].unique()
+    assert name.startswith("Simulated")
 
 
 # --- benchopt's own tests ---------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -229,8 +231,10 @@ def test_the_folder_dataset(folder):
     data = dataset("Folder", train_path=str(folder), test_path=more, size=16).get_data()
     assert sources(data["test"]) == {7}
     for wrong in ({}, {"path": more, "train_path": more}, {"test_path": more}):
-        with pytest.raises(ValueError, match="either path or both train_path and test_path"):
-            dataset("Folder", **wrong).get_data()
+        (reason,) = dataset("Folder", **wrong).get_data().values()
+        assert "either path or both train_path and test_path" in reason
+    (reason,) = dataset("Folder", path=str(folder), n_test=0).get_data().values()
+    assert reason == "Folder: n_test must be an integer of at least 1, got 0"
 
 
 @pytest.fixture
@@ -262,8 +266,8 @@ def test_downloads_are_prepared_once_and_read_as_folders(home, monkeypatch):
     monkeypatch.setattr("deepinv.datasets.CBSD68", Loader)
     monkeypatch.setattr("deepinv.utils.load_dataset", load_dataset)
     downloads = dataset("Downloads", size=16)
-    with pytest.raises(FileNotFoundError, match=r"benchopt prepare.*68 images of CBSD68"):
-        downloads.get_data()
+    reason = downloads.get_data()["unavailable"]
+    assert re.search(r"benchopt prepare.*68 images of CBSD68", reason)
     for _ in range(2):
         downloads.prepare()
     assert calls == ["set3c"]
