@@ -1,0 +1,94 @@
+"""The configurations and the README's example ask for things that exist."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+import yaml
+from benchopt.benchmark import Benchmark
+from conftest import ROOT
+from oracles import AffineLayer
+
+from benchmark.degradations import DEGRADATIONS
+from benchmark.denoisers.table import DENOISERS
+from benchmark.lower import LOWER_LEVELS
+from benchmark.spec import build
+
+CONFIGS = sorted(ROOT.glob("configs/**/*.yml"))
+CONTEXT = ("physics", "lipschitz", "image_shape")
+
+
+def entries(config: dict, kind: str) -> Iterator[tuple[str, dict]]:
+    """The (name, parameters) listed under "objective", "dataset" or "solver"."""
+    for entry in config.get(kind, []):
+        yield from entry.items()
+
+
+def options_of(spec: str, table: dict, *, kind: str) -> dict:
+    """The options that ``spec`` gives to the entry it names, which is not called."""
+
+    def stub(entry):
+        def record(**options):
+            return options
+
+        record.__signature__ = inspect.signature(entry)
+        return record
+
+    context = dict.fromkeys(CONTEXT)
+    return build(spec, {name: stub(e) for name, e in table.items()}, kind=kind, **context)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
+def test_a_configuration_names_what_exists(path):
+    config = yaml.safe_load(path.read_text())
+    benchmark = Benchmark(ROOT)
+    plugins = {
+        "objective": {
+            benchmark.get_benchmark_objective().name: benchmark.get_benchmark_objective()
+        },
+        "dataset": {cls.name: cls for cls in benchmark.get_datasets()},
+        "solver": {cls.name: cls for cls in benchmark.get_solvers()},
+    }
+    assert config["dataset"], "no images"
+    for kind, known in plugins.items():
+        for name, parameters in entries(config, kind):
+            for cls in known.values() if name == "*" else [known[name]]:
+                assert set(parameters) <= set(cls.parameters)
+                for values in itertools.product(*parameters.values()):
+                    cls.get_instance(**dict(zip(parameters, values, strict=True)))
+    for _, parameters in entries(config, "objective"):
+        for spec in parameters["lower"]:
+            options = options_of(spec, LOWER_LEVELS, kind="lower level")
+            if "denoiser" in options:
+                assert options["denoiser"] in DENOISERS
+    for _, parameters in entries(config, "dataset"):
+        for spec in parameters["degradation"]:
+            options_of(spec, DEGRADATIONS, kind="degradation")
+
+
+def test_there_is_a_configuration_for_each_learning_problem():
+    for folder in ("cpu", "paper"):
+        names = {path.stem for path in CONFIGS if path.parent.name == folder}
+        assert names == {"weighted_norms", "plug_and_play", "drunet"}
+
+
+def test_the_example_of_the_readme_is_a_method():
+    """As it stands there, in at most 25 lines, it approaches the exact gradient with its depth."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(code.strip().splitlines()) <= 25
+    scope = {}
+    exec(code, scope)
+    oracle = AffineLayer.make(kappa=0.7)
+
+    def gradient(**parameters):
+        solver = scope["Solver"].get_instance(**parameters)
+        x = solver.equilibrium(oracle.layer(), torch.zeros_like(oracle.y))
+        return torch.autograd.grad(oracle.loss(x), oracle.theta)[0]
+
+    assert torch.allclose(gradient(layers=200), oracle.gradient(), rtol=1e-8)
+    assert torch.cosine_similarity(gradient(), oracle.gradient(), dim=0) > 0.9
