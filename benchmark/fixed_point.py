@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmark.checks import nonnegative_integer, positive_integer, positive_number
 from benchmark.convergence import reachable_tolerance
-from benchmark.linear import dot, like, norm
+from benchmark.linear import dot, like, norm, rows
 from benchmark.problem import Layer
 
 
@@ -126,7 +126,7 @@ class _Anderson(_Acceleration):
         self.last: tuple[Tensor, Tensor] | None = None
 
     def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
-        image_flat, f = image.flatten(1), (image - z).flatten(1)
+        image_flat, f = rows(image), rows(image - z)
         if self.last is None:
             self.last = image_flat, f
             n, size = f.shape

@@ -29,14 +29,19 @@ class LinearSolution:
     converged: Tensor
 
 
+def rows(a: Tensor) -> Tensor:
+    """One row per sample, (N, …) → (N, n); a sample may be a single number."""
+    return a.reshape(len(a), -1)
+
+
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """⟨a, b⟩ per sample, (N, …) → (N,)."""
-    return torch.linalg.vecdot(a.flatten(1), b.flatten(1))
+    return torch.linalg.vecdot(rows(a), rows(b))
 
 
 def norm(a: Tensor) -> Tensor:
     """‖a‖₂ per sample, (N, …) → (N,)."""
-    return torch.linalg.vector_norm(a.flatten(1), dim=1)
+    return torch.linalg.vector_norm(rows(a), dim=1)
 
 
 def like(v: Tensor, a: Tensor) -> Tensor:
@@ -112,7 +117,7 @@ def _krylov_cycle(
     tiny = torch.finfo(r.dtype).tiny
     beta = norm(r)
     basis = torch.zeros(n, size + 1, r[0].numel(), **options)
-    basis[:, 0] = r.flatten(1) / beta.clamp_min(tiny)[:, None]
+    basis[:, 0] = rows(r) / beta.clamp_min(tiny)[:, None]
     triangle = torch.eye(size, **options).repeat(n, 1, 1)
     q = torch.eye(size + 1, **options).repeat(n, 1, 1)
     g = torch.zeros(n, size + 1, **options)
@@ -120,7 +125,7 @@ def _krylov_cycle(
     products = torch.zeros(n, dtype=torch.int64, device=r.device)
     used = torch.zeros_like(products)
     for j in range(size):
-        w = matvec(basis[:, j].view_as(r)).flatten(1)
+        w = rows(matvec(basis[:, j].view_as(r)))
         products = products + active
         h = torch.zeros(n, size + 1, **options)
         before = torch.linalg.vector_norm(w, dim=1)

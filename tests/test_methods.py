@@ -319,6 +319,14 @@ def test_samples_are_independent(plugin):
         assert relative_error(*gradients) < 1e-8
 
 
+def test_a_sample_may_be_a_number(plugin):
+    weight = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
+    x = plugin.get_instance().equilibrium(lambda x: weight * x.cos() + y, y)
+    assert x.shape == y.shape
+    assert torch.autograd.grad(x.sum(), weight)[0].isfinite()
+
+
 def test_repeats_itself(plugin):
     oracle = AffineLayer.make(kappa=0.9)
     first, second = (gradient_of(plugin.get_instance(), oracle) for _ in range(2))
