@@ -367,6 +367,9 @@ def _spread(axis: Axes, lines: Sequence[Sequence[float]]) -> None:
     ends = [line[-1] for line in lines if len(line) > 1 and line[-1] > 0]
     if seconds and max(ends) > 10 * min(ends):
         axis.set_xscale("symlog", linthresh=min(seconds), linscale=0.5)
+        decades = range(math.ceil(math.log10(min(seconds))), math.ceil(math.log10(max(ends))) + 1)
+        axis.xaxis.set_major_locator(FixedLocator([0, *(10.0**k for k in decades)]))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
 
 
