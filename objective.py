@@ -23,7 +23,7 @@ class Objective(BaseObjective):
     """
 
     name = "Learning at equilibrium"
-    url = "https://github.com/benchopt/benchmark_equilibrium_gradients"
+    url = "https://github.com/#ORG/benchmark_equilibrium_gradients"
     requirements = ["pip::torch", "pip::deepinv", "pip::torchwavelets"]
     min_benchopt_version = "1.10"
     parameters = {
