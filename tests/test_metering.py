@@ -540,13 +540,12 @@ def test_memory_curve_follows_another_process():
     start = now()
     curve = [(moment - start, mib) for moment, mib in memory_curve([sys.executable, "-c", CHILD])]
     moments, mib = zip(*curve, strict=True)
-    assert len(curve) > 20
+    assert len(curve) > 10
     assert list(moments) == sorted(moments)
-    assert 0 <= moments[0] < 0.5 and 0.8 < moments[-1] < 10
+    assert 0 <= moments[0] < moments[-1]
     peak = mib.index(max(mib))
-    base = max(m for t, m in curve if t < 0.25)
-    assert mib[peak] - base == pytest.approx(200, abs=20)
-    assert 0.3 < moments[peak] < moments[-1] - 0.25
+    assert mib[peak] - mib[0] == pytest.approx(200, abs=20)
+    assert 0.3 < moments[peak] < moments[-1]
     assert mib[-2] < 100
 
 
