@@ -8,12 +8,13 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
 
-.PHONY: help run test lint results gpu clean-env
+.PHONY: help run test lint results cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
 	@echo "make results  re-run the studies under results/ and all that is made from them"
+	@echo "make cpu      the paper's three learning problems at a size for two cores"
 	@echo "make gpu      the tests and the quick study on a CUDA device"
 
 $(VENV)/.installed: pyproject.toml
@@ -23,9 +24,9 @@ $(VENV)/.installed: pyproject.toml
 
 # A study: its configuration run by benchopt, then the report. $(1) name, $(2) where, $(3) options
 define study
-	rm -f outputs/$(1).parquet
-	$(BIN)/benchopt run . --config configs/$(1).yml --no-display --output $(1) $(3)
-	$(BIN)/python -m benchmark.report outputs/$(1).parquet --out $(2) $(4)
+	rm -f outputs/$(notdir $(1)).parquet
+	$(BIN)/benchopt run . --config configs/$(1).yml --no-display --output $(notdir $(1)) $(3)
+	$(BIN)/python -m benchmark.report outputs/$(notdir $(1)).parquet --out $(2) $(4)
 endef
 
 run: $(VENV)/.installed
@@ -47,6 +48,11 @@ results: $(VENV)/.installed
 	cp outputs/quick.parquet results/quick/
 	$(call study,gradient_error,results/gradient_error,--no-cache,)
 	cp outputs/gradient_error.parquet results/gradient_error/
+
+cpu: $(VENV)/.installed
+	$(call study,cpu/weighted_norms,outputs/cpu/weighted_norms,,)
+	$(call study,cpu/plug_and_play,outputs/cpu/plug_and_play,,)
+	$(call study,cpu/drunet,outputs/cpu/drunet,,)
 
 gpu: $(VENV)/.installed
 	$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'no CUDA device here'"
