@@ -309,7 +309,7 @@ def memory_over_time(samples: pd.DataFrame | None, *, styles: Mapping[str, Style
         run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
         style = styles[method]
         axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **_artist(style))
-    axis.set(xlabel="time since the start of training (s)", ylabel="memory (MiB)")
+    axis.set(xlabel="time since the start of training (s)", ylabel="memory above the start (MiB)")
     axis.set_ylim(bottom=0)
     _finish(figure, handles=[_handle(m, styles[m]) for m in method_order(samples["method"])])
     return Drawing(figure)
