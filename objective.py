@@ -4,6 +4,7 @@ import torch
 from benchopt import BaseObjective
 
 from benchmark import evaluation, metering
+from benchmark.checks import one_of
 from benchmark.images import digest
 from benchmark.provenance import sources_digest
 from benchmark.task import make_task
@@ -40,8 +41,7 @@ class Objective(BaseObjective):
         if unavailable:
             return True, unavailable
         try:
-            if self.dtype not in DTYPES:
-                raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+            one_of("dtype", self.dtype, DTYPES)
             device = metering.resolve_device(self.device)
             exact = make_task(
                 train=train,

@@ -439,10 +439,14 @@ def _value(axis: Axes, position: int, values: Sequence[float], style: Style, *, 
     middle = float(np.median(values))
     axis.plot([min(values), max(values)], [position] * 2, color=style.color, linewidth=3, alpha=0.3)
     axis.plot([middle], [position], **{**_artist(style), "linestyle": "none"})
-    text = _plain(middle) + (f" ({note})" if note else "")
+    _beside(axis, max(values), position, _plain(middle), note=note)
+
+
+def _beside(axis: Axes, x: float, position: int, text: str, *, note: str) -> None:
+    """``text`` right of the dot at ``x`` in a row, and the note in brackets if there is one."""
     axis.annotate(
-        text,
-        (max(values), position),
+        text + (f" ({note})" if note else ""),
+        (x, position),
         xytext=(6, 0),
         textcoords="offset points",
         va="center",
@@ -477,15 +481,7 @@ def _by_method(
         axis.plot([min(medians), max(medians)], [position] * 2, color=style.color, alpha=0.4)
         axis.plot(medians, [position] * len(medians), **{**_artist(style), "linestyle": "none"})
         ends = dict.fromkeys(_plain(value) for value in (min(medians), max(medians)))
-        text = " – ".join(ends) + (f" ({note})" if note else "")
-        axis.annotate(
-            text,
-            (max(medians), position),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=6,
-        )
+        _beside(axis, max(medians), position, " – ".join(ends), note=note)
     axis.set_yticks(range(len(methods)), methods)
     axis.set_ylim(len(methods) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
