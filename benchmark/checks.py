@@ -43,6 +43,17 @@ def one_of(name: str, value: object, table: Mapping[str, object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(sorted(table))}, got {value!r}")
 
 
+def optional(rule: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """``rule``, but None passes too."""
+    return lambda name, value: None if value is None else rule(name, value)
+
+
+def boolean(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def check_all(values: Mapping[str, object], rules: Mapping[str, Callable]) -> None:
     """Apply to each value the rule of its name; names without a rule pass."""
     for name, value in values.items():

@@ -2,15 +2,18 @@
 
 Nothing of any method's mathematics is here. A plugin inherits ``HypergradientEstimator`` and
 overrides ``equilibrium``; one that is not a state with a graph inherits ``BilevelSolver`` and
-overrides ``hypergradient`` and ``deploy``.
+overrides ``hypergradient`` and ``deploy``; one without gradients inherits ``SearchMethod`` and
+overrides ``propose``.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from math import inf, isfinite, nan
 from typing import final
 
 import torch
@@ -19,11 +22,20 @@ from benchopt.stopping_criterion import NoCriterion
 from torch import Tensor
 
 from benchmark import checks
+from benchmark.carried import Carried
+from benchmark.certified import adjoint_solver, equilibrium_solver
+from benchmark.convergence import warn_unless_converged
 from benchmark.failure import DivergedError, Outcome, attempt
-from benchmark.fixed_point import EQUILIBRIUM_SOLVERS
-from benchmark.linear import ADJOINT_SOLVERS
 from benchmark.metering import CountedProblem, synchronize
-from benchmark.problem import Batch, BilevelTask, Layer, LowerLevelProblem, upper_loss
+from benchmark.precision import Posed, in_reach
+from benchmark.problem import (
+    Batch,
+    BilevelTask,
+    Layer,
+    LowerLevelProblem,
+    set_theta,
+    upper_loss,
+)
 from benchmark.provenance import sources_digest
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "gradient_descent": torch.optim.SGD}
@@ -35,25 +47,37 @@ RULES = {
     "steps": checks.nonnegative_integer,
     "batch_size": checks.nonnegative_integer,
     "evaluate_every": checks.positive_integer,
+    "warm_start": checks.boolean,
+    "polish": checks.boolean,
     "layers": checks.positive_integer,
     "restarts": checks.nonnegative_integer,
     "max_layers": checks.positive_integer,
     "tol": checks.positive_number,
     "adjoint_tol": checks.positive_number,
-    "equilibrium_solver": partial(checks.one_of, table=EQUILIBRIUM_SOLVERS),
-    "adjoint_solver": partial(checks.one_of, table=ADJOINT_SOLVERS),
+    "gradient_tol": checks.optional(checks.positive_number),
+    "equilibrium_solver": lambda _, value: equilibrium_solver(value),
+    "adjoint_solver": lambda _, value: adjoint_solver(value),
 }
 
 
 @dataclass(frozen=True)
 class Hypergradient:
     """loss : ℓ at the method's state, 0-d; gradient : the estimate ĝ, one tensor per parameter in
-    the order of ``lower.theta()``; state : the method's x̂ (N, …), without a graph.
+    the order of ``lower.theta()``; state : the method's x̂ (N, …), without a graph; error : the
+    method's own estimate of ‖ĝ − ∇F‖/‖∇F‖, NaN where it makes none.
     """
 
     loss: Tensor
     gradient: tuple[Tensor, ...]
     state: Tensor
+    error: float = nan
+
+    def to(self, dtype: torch.dtype) -> Hypergradient:
+        """The same in another dtype."""
+        gradient = tuple(g.to(dtype) for g in self.gradient)
+        return replace(
+            self, loss=self.loss.to(dtype), gradient=gradient, state=self.state.to(dtype)
+        )
 
 
 def require_finite(estimate: Hypergradient, *, when: str) -> None:
@@ -64,31 +88,31 @@ def require_finite(estimate: Hypergradient, *, when: str) -> None:
         raise DivergedError(f"the {what} is not finite {when}")
 
 
-class BilevelSolver(BaseSolver, ABC):
-    """Minimises F(θ) by a first-order method on estimates of ∇F; benchopt calls it.
+class OuterLoop(BaseSolver, ABC):
+    """Minimises F(θ) step by step; benchopt calls it.
 
     Parameters (the same for every method, and part of what is recorded)
     ----------
-    optimizer : "adam" or "gradient_descent", torch's with their other settings at default.
-    learning_rate : of the optimizer.
     steps : number of outer steps; 0 measures the method at the initial θ.
     batch_size : training images in each step; 0 for all.
     evaluate_every : outer steps between two rows of the results.
     """
 
-    parameters = {
-        "optimizer": ["adam"],
-        "learning_rate": [0.1],
-        "steps": [20],
-        "batch_size": [0],
-        "evaluate_every": [5],
-    }
+    parameters = {"steps": [20], "batch_size": [0], "evaluate_every": [5]}
     sampling_strategy = "callback"
     stopping_criterion = NoCriterion(strategy="callback")
 
     @abstractmethod
-    def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
-        """The estimate of ∇F on ``batch`` at the θ of ``lower``, which must not be changed."""
+    def prepare(self) -> None:
+        """Called once before the first outer step, ``self.lower`` at the initial θ."""
+
+    @abstractmethod
+    def advance(self, batch: Batch) -> None:
+        """One outer step: changes θ of ``self.lower``, its layers counted by ``self.counted``."""
+
+    @abstractmethod
+    def rehearse(self) -> None:
+        """What one outer step does, on the probe and without effect: done once, not counted."""
 
     @abstractmethod
     def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
@@ -99,6 +123,7 @@ class BilevelSolver(BaseSolver, ABC):
         """benchopt's hook at creation; raises ValueError for a parameter out of its range."""
         super().save_parameters(**parameters)
         checks.check_all(self._parameters, RULES)
+        self.carried = Carried()
 
     @final
     def set_objective(self, task: BilevelTask) -> None:
@@ -107,8 +132,8 @@ class BilevelSolver(BaseSolver, ABC):
 
     @final
     def warm_up(self) -> None:
-        """One hypergradient that is not counted, so that no method pays for lazy initialisation."""
-        attempt(lambda: self.hypergradient(self.task.lower, self.task.probe))
+        """One step that is not counted, so that no method pays for lazy initialisation."""
+        attempt(self.rehearse)
 
     @final
     def get_next(self, stop_val: int) -> int:
@@ -120,15 +145,16 @@ class BilevelSolver(BaseSolver, ABC):
         """The outer loop; a step that fails ends it with one more row, which says why."""
         self.lower = copy.deepcopy(self.task.lower)
         self.counted = CountedProblem(self.lower)
-        self.batches = self.task.minibatches(self.batch_size)
-        theta = list(self.lower.theta().values())
-        optimizer = OPTIMIZERS[self.optimizer](theta, lr=self.learning_rate)
+        self.carried = Carried()
         self.outer_step, self.outcome = 0, Outcome()
+        batches = self.task.minibatches(self.batch_size)
+        self.prepare()
         while callback() and self.outer_step < self.steps:
-            self.outcome = attempt(lambda: self._step(theta, optimizer))
+            self.outcome = attempt(lambda: self.advance(next(batches)))
             if not self.outcome.ok:
                 callback()
                 return
+            self.outer_step += 1
 
     @final
     def get_result(self) -> dict[str, object]:
@@ -142,15 +168,6 @@ class BilevelSolver(BaseSolver, ABC):
             "last": self.outer_step >= self.steps or not self.outcome.ok,
         }
 
-    def _step(self, theta: list[Tensor], optimizer: torch.optim.Optimizer) -> None:
-        estimate = self.hypergradient(self.counted, next(self.batches))
-        require_finite(estimate, when=f"at outer step {self.outer_step}")
-        for parameter, gradient in zip(theta, estimate.gradient, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
-        synchronize(estimate.loss.device)
-        self.outer_step += 1
-
     # benchopt's cache knows the plugin's file alone: without the digest, rows would outlive a
     # change of the package
     def _get_state(self) -> dict[str, str]:
@@ -160,10 +177,85 @@ class BilevelSolver(BaseSolver, ABC):
         pass
 
 
+class BilevelSolver(OuterLoop):
+    """A first-order method on estimates of ∇F.
+
+    Parameters (beside those of ``OuterLoop``)
+    ----------
+    optimizer : "adam" or "gradient_descent", torch's with their other settings at default.
+    learning_rate : of the optimizer.
+    warm_start : whether a training image starts from the state at which it was left, instead of
+        x⁰; solvers of adjoint systems start from the adjoint that they left.
+    """
+
+    parameters = {
+        "optimizer": ["adam"],
+        "learning_rate": [0.1],
+        **OuterLoop.parameters,
+        "warm_start": [False],
+    }
+
+    @abstractmethod
+    def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+        """The estimate of ∇F on ``batch`` at the θ of ``lower``, which must not be changed.
+
+        What is kept for the next outer step goes through ``self.carried`` alone.
+        """
+
+    @final
+    def start(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:
+        """The state to start from (N, …): x⁰, or with ``warm_start`` the "state" carried over."""
+        x0 = lower.init(batch.observation).detach()
+        return self.carried.get("state", batch, x0) if self.warm_start else x0
+
+    @final
+    def start_of_adjoint(self, batch: Batch) -> Tensor | None:
+        """With ``warm_start`` the "adjoint" carried over, where all of ``batch`` have one."""
+        return self.carried.get("adjoint", batch, None) if self.warm_start else None
+
+    @final
+    def carry(self, batch: Batch, **tensors: Tensor) -> None:
+        """With ``warm_start``, keep for the next step what ``start`` and its like look for."""
+        if self.warm_start:
+            for name, tensor in tensors.items():
+                self.carried.put(name, batch, tensor)
+
+    @final
+    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+        """``hypergradient`` as the next step would compute it, leaving what is carried as it is."""
+        kept = self.carried
+        self.carried = kept.copy()
+        try:
+            return self.hypergradient(lower, batch)
+        finally:
+            self.carried = kept
+
+    @final
+    def prepare(self) -> None:
+        self.theta = list(self.lower.theta().values())
+        self.descent = OPTIMIZERS[self.optimizer](self.theta, lr=self.learning_rate)
+
+    @final
+    def advance(self, batch: Batch) -> None:
+        estimate = self.hypergradient(self.counted, batch)
+        require_finite(estimate, when=f"at outer step {self.outer_step}")
+        for parameter, gradient in zip(self.theta, estimate.gradient, strict=True):
+            parameter.grad = gradient
+        self.descent.step()
+        synchronize(estimate.loss.device)
+
+    @final
+    def rehearse(self) -> None:
+        self.hypergradient_on_probe(self.task.lower, self.task.probe)
+
+
 class HypergradientEstimator(BilevelSolver):
     """A method given by a state x̂ ≈ x* whose graph *is* the gradient estimate.
 
-    The estimate is what automatic differentiation makes of ℓ(R_θ(x̂)).
+    The estimate is what automatic differentiation makes of ℓ(R_θ(x̂)). A method with a parameter
+    ``polish`` (True or False) solves for x* to ``tol`` within ``max_layers`` layers: a tolerance
+    below what the dtype of the run reaches is then met in float64, or is an error
+    (``benchmark.precision``).
     """
 
     @abstractmethod
@@ -176,14 +268,76 @@ class HypergradientEstimator(BilevelSolver):
     @final
     def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
         """Differentiate ℓ(R_θ(x̂)), the direct term through R_θ included."""
-        x = self.equilibrium(lower.layer(batch.observation), lower.init(batch.observation))
-        loss = upper_loss(lower, x, batch.truth)
-        theta = list(lower.theta().values())
+        x0 = self.start(lower, batch)
+        posed = Posed(lower, batch, x0)
+        if hasattr(self, "polish"):
+            precision = {"polish": self.polish, "max_layers": self.max_layers}
+            posed = in_reach(lower, batch, x0, tol=self.tol, **precision)
+        x = self.equilibrium(posed.lower.layer(posed.batch.observation), posed.x0)
+        loss = upper_loss(posed.lower, x, posed.batch.truth)
+        theta = list(posed.lower.theta().values())
         gradient = torch.autograd.grad(loss, theta, allow_unused=True, materialize_grads=True)
-        return Hypergradient(loss.detach(), gradient, x.detach())
+        self.carry(batch, state=x)
+        found = Hypergradient(loss.detach(), gradient, x.detach())
+        return found.to(x0.dtype)
 
     @final
     @torch.no_grad()
     def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
-        """x̂ by the same call as in training, gradients disabled."""
+        """x̂ by the same call as in training, gradients disabled, in the dtype of the run."""
         return self.equilibrium(lower.layer(y), lower.init(y))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A θ that was tried, by name, and F there; infinite where it is not finite."""
+
+    theta: dict[str, Tensor]
+    value: float
+
+
+class SearchMethod(OuterLoop):
+    """A method that tries values of θ and keeps the best on the training images.
+
+    Each outer step tries one: F at the equilibrium, to ``tol`` within ``max_layers`` layers of
+    ``equilibrium_solver``. It estimates no gradient: the gradient's columns stay empty.
+    """
+
+    parameters = {
+        **OuterLoop.parameters,
+        "tol": [1e-4],
+        "max_layers": [5000],
+        "equilibrium_solver": ["anderson"],
+    }
+
+    @abstractmethod
+    def propose(self, lower: LowerLevelProblem, tried: Sequence[Trial]) -> dict[str, Tensor]:
+        """The θ to try next; ``lower`` is at the initial θ and must not be changed."""
+
+    @final
+    def prepare(self) -> None:
+        self.tried: list[Trial] = []
+
+    @final
+    @torch.no_grad()
+    def advance(self, batch: Batch) -> None:
+        theta = self.propose(self.task.lower, self.tried)
+        set_theta(self.lower, theta)
+        value = float(self._loss(self.counted, batch))
+        self.tried.append(Trial(theta, value if isfinite(value) else inf))
+        set_theta(self.lower, min(self.tried, key=lambda trial: trial.value).theta)
+
+    @final
+    def rehearse(self) -> None:
+        self._loss(self.task.lower, self.task.probe)
+
+    @final
+    @torch.no_grad()
+    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        solve = equilibrium_solver(self.equilibrium_solver)
+        found = solve(lower.layer(y), lower.init(y), tol=self.tol, max_layers=self.max_layers)
+        return warn_unless_converged(found, what="the equilibrium").x
+
+    @torch.no_grad()
+    def _loss(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:
+        return upper_loss(lower, self.deploy(lower, batch.observation), batch.truth)

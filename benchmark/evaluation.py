@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmark import metering, metrics
-from benchmark.estimator import BilevelSolver, require_finite
+from benchmark.estimator import BilevelSolver, OuterLoop, require_finite
 from benchmark.failure import DivergedError, Outcome, attempt
 from benchmark.images import to_uint8
-from benchmark.problem import BilevelTask, LowerLevelProblem, upper_loss
+from benchmark.problem import BilevelTask, LowerLevelProblem, set_theta, upper_loss
 from benchmark.reference import Reference, reference_hypergradient, true_equilibrium
 
 #: the learned tensors by name
@@ -34,13 +34,14 @@ class Accuracy:
     """Of θ alone, the same for every method, in float64 at the true equilibrium.
 
     value : F(θ) on the training set; test_psnr : dB; test_ssim : in [0, 1]; equilibrium_residual :
-    the larger relative residual of the two equilibria.
+    the larger relative residual of the two equilibria; test_psnr_images : of each test image, dB.
     """
 
     value: float = nan
     test_psnr: float = nan
     test_ssim: float = nan
     equilibrium_residual: float = nan
+    test_psnr_images: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ class Deployed:
 class Certificate:
     """Of the reference hypergradient at θ.
 
-    reference_residual : how far to trust ``gradient_error`` and ``gradient_cosine``; contraction :
-    the local rate of the layer at x*.
+    reference_residual : how far to trust ``gradient_error`` and ``gradient_cosine``;
+    reference_error : estimate of the relative error of the reference itself, the error bar of
+    ``gradient_error``; contraction : the local rate of the layer at x*.
     """
 
     reference_residual: float = nan
+    reference_error: float = nan
     contraction: float = nan
 
 
@@ -74,12 +77,14 @@ class Estimate:
     """Of one hypergradient of the method on the probe.
 
     gradient_error : ‖ĝ − ∇F‖/‖∇F‖; gradient_cosine : of the angle between them (both empty where
-    the reference cannot be trusted); state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals :
+    the reference cannot be trusted); gradient_error_estimate : the method's own, where it makes
+    one; state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals :
     calls of T, and products with its Jacobian transposed.
     """
 
     gradient_error: float = nan
     gradient_cosine: float = nan
+    gradient_error_estimate: float = nan
     state_residual: float = nan
     layer_evals: float = nan
     vjp_evals: float = nan
@@ -138,13 +143,14 @@ class Truth:
         return Accuracy(
             value=float(upper_loss(lower, train.x, self.task.train.truth)),
             test_psnr=metrics.psnr(image, self.task.test.truth),
+            test_psnr_images=metrics.psnr_of_each(image, self.task.test.truth).cpu().numpy(),
             test_ssim=metrics.ssim(image, self.task.test.truth),
             equilibrium_residual=max(train.residual, test.residual),
         )
 
 
 def evaluate(
-    method: BilevelSolver,
+    method: OuterLoop,
     theta: Theta,
     *,
     truth: Truth,
@@ -172,9 +178,10 @@ def evaluate(
         measure(lambda: truth.accuracy(theta))
         measure(lambda: deployed(method, task, lower, pictures=last))
         measure(lambda: certificate(truth.reference(theta)))
-        measure(lambda: estimate(method, task, lower, truth.reference(theta)))
-        if last:
-            measure(lambda: cost(method, task, lower))
+        if isinstance(method, BilevelSolver):
+            measure(lambda: estimate(method, task, lower, truth.reference(theta)))
+            if last:
+                measure(lambda: cost(method, task, lower))
     else:
         outcomes.append(Outcome("diverged", "θ is not finite"))
     worst = next((o for o in outcomes if not o.ok), Outcome())
@@ -183,7 +190,7 @@ def evaluate(
 
 @torch.no_grad()
 def deployed(
-    method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
+    method: OuterLoop, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
 ) -> Deployed:
     """The quality of the method's own reconstructions of the test set, and one to look at."""
     y, truth = task.test.observation, task.test.truth
@@ -199,7 +206,7 @@ def deployed(
 
 def certificate(reference: Reference) -> Certificate:
     """What vouches for the reference."""
-    return Certificate(reference.residual, reference.contraction)
+    return Certificate(reference.residual, reference.error, reference.contraction)
 
 
 def estimate(
@@ -207,7 +214,7 @@ def estimate(
 ) -> Estimate:
     """One hypergradient of the method on the probe against ``reference``."""
     counted = metering.CountedProblem(lower)
-    found = method.hypergradient(counted, task.probe)
+    found = method.hypergradient_on_probe(counted, task.probe)
     require_finite(found, when="on the probe")
     flat = torch.cat([g.flatten() for g in found.gradient])
     with torch.no_grad():
@@ -218,6 +225,7 @@ def estimate(
     )
     return Estimate(
         *(errors if reference.trusted else (nan, nan)),
+        gradient_error_estimate=found.error,
         state_residual=metrics.relative_residual(image, found.state),
         layer_evals=counted.layer_evals,
         vjp_evals=counted.vjp_evals,
@@ -231,7 +239,7 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
     x = lower.init(task.probe.observation).detach()
 
     def hypergradient() -> object:
-        return method.hypergradient(lower, task.probe)
+        return method.hypergradient_on_probe(lower, task.probe)
 
     @torch.no_grad()
     def one_layer() -> Tensor:
@@ -250,10 +258,8 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
     )
 
 
-@torch.no_grad()
 def _at(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:
     """A copy of ``lower`` at ``theta``."""
     lower = copy.deepcopy(lower)
-    for name, parameter in lower.theta().items():
-        parameter.copy_(theta[name])
+    set_theta(lower, theta)
     return lower

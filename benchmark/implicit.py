@@ -1,8 +1,9 @@
-"""The implicit function theorem as a backward pass: one layer's graph, many products."""
+"""Implicit differentiation at an equilibrium: one layer's graph, as many products as are needed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor
@@ -10,7 +11,45 @@ from torch.autograd.function import once_differentiable
 
 from benchmark.convergence import warn_unless_converged
 from benchmark.linear import LinearSolution
-from benchmark.problem import Layer
+from benchmark.problem import Batch, Layer, LowerLevelProblem, upper_loss
+
+PRODUCT = {"allow_unused": True, "materialize_grads": True}
+
+
+@final
+class Linearization:
+    """T and ℓ∘R_θ at a state x, for products with Jᵀ and Bᵀ: one graph, kept for all of them.
+
+    loss : ℓ(R_θ(x), x̄), 0-d; g : ∇ₓℓ (N, …); direct : ∂ℓ/∂θ at fixed x, one tensor a parameter;
+    image : T(x), without its graph. With (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct.
+    Cost: one layer and its graph, one R_θ.
+    """
+
+    def __init__(self, lower: LowerLevelProblem, batch: Batch, x: Tensor) -> None:
+        self.theta = list(lower.theta().values())
+        self.x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            self._image = lower.layer(batch.observation)(self.x)
+            loss = upper_loss(lower, self.x, batch.truth)
+        self.g, *direct = torch.autograd.grad(loss, [self.x, *self.theta], **PRODUCT)
+        self.direct = tuple(direct)
+        self.loss = loss.detach()
+        self.image = self._image.detach()
+
+    def jt(self, w: Tensor) -> Tensor:
+        """Jᵀw (N, …)."""
+        if not self._image.requires_grad:
+            return torch.zeros_like(w)
+        return torch.autograd.grad(self._image, self.x, w, retain_graph=True, **PRODUCT)[0]
+
+    def adjoint_product(self, w: Tensor) -> Tensor:
+        """(I − Jᵀ)w (N, …)."""
+        return w - self.jt(w)
+
+    def gradient(self, w: Tensor) -> tuple[Tensor, ...]:
+        """Bᵀw + direct, one tensor a parameter."""
+        products = torch.autograd.grad(self._image, self.theta, w, retain_graph=True, **PRODUCT)
+        return tuple(b + d for b, d in zip(products, self.direct, strict=True))
 
 
 def implicit_layer(
@@ -41,10 +80,7 @@ class _Adjoint(torch.autograd.Function):
         image, x = ctx.saved_tensors
 
         def matvec(w: Tensor) -> Tensor:
-            (jt_w,) = torch.autograd.grad(
-                image, x, w, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            return w - jt_w
+            return w - torch.autograd.grad(image, x, w, retain_graph=True, **PRODUCT)[0]
 
         solution = warn_unless_converged(ctx.solve(matvec, g), what="the adjoint system")
         return solution.x, None, None

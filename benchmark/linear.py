@@ -49,13 +49,15 @@ def like(v: Tensor, a: Tensor) -> Tensor:
     return v.view(-1, *[1] * (a.ndim - 1))
 
 
-def neumann(matvec: MatVec, b: Tensor, *, tol: float, max_steps: int) -> LinearSolution:
+def neumann(
+    matvec: MatVec, b: Tensor, x0: Tensor | None = None, *, tol: float, max_steps: int
+) -> LinearSolution:
     """x ← x + (b − A x) from x = b: the series Σ_k (I − A)ᵏ b, or Richardson's.
 
     Converges where the spectral radius of I − A is below 1. Memory: two vectors.
     """
     tol = _checked_tolerance(tol, max_steps, b.dtype)
-    x, scale = b, _scale(b)
+    x, scale = b if x0 is None else x0, _scale(b)
     steps = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     residual = torch.full_like(scale, torch.inf)
     active = torch.ones_like(scale, dtype=torch.bool)
@@ -71,7 +73,13 @@ def neumann(matvec: MatVec, b: Tensor, *, tol: float, max_steps: int) -> LinearS
 
 
 def gmres(
-    matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, restart: int = 50
+    matvec: MatVec,
+    b: Tensor,
+    x0: Tensor | None = None,
+    *,
+    tol: float,
+    max_steps: int,
+    restart: int = 50,
 ) -> LinearSolution:
     """The x that minimises ‖b − A x‖ over the Krylov space, rebuilt every ``restart`` products.
 
@@ -82,9 +90,12 @@ def gmres(
     """
     tol = _checked_tolerance(tol, max_steps, b.dtype)
     positive_integer("restart", restart)
-    x, scale = torch.zeros_like(b), _scale(b)
-    r, steps = b, torch.zeros(len(b), dtype=torch.int64, device=b.device)
-    residual, best = norm(b) / scale, torch.full_like(scale, torch.inf)
+    x, scale = torch.zeros_like(b) if x0 is None else x0, _scale(b)
+    r, steps = (
+        b if x0 is None else b - matvec(x),
+        torch.zeros(len(b), dtype=torch.int64, device=b.device),
+    )
+    residual, best = norm(r) / scale, torch.full_like(scale, torch.inf)
     used = 0
     while True:
         # a cycle that gains nothing has met the rounding floor: more of them would change nothing

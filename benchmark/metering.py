@@ -36,22 +36,30 @@ MIB = 2**20
 PROC = Path("/proc")
 
 
+@dataclass
+class Counts:
+    """Applications of T and products with its Jacobian transposed, so far."""
+
+    layer_evals: int = 0
+    vjp_evals: int = 0
+
+
 class _Tick(torch.autograd.Function):
-    """The identity, whose backward pass adds one to ``counter.vjp_evals``."""
+    """The identity, whose backward pass adds one to ``counts.vjp_evals``."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, counter: CountedLayer) -> Tensor:
+    def forward(x: Tensor, counts: Counts) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        _, ctx.counter = inputs
+        _, ctx.counts = inputs
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        ctx.counter.vjp_evals += 1
+        ctx.counts.vjp_evals += 1
         return gradient, None
 
     @staticmethod
@@ -70,25 +78,40 @@ class CountedLayer:
     Where gradients are enabled the output is a view, which autograd forbids to change in place.
     """
 
-    def __init__(self, T: Callable[..., Tensor]) -> None:
+    def __init__(self, T: Callable[..., Tensor], *, counts: Counts | None = None) -> None:
         self.T = T
-        self.layer_evals = 0
-        self.vjp_evals = 0
+        self.counts = Counts() if counts is None else counts
+
+    @property
+    def layer_evals(self) -> int:
+        """Applications of T so far."""
+        return self.counts.layer_evals
+
+    @property
+    def vjp_evals(self) -> int:
+        """Vector-Jacobian products through T so far."""
+        return self.counts.vjp_evals
 
     def __call__(self, x: Tensor, *fixed: Tensor) -> Tensor:
-        self.layer_evals += 1
+        self.counts.layer_evals += 1
         image = self.T(x, *fixed)
         # not image.requires_grad: inside vmap it is False although an outer level differentiates
-        return _Tick.apply(image, self) if torch.is_grad_enabled() else image
+        return _Tick.apply(image, self.counts) if torch.is_grad_enabled() else image
 
 
 class CountedProblem(LowerLevelProblem):
-    """``lower`` itself, same θ, with its layers counted as ``CountedLayer`` does."""
+    """``lower`` itself, same θ, with its layers counted as ``CountedLayer`` does.
 
-    def __init__(self, lower: LowerLevelProblem) -> None:
+    Its copy in float64 counts with the original.
+    """
+
+    def __init__(self, lower: LowerLevelProblem, *, counts: Counts | None = None) -> None:
         super().__init__()
         self.lower = lower
-        self._counted_step = CountedLayer(lower.step)
+        self._counted_step = CountedLayer(lower.step, counts=counts)
+
+    def in_float64(self) -> CountedProblem:
+        return CountedProblem(self.lower.in_float64(), counts=self._counted_step.counts)
 
     @property
     def layer_evals(self) -> int:

@@ -6,11 +6,16 @@ import torch
 from torch import Tensor
 
 
-def psnr(image: Tensor, truth: Tensor) -> float:
-    """Mean over the batch of 10 log₁₀(1/MSE), dB, for images (N, C, H, W) in [0, 1] (deepinv)."""
+def psnr_of_each(image: Tensor, truth: Tensor) -> Tensor:
+    """10 log₁₀(1/MSE) of each image (N,), dB, for images (N, C, H, W) in [0, 1] (deepinv)."""
     from deepinv.loss.metric import PSNR
 
-    return float(PSNR()(image, truth).mean())
+    return PSNR()(image, truth)
+
+
+def psnr(image: Tensor, truth: Tensor) -> float:
+    """The mean of ``psnr_of_each`` over the batch."""
+    return float(psnr_of_each(image, truth).mean())
 
 
 def ssim(image: Tensor, truth: Tensor) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -38,6 +38,10 @@ class LowerLevelProblem(nn.Module, ABC):
     def reconstruct(self, x: Tensor) -> Tensor:
         """R_θ(x): the image (N, C, H, W) that the state ``x`` stands for."""
 
+    def in_float64(self) -> LowerLevelProblem:
+        """A copy in float64, its θ leaves of their own."""
+        return copy.deepcopy(self).double()
+
     @final
     def layer(self, y: Tensor) -> Layer:
         """The layer x ↦ T_θ(x; y) at fixed observations."""
@@ -51,20 +55,30 @@ class LowerLevelProblem(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Batch:
-    """True images x̄ (N, C, H, W) and what was observed of them, y (N, …)."""
+    """True images x̄ (N, C, H, W) and what was observed of them, y (N, …).
+
+    ``index`` names the images, one number each, where a method may carry something over from one
+    meeting with an image to the next: the training images and, among them, the probe.
+    """
 
     truth: Tensor
     observation: Tensor
+    index: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.truth)
 
-    def __getitem__(self, index: slice | Tensor) -> Batch:
-        return Batch(self.truth[index], self.observation[index])
+    def __getitem__(self, chosen: slice | Sequence[int]) -> Batch:
+        if isinstance(chosen, slice):
+            chosen = range(len(self))[chosen]
+        rows = torch.tensor(chosen, dtype=torch.int64).to(self.truth.device)
+        index = None if self.index is None else tuple(self.index[i] for i in chosen)
+        return Batch(self.truth[rows], self.observation[rows], index)
 
     def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device or in another dtype."""
-        return Batch(*(t.to(device=device, dtype=dtype) for t in (self.truth, self.observation)))
+        moved = (t.to(device=device, dtype=dtype) for t in (self.truth, self.observation))
+        return Batch(*moved, self.index)
 
 
 @dataclass(frozen=True)
@@ -98,12 +112,18 @@ class BilevelTask:
             while True:
                 yield self.train
         generator = torch.Generator().manual_seed(self.seed)
-        device = self.train.truth.device
         while True:
             order = torch.randperm(len(self.train), generator=generator)
             for chosen in order.split(size):
                 if len(chosen) == size:
-                    yield self.train[chosen.to(device)]
+                    yield self.train[chosen.tolist()]
+
+
+@torch.no_grad()
+def set_theta(lower: LowerLevelProblem, theta: Mapping[str, Tensor]) -> None:
+    """Change θ of ``lower`` to ``theta``, which names every parameter of it."""
+    for name, parameter in lower.theta().items():
+        parameter.copy_(theta[name])
 
 
 def upper_loss(lower: LowerLevelProblem, x: Tensor, truth: Tensor) -> Tensor:

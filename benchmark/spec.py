@@ -5,22 +5,25 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 #: benchopt's command line turns every "=" into ":"
 _OPTION = re.compile(r"([(,]\s*\w+)\s*:")
 
 
-def build(spec: str, table: Mapping[str, Callable], *, kind: str, **context: object) -> object:
-    """Call the entry of ``table`` that ``spec`` names, with the keywords that it gives.
+def choose(
+    spec: str, table: Mapping[str, Callable], *, kind: str, given: Collection[str] = ()
+) -> Callable:
+    """The entry of ``table`` that ``spec`` names, with the keywords that it gives bound to it.
 
     Parameters
     ----------
     spec : ``"name"`` or ``"name(keyword=literal, …)"``. The keywords are those that the entry
-        declares and that ``context`` does not already give.
+        declares and that are not in ``given``.
     table : the entries by name.
     kind : what an entry is, in words ("degradation"), for the messages.
-    context : arguments that the caller supplies to whichever entry is named.
+    given : names of the arguments that the caller supplies to whichever entry is named.
 
     Raises
     ------
@@ -30,14 +33,19 @@ def build(spec: str, table: Mapping[str, Callable], *, kind: str, **context: obj
     name, options = _parse(spec, kind=kind)
     if name not in table:
         raise ValueError(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(table))}")
-    accepted = [key for key in inspect.signature(table[name]).parameters if key not in context]
+    accepted = [key for key in inspect.signature(table[name]).parameters if key not in given]
     for key in options:
         if key not in accepted:
             raise ValueError(
                 f"{kind} {name!r} has no option {key!r} (in {spec!r}): "
                 f"expected one of {', '.join(accepted) or 'none'}"
             )
-    return table[name](**context, **options)
+    return partial(table[name], **options)
+
+
+def build(spec: str, table: Mapping[str, Callable], *, kind: str, **context: object) -> object:
+    """``choose`` an entry and call it with ``context``."""
+    return choose(spec, table, kind=kind, given=context)(**context)
 
 
 def _parse(spec: str, *, kind: str) -> tuple[str, dict[str, object]]:

@@ -39,10 +39,9 @@ def make_task(
     if tuple(test.shape[1:]) != shape:
         raise ValueError(f"test images of shape {tuple(test.shape[1:])}, expected {shape} as train")
     observed = make_degradation(degradation, shape, seed=seed)
-    batches = [
-        Batch(truth, observed.observe(truth, stream=stream))
-        for stream, truth in enumerate((train.double(), test.double()), start=1)
-    ]
+    train, test = train.double(), test.double()
+    learned = Batch(train, observed.observe(train, stream=1), index=tuple(range(len(train))))
+    judged = Batch(test, observed.observe(test, stream=2))
     problem = build(
         lower,
         LOWER_LEVELS,
@@ -52,6 +51,6 @@ def make_task(
         image_shape=shape,
     )
     problem = problem.to(torch.float64)
-    task = BilevelTask(problem, *batches, probe=batches[0][:probe_size], seed=seed)
+    task = BilevelTask(problem, learned, judged, probe=learned[:probe_size], seed=seed)
     require_influence(task.lower, task.probe)
     return task

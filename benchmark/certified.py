@@ -1,0 +1,189 @@
+"""The exact hypergradient by implicit differentiation, to a tolerance on the hypergradient itself.
+
+A relative residual of the state says little of the gradient: 1e-6 can leave an error of 3e-3 where
+I − J is close to singular. Here state and adjoint are refined together until the *gradient* stops
+moving.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from math import inf, isnan, nan
+
+import torch
+from torch import Tensor
+
+from benchmark.checks import positive_number
+from benchmark.convergence import NotConverged, reachable_tolerance
+from benchmark.fixed_point import EQUILIBRIUM_SOLVERS, Equilibrium
+from benchmark.implicit import Linearization
+from benchmark.linear import ADJOINT_SOLVERS, LinearSolution
+from benchmark.problem import Batch, LowerLevelProblem
+from benchmark.spec import choose
+
+#: the first tolerances of state and adjoint, in units of the one on the gradient
+_FIRST = 0.1
+#: a refinement divides the residuals by something between these two
+_LEAST, _MOST = 10.0, 1000.0
+#: what is aimed at, in units of the tolerance on the gradient, where the error is extrapolated
+_AIM = 0.3
+
+
+@dataclass(frozen=True)
+class ExactGradient:
+    """Bᵀw + the direct term at an approximate equilibrium and adjoint, and how far to trust it.
+
+    loss : ℓ at ``state``, 0-d; gradient : one tensor a parameter; state, adjoint : (N, …);
+    state_residual, adjoint_residual : relative, the worst of the batch; error : estimate of the
+    gradient's relative error, NaN where none was made; converged : whether every tolerance that
+    was asked for was met.
+    """
+
+    loss: Tensor
+    gradient: tuple[Tensor, ...]
+    state: Tensor
+    adjoint: Tensor
+    state_residual: float
+    adjoint_residual: float
+    error: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Solvers:
+    """How x = T(x) and (I − Jᵀ)w = g are solved, and the layers or products that one call of
+    either may take.
+    """
+
+    equilibrium: Callable[..., Equilibrium]
+    adjoint: Callable[..., LinearSolution]
+    max_layers: int
+
+    @classmethod
+    def named(cls, *, equilibrium: str, adjoint: str, max_layers: int) -> Solvers:
+        """From ``"name"`` or ``"name(option=value)"`` of the tables of solvers.
+
+        Raises ValueError for a name or an option that is not known.
+        """
+        return cls(equilibrium_solver(equilibrium), adjoint_solver(adjoint), max_layers)
+
+
+def equilibrium_solver(spec: str) -> Callable[..., Equilibrium]:
+    """The solver (T, x0, *, tol, max_layers) that ``spec`` names."""
+    given = ("T", "x0", "tol", "max_layers")
+    return choose(spec, EQUILIBRIUM_SOLVERS, kind="equilibrium solver", given=given)
+
+
+def adjoint_solver(spec: str) -> Callable[..., LinearSolution]:
+    """The solver (matvec, b, x0=None, *, tol, max_steps) that ``spec`` names."""
+    given = ("matvec", "b", "x0", "tol", "max_steps")
+    return choose(spec, ADJOINT_SOLVERS, kind="adjoint solver", given=given)
+
+
+def exact_gradient(
+    lower: LowerLevelProblem,
+    batch: Batch,
+    x0: Tensor,
+    w0: Tensor | None = None,
+    *,
+    tol: float,
+    adjoint_tol: float,
+    solvers: Solvers,
+) -> ExactGradient:
+    """∇F by the implicit function theorem, state and adjoint to relative residuals.
+
+    ``x0`` and ``w0`` (N, …): where the two solvers start. Cost: the equilibrium, one layer, the
+    products of the adjoint solver and one more; memory: one graph and what the solvers keep.
+    """
+    found = solvers.equilibrium(
+        lower.layer(batch.observation), x0, tol=tol, max_layers=solvers.max_layers
+    )
+    at = Linearization(lower, batch, found.x)
+    w0 = None if w0 is None else w0.to(at.g.dtype)
+    adjoint = solvers.adjoint(
+        at.adjoint_product, at.g, x0=w0, tol=adjoint_tol, max_steps=solvers.max_layers
+    )
+    return ExactGradient(
+        loss=at.loss,
+        gradient=at.gradient(adjoint.x),
+        state=found.x,
+        adjoint=adjoint.x,
+        state_residual=float(found.residual.max()),
+        adjoint_residual=float(adjoint.residual.max()),
+        error=nan,
+        converged=bool(found.converged.all() and adjoint.converged.all()),
+    )
+
+
+def gradient_to(
+    lower: LowerLevelProblem,
+    batch: Batch,
+    x0: Tensor,
+    w0: Tensor | None = None,
+    *,
+    gradient_tol: float,
+    polish: bool,
+    solvers: Solvers,
+) -> ExactGradient:
+    """∇F, refined until an estimate of its relative error is at most ``gradient_tol``.
+
+    The residuals of state and adjoint are lowered together, each time from where they stand, by a
+    factor of 10 to 1000, until ‖ĝₖ − ĝₖ₋₁‖ ≤ gradient_tol·‖ĝₖ‖. That difference is the error of
+    ĝₖ₋₁ up to the much smaller one of ĝₖ, which is returned with it as its ``error``: an estimate
+    that errs on the safe side where the error falls with the residual, and no bound. Between two
+    refinements the error is extrapolated as proportional to the residual.
+
+    Where a tolerance is below what the dtype reaches, the rest is done in float64 with ``polish``;
+    without it, and in float64, the refinement ends there: ``converged`` is False and ``error``
+    infinite unless two gradients were compared. Raises ValueError for a ``gradient_tol`` that is
+    not positive.
+    """
+    positive_number("gradient_tol", gradient_tol)
+    x, w, previous = x0, w0, None
+    tol = adjoint_tol = _FIRST * gradient_tol
+    while True:
+        floor = reachable_tolerance(x.dtype)
+        if min(tol, adjoint_tol) < floor and polish and x.dtype != torch.float64:
+            lower, batch = lower.in_float64(), batch.to(dtype=torch.float64)
+            x, w = x.double(), None if w is None else w.double()
+            floor = reachable_tolerance(x.dtype)
+        level = exact_gradient(
+            lower, batch, x, w, tol=tol, adjoint_tol=adjoint_tol, solvers=solvers
+        )
+        now = flat(level.gradient)
+        change = inf if previous is None else relative_change(now, previous)
+        last = min(tol, adjoint_tol) <= floor or not level.converged
+        if change <= gradient_tol or last:
+            met = level.converged and change <= gradient_tol
+            return replace(level, error=change, converged=met)
+        x, w, previous = level.state, level.adjoint, now
+        factor = min(max(change / (_AIM * gradient_tol), _LEAST), _MOST)
+        if change == inf:
+            factor = _LEAST
+        tol = min(tol, level.state_residual) / factor
+        adjoint_tol = min(adjoint_tol, level.adjoint_residual) / factor
+
+
+def warn_unless_exact(found: ExactGradient) -> None:
+    """Warn ``NotConverged`` with the residuals where a tolerance was not met."""
+    if not found.converged:
+        known = "" if isnan(found.error) else f", estimated gradient error {found.error:.1e}"
+        warnings.warn(
+            "the hypergradient is less exact than asked for: relative residuals of state and "
+            f"adjoint {found.state_residual:.1e} and {found.adjoint_residual:.1e}{known}",
+            NotConverged,
+            stacklevel=3,
+        )
+
+
+def flat(gradient: Iterable[Tensor]) -> Tensor:
+    """The gradient as one vector in float64."""
+    return torch.cat([g.flatten() for g in gradient]).double()
+
+
+def relative_change(new: Tensor, old: Tensor) -> float:
+    """‖new − old‖ / ‖new‖; 0 where they are equal, two zeros included."""
+    difference = torch.linalg.vector_norm(new - old)
+    return float(difference / torch.linalg.vector_norm(new)) if difference > 0 else 0.0
