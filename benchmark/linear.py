@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def rows(a: Tensor) -> Tensor:
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """⟨a, b⟩ per sample, (N, …) → (N,)."""
-    return torch.linalg.vecdot(rows(a), rows(b))
+    return (rows(a)[:, None] @ rows(b)[:, None].mT)[:, 0, 0]
 
 
 def norm(a: Tensor) -> Tensor:
@@ -47,6 +48,70 @@ def norm(a: Tensor) -> Tensor:
 def like(v: Tensor, a: Tensor) -> Tensor:
     """``v`` (N,) shaped to broadcast against ``a`` (N, …)."""
     return v.view(-1, *[1] * (a.ndim - 1))
+
+
+def products(vectors: Tensor, w: Tensor) -> Tensor:
+    """⟨v_k, w⟩ per sample, (N, K, n), (N, n) → (N, K).
+
+    The vector stands on the left: CPU libraries are several times slower the other way round.
+    """
+    return (w[:, None] @ vectors.mT)[:, 0]
+
+
+def combination(coefficients: Tensor, vectors: Tensor) -> Tensor:
+    """Σ_k c_k v_k per sample, (N, K), (N, K, n) → (N, n)."""
+    return (coefficients[:, None] @ vectors)[:, 0]
+
+
+@final
+class AndersonMixing:
+    """Anderson's next point for x = T(x): T(x) − ΔT γ, γ minimising ‖f − Δf γ‖, f = T(x) − x.
+
+    ΔT and Δf hold the last ``depth`` differences of T(x) and f in a ring, with the Gram matrix and
+    the products of Δf, a row at a time; Tikhonov regularisation relative to the size of Δf. One
+    least-squares problem per sample. Memory: 2 ``depth`` + 2 vectors, from the first step on.
+    Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011).
+    """
+
+    def __init__(self, *, depth: int) -> None:
+        self.depth = depth
+        self.step = 0
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def propose(self, image: Tensor, f: Tensor, *, forget: Tensor | None = None) -> Tensor:
+        """The next point, (N, …), from T(x) and f; samples in ``forget`` (N,) start afresh."""
+        shape, image, f = image.shape, rows(image), rows(f)
+        if self.last is None:
+            self.last = image, f
+            n, size = f.shape
+            self.image_steps = f.new_zeros(n, self.depth, size)
+            self.f_steps = f.new_zeros(n, self.depth, size)
+            self.gram = f.new_zeros(n, self.depth, self.depth)
+            self.right = f.new_zeros(n, self.depth)
+            self.known = torch.zeros_like(self.right, dtype=torch.bool)
+            self.eye = torch.eye(self.depth, dtype=f.dtype, device=f.device)
+            return image.view(shape)
+        slot = self.step % self.depth
+        self.step += 1
+        f_step = f - self.last[1]
+        self.image_steps[:, slot] = image - self.last[0]
+        self.f_steps[:, slot] = f_step
+        self.last = image, f
+        self.gram[:, slot] = self.gram[:, :, slot] = row = products(self.f_steps, f_step)
+        # ⟨Δf_k, f⟩ = ⟨Δf_k, f'⟩ + ⟨Δf_k, f − f'⟩ saves reading all of Δf once more
+        self.right += row
+        self.right[:, slot] = dot(f_step, f)
+        self.known[:, slot] = True
+        if forget is not None:
+            self.known &= ~forget[:, None]
+        # a difference that is not known has no part in the least squares
+        gram = torch.where(self.known[:, :, None] & self.known[:, None], self.gram, 0.0)
+        right = torch.where(self.known, self.right, 0.0)
+        size = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(f.dtype).tiny)
+        normal = gram / like(size, gram) + 10 * torch.finfo(f.dtype).eps * self.eye
+        gamma, _ = torch.linalg.solve_ex(normal, right / like(size, right))
+        gamma = torch.where(self.known & gamma.isfinite(), gamma, 0.0)
+        return (image - combination(gamma, self.image_steps)).view(shape)
 
 
 def neumann(matvec: MatVec, b: Tensor, *, tol: float, max_steps: int) -> LinearSolution:
