@@ -10,9 +10,9 @@ class Solver(HypergradientEstimator):
 
     The equilibrium is found to the relative residual ``tol`` within ``max_layers`` layers; the bias
     is O(κ). Below what the run's dtype can reach, ``tol`` is met in float64, unless ``polish`` is
-    False: then it is an error. Cost: the equilibrium, one layer, one vector-Jacobian product; memory: one graph.
-    Reference: Fung et al., "JFB: Jacobian-free backpropagation for implicit networks" (2022),
-    arXiv 2103.12803.
+    False: then it is an error. Cost: the equilibrium, one layer, one vector-Jacobian product;
+    memory: one graph. Reference: Fung et al., "JFB: Jacobian-free backpropagation for implicit
+    networks" (2022), arXiv 2103.12803.
     """
 
     name = "JFB"
