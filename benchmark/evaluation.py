@@ -94,15 +94,20 @@ class Estimate:
 class Cost:
     """Of one hypergradient of the method on the probe.
 
-    gradient_seconds : median over rounds; layer_seconds : one layer without a graph, timed in
-    the same rounds; gradient_cost : the median of the ratios round by round; contended : 1 where
-    other processes disturbed the timing, 0 where not; peak_memory_mib : peak of live tensor bytes,
+    gradient_seconds : median over rounds; layer_seconds, vjp_seconds : one layer without a graph,
+    one product with Jᵀ, timed in the same rounds; gradient_cost : the hypergradient in layers, the
+    median of the ratios round by round; overhead : the hypergradient over the sum of its layers,
+    with or without a graph, and products as timed alone: 1 where the method's own arithmetic, R_θ
+    and ∇ℓ are free; contended : 1 where other processes disturbed the timing, 0 where not;
+    peak_memory_mib : peak of live tensor bytes,
     deterministic; peak_device_mib : what the device, or the process, held more than before.
     """
 
     gradient_seconds: float = nan
     layer_seconds: float = nan
+    vjp_seconds: float = nan
     gradient_cost: float = nan
+    overhead: float = nan
     contended: float = nan
     peak_memory_mib: float = nan
     peak_device_mib: float = nan
@@ -236,7 +241,8 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
     """Time and memory of one hypergradient on the probe, each in calls of its own."""
     device = task.probe.truth.device
     layer = lower.layer(task.probe.observation)
-    x = lower.init(task.probe.observation).detach()
+    x = lower.init(task.probe.observation).detach().requires_grad_()
+    image = layer(x)
 
     def hypergradient() -> object:
         return method.hypergradient_on_probe(lower, task.probe)
@@ -245,13 +251,34 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
     def one_layer() -> Tensor:
         return layer(x)
 
-    calls = {"gradient": hypergradient, "layer": one_layer}
+    def one_graph() -> Tensor:
+        return layer(x)
+
+    def one_product() -> object:
+        return torch.autograd.grad(image, x, image.detach(), retain_graph=True, allow_unused=True)
+
+    calls = {
+        "gradient": hypergradient,
+        "layer": one_layer,
+        "graph": one_graph,
+        "product": one_product,
+    }
     timings = metering.seconds(calls, device, budget=TIMING_BUDGET)
-    gradient, single = timings["gradient"], timings["layer"]
+    gradient, single, product = (timings[name] for name in ("gradient", "layer", "product"))
+    counted = metering.CountedProblem(lower)
+    method.hypergradient_on_probe(counted, task.probe)
+    counts = counted.counts
+    parts = (
+        (counts.layer_evals - counts.graph_evals, single),
+        (counts.graph_evals, timings["graph"]),
+        (counts.vjp_evals, product),
+    )
     return Cost(
         gradient_seconds=gradient.seconds,
         layer_seconds=single.seconds,
+        vjp_seconds=product.seconds,
         gradient_cost=metering.ratio(gradient, single),
+        overhead=metering.ratio_to_sum(gradient, *parts),
         contended=nan if gradient.contended is None else float(gradient.contended),
         peak_memory_mib=metering.live_memory(hypergradient),
         peak_device_mib=metering.device_memory(hypergradient, device),

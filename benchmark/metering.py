@@ -38,9 +38,12 @@ PROC = Path("/proc")
 
 @dataclass
 class Counts:
-    """Applications of T and products with its Jacobian transposed, so far."""
+    """Applications of T, those of them that kept a graph, and products with its Jacobian
+    transposed, so far.
+    """
 
     layer_evals: int = 0
+    graph_evals: int = 0
     vjp_evals: int = 0
 
 
@@ -95,8 +98,11 @@ class CountedLayer:
     def __call__(self, x: Tensor, *fixed: Tensor) -> Tensor:
         self.counts.layer_evals += 1
         image = self.T(x, *fixed)
+        if not torch.is_grad_enabled():
+            return image
         # not image.requires_grad: inside vmap it is False although an outer level differentiates
-        return _Tick.apply(image, self.counts) if torch.is_grad_enabled() else image
+        self.counts.graph_evals += 1
+        return _Tick.apply(image, self.counts)
 
 
 class CountedProblem(LowerLevelProblem):
@@ -111,7 +117,12 @@ class CountedProblem(LowerLevelProblem):
         self._counted_step = CountedLayer(lower.step, counts=counts)
 
     def in_float64(self) -> CountedProblem:
-        return CountedProblem(self.lower.in_float64(), counts=self._counted_step.counts)
+        return CountedProblem(self.lower.in_float64(), counts=self.counts)
+
+    @property
+    def counts(self) -> Counts:
+        """All that was counted so far."""
+        return self._counted_step.counts
 
     @property
     def layer_evals(self) -> int:
@@ -195,7 +206,20 @@ def ratio(a: Timing, b: Timing) -> float:
 
     Raises ValueError where the numbers of rounds differ.
     """
-    return median(x / y for x, y in zip(a.samples, b.samples, strict=True))
+    return ratio_to_sum(a, (1, b))
+
+
+def ratio_to_sum(a: Timing, *parts: tuple[float, Timing]) -> float:
+    """The median of the per-round ratios of a to Σ n·b, over the pairs (n, b) of ``parts``.
+
+    Raises ValueError where the numbers of rounds differ.
+    """
+    rounds = zip(a.samples, *(part.samples for _, part in parts), strict=True)
+    times = [n for n, _ in parts]
+    return median(
+        whole / sum(n * piece for n, piece in zip(times, pieces, strict=True))
+        for whole, *pieces in rounds
+    )
 
 
 def _stopwatch(call: Callable[[], object], device: torch.device) -> tuple[float, float]:

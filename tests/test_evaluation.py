@@ -24,7 +24,15 @@ INPAINTING = "inpainting(keep=0.5)"
 TIGHT = {"tol": 1e-13, "adjoint_tol": 1e-13}
 ACCURACY = ("value", "test_psnr", "test_ssim", "equilibrium_residual")
 ESTIMATE = ("gradient_error", "gradient_cosine", "state_residual", "layer_evals", "vjp_evals")
-COST = ("gradient_seconds", "layer_seconds", "gradient_cost", "peak_memory_mib", "peak_device_mib")
+COST = (
+    "gradient_seconds",
+    "layer_seconds",
+    "vjp_seconds",
+    "gradient_cost",
+    "overhead",
+    "peak_memory_mib",
+    "peak_device_mib",
+)
 
 
 def method(name: str, **parameters: object) -> BilevelSolver:
@@ -253,6 +261,21 @@ def test_a_theta_that_is_not_finite_is_a_diverged_run(task, truth):
     columns = (*ACCURACY, "test_psnr_deployed", *ESTIMATE, *COST, "contended", "contraction")
     assert all(isnan(row[name]) for name in columns)
     assert all(row[name] is None for name in ("reconstruction", "observation", "truth"))
+
+
+def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
+    seconds = {"gradient": 30.0, "layer": 1.0, "graph": 2.0, "product": 3.0}
+
+    def timed(calls, device, budget):
+        assert set(calls) == set(seconds)
+        return {name: metering.Timing(s, 0.0, 1, False, (s,)) for name, s in seconds.items()}
+
+    monkeypatch.setattr(metering, "seconds", timed)
+    row = row_of(method("Restarted-JFB", layers=2, restarts=5), task, truth=truth, last=True)
+    # ten layers without a graph, two with one, two products
+    assert row["overhead"] == 30 / (10 * 1 + 2 * 2 + 2 * 3)
+    assert row["gradient_cost"] == 30
+    assert row["vjp_seconds"] == 3
 
 
 def test_a_method_that_raises_leaves_the_rest_measured(task, truth, no_debug):

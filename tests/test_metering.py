@@ -29,6 +29,7 @@ from benchmark.metering import (
     memory_curve,
     now,
     ratio,
+    ratio_to_sum,
     resolve_device,
     seconds,
     synchronize,
@@ -245,6 +246,15 @@ def test_ratio_is_taken_within_each_round(clock):
     assert timings["a"].seconds == 4.0
     with pytest.raises(ValueError, match="shorter"):
         ratio(timings["a"], Timing(1.0, 0.0, 1, None, (1.0,)))
+
+
+def test_ratio_to_a_sum_is_taken_within_each_round():
+    whole, one, other = (
+        Timing(samples[0], 0.0, 3, False, samples)
+        for samples in ((10.0, 20.0, 90.0), (1.0, 2.0, 3.0), (4.0, 8.0, 12.0))
+    )
+    assert ratio_to_sum(whole, (6, one), (1, other)) == 1.0
+    assert ratio_to_sum(whole, (0, one), (5, other)) == 0.5
 
 
 @pytest.mark.parametrize(
