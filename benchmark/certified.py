@@ -107,7 +107,7 @@ def exact_gradient(
     )
     return ExactGradient(
         loss=at.loss,
-        gradient=at.gradient(adjoint.x),
+        gradient=at.gradient(adjoint.x, last=True),
         state=found.x,
         adjoint=adjoint.x,
         state_residual=float(found.residual.max()),

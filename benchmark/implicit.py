@@ -20,9 +20,9 @@ PRODUCT = {"allow_unused": True, "materialize_grads": True}
 class Linearization:
     """T and ℓ∘R_θ at a state x, for products with Jᵀ and Bᵀ: one graph, kept for all of them.
 
-    loss : ℓ(R_θ(x), x̄), 0-d; g : ∇ₓℓ (N, …); direct : ∂ℓ/∂θ at fixed x, one tensor a parameter;
-    image : T(x), without its graph. With (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct.
-    Cost: one layer and its graph, one R_θ.
+    loss : ℓ(R_θ(x), x̄), 0-d; g : ∇ₓℓ (N, …); direct : ∂ℓ/∂θ at fixed x, for each parameter a
+    tensor, or None where R_θ does not hold it; image : T(x), without its graph. With
+    (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct. Cost: one layer and its graph, one R_θ.
     """
 
     def __init__(self, lower: LowerLevelProblem, batch: Batch, x: Tensor) -> None:
@@ -31,7 +31,7 @@ class Linearization:
         with torch.enable_grad():
             self._image = lower.layer(batch.observation)(self.x)
             loss = upper_loss(lower, self.x, batch.truth)
-        self.g, *direct = torch.autograd.grad(loss, [self.x, *self.theta], **PRODUCT)
+        self.g, *direct = torch.autograd.grad(loss, [self.x, *self.theta], allow_unused=True)
         self.direct = tuple(direct)
         self.loss = loss.detach()
         self.image = self._image.detach()
@@ -46,10 +46,13 @@ class Linearization:
         """(I − Jᵀ)w (N, …)."""
         return w - self.jt(w)
 
-    def gradient(self, w: Tensor) -> tuple[Tensor, ...]:
-        """Bᵀw + direct, one tensor a parameter."""
-        products = torch.autograd.grad(self._image, self.theta, w, retain_graph=True, **PRODUCT)
-        return tuple(b + d for b, d in zip(products, self.direct, strict=True))
+    def gradient(self, w: Tensor, *, last: bool = False) -> tuple[Tensor, ...]:
+        """Bᵀw + direct, one tensor a parameter; no product may follow the ``last`` one."""
+        products = torch.autograd.grad(
+            self._image, self.theta, w, retain_graph=not last, **PRODUCT
+        )
+        pairs = zip(products, self.direct, strict=True)
+        return tuple(b if d is None else b + d for b, d in pairs)
 
 
 def implicit_layer(
