@@ -513,7 +513,9 @@ def test_styles_are_fixed_for_known_methods_and_distinct_for_others():
     assert (styles["Alpha"], styles["Zeta"]) == FREE[:2]
     many = method_styles([*KNOWN, *(f"method {index}" for index in range(2 * len(FREE)))])
     assert len(set(many.values())) == len(many)
-    assert len({style.marker for style in (*KNOWN.values(), *FREE)}) == len(KNOWN) + len(FREE)
+    markers = {(style.marker, style.filled) for style in (*KNOWN.values(), *FREE)}
+    assert len(markers) == len(KNOWN) + len(FREE)
+    assert len({style.color for style in (*KNOWN.values(), *FREE)}) == len(KNOWN) + len(FREE)
     assert len(set(variants(KNOWN["DEQ"], 4))) == 4
 
 
