@@ -34,10 +34,10 @@ from benchmark.report.frame import (
     failures,
     file_names,
     parse_call,
-    read,
     tidy,
     trained,
 )
+from benchmark.report.reading import read
 from benchmark.report.style import FREE, KNOWN, method_styles, variants
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from benchmark.report.frame import ReportError
+from benchmark.report.reading import ReportError
 
 
 def main(argv: Sequence[str] | None = None) -> int:

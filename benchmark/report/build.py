@@ -11,16 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.report import figures, tables
-from benchmark.report.frame import (
-    ReportError,
-    Results,
-    Source,
-    digest,
-    file_names,
-    read,
-    tidy,
-    written,
-)
+from benchmark.report.frame import file_names, tidy, written
+from benchmark.report.reading import ReportError, Results, Source, digest, read
 from benchmark.report.style import Style, method_styles
 
 CURVE_COLUMNS = ("method", "seconds", "mib")
@@ -59,6 +51,8 @@ def report(paths: Sequence[Path], *, out: Path, memory_curve: Path | None = None
         print(f"read {source.name}: {source.rows_read} rows, {source.rows_used} used")
         for why, rows in source.left_out.items():
             print(f"  left out {rows} rows: {why}")
+        for why, rows in source.incomplete.items():
+            print(f"  {rows} rows {why}")
     try:
         out.mkdir(parents=True, exist_ok=True)
         artefacts = [*write_figures(frame, samples=samples, out=out), *write_tables(frame, out=out)]
@@ -170,6 +164,7 @@ def _described(source: Source) -> dict[str, object]:
         "rows_read": source.rows_read,
         "rows_used": source.rows_used,
         "left_out": dict(source.left_out),
+        "incomplete": dict(source.incomplete),
     }
 
 
@@ -177,7 +172,7 @@ def _values(rows: pd.DataFrame, column: str) -> list[str]:
     """The different values of a column, sorted; none if the files lack it."""
     if column not in rows.columns:
         return []
-    return sorted({written(value) for value in rows[column].dropna()})
+    return sorted({written(value) for value in rows[column].dropna().unique()})
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,8 +1,7 @@
-"""Benchopt's result files as one tidy frame, a row per evaluation, and what is drawn from it.
+"""Benchopt's rows as one tidy frame, a row per evaluation, and what is drawn from it.
 
 Every function is pure: a frame comes in, a new frame or plain Python numbers go out, and the order
-of the rows that come in does not matter. Columns that a file lacks are NaN (``check_columns`` is
-there for callers who want an error instead).
+of the rows that come in does not matter. Columns that a file lacks are NaN.
 """
 
 from __future__ import annotations
@@ -11,64 +10,19 @@ import hashlib
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from benchopt.results import read_results
 
+from benchmark.report.reading import IMAGES, METRICS, NAMES
+from benchmark.report.statistics import PSNR_IMAGES
 from benchmark.report.style import Style, method_order, shades
 
-NAMES = ("objective_name", "dataset_name", "solver_name")
 RUN = ["source", *NAMES, "repetition"]
-METRICS = (
-    "value",
-    "test_psnr",
-    "test_ssim",
-    "test_psnr_deployed",
-    "gradient_error",
-    "gradient_cosine",
-    "contraction",
-    "gradient_seconds",
-    "layer_seconds",
-    "peak_memory_mib",
-    "layer_evals",
-    "vjp_evals",
-    "training_layer_evals",
-    "outer_step",
-)
-IMAGES = ("reconstruction", "observation", "truth")
 # Parameters of the outer loop: they change what is learned, not the cost or the error of one
 # hypergradient at a given θ.
 TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "evaluate_every")
 DEFINING = ("layers", "restarts")
-
-
-class ReportError(Exception):
-    """An input that cannot be reported on; its message is one line, meant for the user."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """An input file: its name and digest, how many rows it has, how many are left out and why."""
-
-    name: str
-    sha256: str
-    rows_read: int
-    left_out: Mapping[str, int]
-
-    @property
-    def rows_used(self) -> int:
-        """Rows that reach the tidy frame."""
-        return self.rows_read - sum(self.left_out.values())
-
-
-@dataclass(frozen=True)
-class Results:
-    """The raw rows of all files (with a ``source`` column, the file's digest) and the files."""
-
-    rows: pd.DataFrame
-    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True)
@@ -111,64 +65,6 @@ class Cost:
     method: str
     values: tuple[float, ...]
     failed: tuple[str, ...]
-
-
-# --- reading ---------------------------------------------------------------------------------
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read(paths: Iterable[Path]) -> Results:
-    """Read benchopt parquet files and put their rows together.
-
-    A file with the same content as an earlier one, and rows without a name, are left out and
-    counted.
-
-    Raises
-    ------
-    ReportError
-        If a file is missing, unreadable, lacks a column that is needed, or if no row is left.
-    """
-    tables, sources = [], []
-    for path in paths:
-        raw = read_file(path)
-        check_columns(raw, path=path)
-        sha256 = digest(path)
-        again = any(source.sha256 == sha256 for source in sources)
-        keep = raw[list(NAMES)].notna().all(axis=1) & (not again)
-        why = "same content as an earlier file" if again else "no solver, dataset or objective name"
-        left_out = {why: int((~keep).sum())} if not keep.all() else {}
-        sources.append(Source(path.name, sha256, rows_read=len(raw), left_out=left_out))
-        tables.append(raw[keep].assign(source=sha256))
-    kept = [table for table in tables if len(table)]
-    if not kept:
-        raise ReportError(f"{', '.join(str(path) for path in paths)}: no rows to report on")
-    return Results(rows=pd.concat(kept, ignore_index=True), sources=tuple(sources))
-
-
-def read_file(path: Path) -> pd.DataFrame:
-    """One benchopt parquet file, arrays unpacked; a ReportError if it is not one."""
-    if not path.is_file():
-        raise ReportError(f"{path}: no such file")
-    if path.suffix != ".parquet":
-        raise ReportError(f"{path}: not a .parquet file")
-    try:
-        return read_results(path)
-    except Exception as error:  # arrow, pickle and json each raise their own on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReportError(f"{path}: not a readable benchopt parquet file ({reason})") from error
-
-
-def check_columns(raw: pd.DataFrame, *, path: Path) -> None:
-    """Raise a ReportError that names the file and the columns it lacks (images are optional)."""
-    needed = (*NAMES, "idx_rep", "time", *(f"objective_{name}" for name in (*METRICS, "status")))
-    missing = [name for name in needed if name not in raw.columns]
-    if missing:
-        plural = "s" if len(missing) > 1 else ""
-        raise ReportError(f"{path}: no column{plural} {', '.join(missing)}")
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -286,8 +182,9 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     configuration (``configuration``: all that differs; ``gradient``: without the parameters of
     the outer loop; ``series``: without the depth either), ``parameters`` (all of them, as text),
     ``layers``, ``restarts``, ``steps``, ``repetition``, ``seconds`` (of training), ``stop_val``,
-    ``METRICS`` (NaN where not finite), ``status``, ``message``, ``IMAGES``. A run is a value of
-    ``RUN``; its rows come in order of outer step, a failed row last.
+    ``METRICS`` (NaN where not finite), ``status``, ``message``, ``IMAGES``, and the test PSNR of
+    each image, which may still be packed (``reading.unpacked``). A run is a value of ``RUN``; its
+    rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
     raw = raw.assign(**{name: _column(raw, name).fillna("unknown").astype(str) for name in NAMES})
@@ -301,7 +198,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     finite = frame["value"].notna().map({True: "ok", False: "error"})
     status = _column(raw, "objective_status")
     frame["status"] = status.where(status.notna(), finite).astype(str)
-    for name in ("message", *IMAGES):
+    for name in ("message", *IMAGES, PSNR_IMAGES):
         frame[name] = _column(raw, f"objective_{name}")
     return _sorted(_named(frame, raw))
 

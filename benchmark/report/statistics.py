@@ -25,6 +25,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmark.report.reading import unpacked
+
 LEVEL = 0.95
 FEW = 6
 RESAMPLES = 4999
@@ -132,6 +134,7 @@ def not_worse(tables: Mapping[str, pd.DataFrame], *, level: float = LEVEL) -> fr
 
 def _array(value: object) -> np.ndarray | None:
     """The values per image of one row; None where there are none."""
+    value = unpacked(value)
     if not isinstance(value, np.ndarray | Sequence) or isinstance(value, str | bytes):
         return None
     array = np.asarray(value, dtype=float).ravel()
