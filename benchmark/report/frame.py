@@ -139,9 +139,10 @@ def written(value: object) -> str:
 def _parameters(raw: pd.DataFrame, *, name: str, prefix: str) -> dict[str, dict[str, str]]:
     """For each name in a column, its parameters: from the ``p_…`` columns, else from the name."""
     columns = [column for column in raw.columns if column.startswith(prefix)]
-    first = raw.groupby(name)[columns].first() if columns else None
+    different = raw[[name, *columns]].drop_duplicates().astype({name: object})
+    first = different.groupby(name)[columns].first() if columns else None
     found = {}
-    for text in sorted(raw[name].unique()):
+    for text in sorted(different[name].unique()):
         row = {} if first is None else first.loc[text].dropna().to_dict()
         stated = {key.removeprefix(prefix): written(value) for key, value in row.items()}
         found[text] = {**parse_call(text).arguments, **stated}
@@ -188,7 +189,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     """
     raw = raw.reset_index(drop=True)
     raw = raw.assign(**{name: _column(raw, name).fillna("unknown").astype(str) for name in NAMES})
-    frame = raw[list(NAMES)].copy()
+    frame = pd.DataFrame({name: _column(raw, name) for name in NAMES})
     frame["source"] = _column(raw, "source").fillna("").astype(str)
     frame["repetition"] = _numbers(raw, "idx_rep").fillna(0).astype(int)
     frame["seconds"] = _numbers(raw, "time")
@@ -224,34 +225,49 @@ def _column(raw: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _numbers(raw: pd.DataFrame, name: str) -> pd.Series:
-    numbers = pd.to_numeric(_column(raw, name), errors="coerce").astype(float)
+    if name not in raw.columns:
+        return pd.Series(np.nan, index=raw.index)
+    numbers = pd.to_numeric(raw[name], errors="coerce").astype(float)
     return numbers.where(np.isfinite(numbers))
+
+
+def _mapped(keys: pd.Series, values: Mapping[str, object]) -> pd.Series:
+    """The value of each key; each different value is held once."""
+    codes, known = pd.factorize(keys)
+    found = np.empty(len(known), dtype=object)
+    found[:] = [values.get(key) for key in known]
+    return pd.Series(found[codes], index=keys.index, dtype=object)
 
 
 def _named(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """The frame with tasks, methods and configurations named."""
     tasks = _task_names(raw)
-    frame["task"] = [
-        tasks[key] for key in zip(frame["objective_name"], frame["dataset_name"], strict=True)
-    ]
-    stated = _column(raw, "objective_method")
+    codes, known = pd.factorize(pd.MultiIndex.from_frame(frame[["objective_name", "dataset_name"]]))
+    frame["task"] = pd.Series(np.array([tasks[key] for key in known], dtype=object)[codes])
+    stated = pd.DataFrame(
+        {"solver": frame["solver_name"], "method": _column(raw, "objective_method")}
+    ).drop_duplicates()
     method = {
         solver: next(iter(sorted(set(group.dropna().astype(str)))), parse_call(solver).name)
-        for solver, group in stated.groupby(frame["solver_name"])
+        for solver, group in stated.groupby("solver")["method"]
     }
     parameters = _parameters(raw, name="solver_name", prefix="p_solver_")
-    frame["method"] = frame["solver_name"].map(method)
-    frame["parameters"] = frame["solver_name"].map(parameters)
+    frame["method"] = _mapped(frame["solver_name"], method)
+    frame["parameters"] = _mapped(frame["solver_name"], parameters)
     for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
         details = {
             solver: {key: value for key, value in found.items() if key not in without}
             for solver, found in parameters.items()
         }
-        frame[name] = frame["solver_name"].map(distinguish(method, details, always=DEFINING))
+        names = distinguish(method, details, always=DEFINING)
+        frame[name] = _mapped(frame["solver_name"], names)
     frame = renamed(frame)
     for name in (*DEFINING, "steps"):
-        stated = frame["solver_name"].map({s: p.get(name) for s, p in parameters.items()})
-        frame[name] = pd.to_numeric(stated, errors="coerce").astype(float)
+        numbers = {
+            solver: pd.to_numeric(found.get(name), errors="coerce")
+            for solver, found in parameters.items()
+        }
+        frame[name] = _mapped(frame["solver_name"], numbers).astype(float)
     return frame
 
 
@@ -260,15 +276,19 @@ def renamed(frame: pd.DataFrame) -> pd.DataFrame:
     solvers = frame.drop_duplicates("solver_name").set_index("solver_name")
     details = solvers["parameters"].to_dict()
     names = distinguish(solvers["method"].to_dict(), details, always=DEFINING)
-    return frame.assign(configuration=frame["solver_name"].map(names))
+    return frame.assign(configuration=_mapped(frame["solver_name"], names))
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    order = {name: rank for rank, name in enumerate(method_order(frame["method"]))}
+    order = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
     keys = {"rank": frame["method"].map(order), "failed": frame["status"] != "ok"}
     by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
-    ordered = frame.assign(**keys).sort_values([*by, "stop_val"], kind="stable")
-    return ordered.drop(columns=list(keys)).reset_index(drop=True)
+    keyed = frame.assign(**keys)[[*by, "stop_val"]]
+    ranks = [
+        pd.factorize(keyed[name], sort=True)[0] if keyed[name].dtype == object else keyed[name]
+        for name in keyed
+    ]
+    return frame.iloc[np.lexsort(ranks[::-1])].reset_index(drop=True)
 
 
 # --- what is drawn ---------------------------------------------------------------------------

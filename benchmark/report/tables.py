@@ -84,21 +84,21 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     ends = last_rows(frame)
     good = with_time_ratio(ends[ends["status"] == "ok"])
-    entries = []
-    for (task, configuration), runs in ends.groupby(["task", "configuration"], sort=False):
-        counted = good[good.index.isin(runs.index)]
-        entry = {"task": task, "configuration": configuration, "method": runs["method"].iloc[0]}
-        entry |= {"status": _status(runs["status"]), "runs": len(runs), "ok": len(counted)}
-        for column in COLUMNS:
-            values = counted[column.name].dropna()
-            entry[f"{column.name}_mean"] = values.mean()
-            entry[f"{column.name}_std"] = values.std(ddof=1)
-            entry[f"{column.name}_count"] = len(values)
-        entry["solver_name"] = "; ".join(sorted(set(runs["solver_name"])))
-        entries.append(entry)
-    parts = [f"{column.name}_{part}" for column in COLUMNS for part in ("mean", "std", "count")]
-    first = ["task", "configuration", "method", "status", "runs", "ok"]
-    return pd.DataFrame(entries, columns=[*first, *parts, "solver_name"])
+    key = ["task", "configuration"]
+    names = [column.name for column in COLUMNS]
+    counted = good.groupby(key, sort=False)[names].agg(["mean", "std", "count"])
+    counted.columns = [f"{name}_{part}" for name, part in counted.columns]
+    groups = ends.groupby(key, sort=False)
+    heads = groups.agg(
+        method=("method", "first"),
+        status=("status", _status),
+        runs=("status", "size"),
+        ok=("status", lambda statuses: int((statuses == "ok").sum())),
+    )
+    solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
+    numbers = heads.join(counted, how="left").assign(solver_name=solvers)
+    counts = [name for name in numbers if name.endswith("_count")]
+    return numbers.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int)).reset_index()
 
 
 def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
