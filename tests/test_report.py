@@ -271,7 +271,9 @@ def test_every_artefact_is_written_or_explained(page):
     assert {path for path in written if path.endswith(".png")} == {f"{n}.png" for n in drawn}
     assert {path for path in written if path.endswith(".pdf")} == {f"{n}.pdf" for n in drawn}
     others = {path for path in written if not path.endswith((".png", ".pdf"))}
-    assert others == {"table.csv", "table.md", "table.tex", "table.html", "provenance.json"}
+    kinds = ("csv", "md", "tex", "html")
+    names = {f"{name}.{kind}" for name in ("table", "headline") for kind in kinds}
+    assert others == {*names, "provenance.json"}
     lines = printed.splitlines()
     assert "gradient_error_wavelet_l1_inpainting: skipped, needs at least two depths" in lines
     assert (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report import figures, tables
+from benchmark.report import figures, headline, tables
 from benchmark.report.frame import file_names, tidy, written
 from benchmark.report.reading import ReportError, Results, Source, digest, read
 from benchmark.report.style import Style, method_styles
@@ -105,18 +105,31 @@ def write_figures(
 
 
 def write_tables(frame: pd.DataFrame, *, out: Path) -> Iterator[dict[str, object]]:
-    """Write the summary table in four formats; yields a record of each."""
-    numbers = tables.summary(frame)
-    text = tables.formatted(numbers)
-    for name, content in {
-        "table.csv": tables.to_csv(numbers),
-        "table.md": tables.to_markdown(text),
-        "table.tex": tables.to_latex(text),
-        "table.html": tables.to_html(text),
-    }.items():
-        _write(out / name, content)
-        print(f"table: {name} ({len(text)} rows)")
-        yield {"name": "table", "files": [name], "left_out": []}
+    """Write every table in four formats; yields a record of each file."""
+    for file, content in table_files(frame).items():
+        _write(out / file, content)
+        print(f"table: {file}")
+        yield {"name": file.partition(".")[0], "files": [file], "left_out": []}
+
+
+def table_files(frame: pd.DataFrame) -> dict[str, str]:
+    """The content of each table's files, by name."""
+    numbers, main = tables.summary(frame), headline.headline(frame)
+    kinds = {
+        "headline": (main, headline.formatted(main), headline.bold(main)),
+        "table": (numbers, tables.formatted(numbers), frozenset()),
+    }
+    files = {}
+    for name, (raw, text, bold) in kinds.items():
+        files |= {
+            f"{name}.csv": tables.to_csv(raw),
+            f"{name}.md": tables.to_markdown(text, bold=bold),
+            f"{name}.tex": tables.to_latex(text, bold=bold),
+            f"{name}.html": tables.to_html(
+                text, name="summary" if name == "table" else name, bold=bold
+            ),
+        }
+    return files
 
 
 def provenance(
