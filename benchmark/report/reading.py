@@ -93,7 +93,7 @@ def read(paths: Iterable[Path]) -> Results:
     tables = [_checked(path) for path in paths]
     digests = [digest(path) for path in paths]
     again = [sha256 in digests[:position] for position, sha256 in enumerate(digests)]
-    keys = [_fingerprints(table) for table in tables]
+    keys = [fingerprints(table) for table in tables]
     seen = pd.concat(keys, ignore_index=True).duplicated().to_numpy()
     seen = np.split(seen, np.cumsum([len(table) for table in tables])[:-1])
     kept, sources = [], []
@@ -177,7 +177,7 @@ def _check_packed(column: pd.Series, *, path: Path) -> None:
         ) from error
 
 
-def _fingerprints(raw: pd.DataFrame) -> pd.Series:
+def fingerprints(raw: pd.DataFrame) -> pd.Series:
     """A number for each row: equal for rows with the same names, time and numbers."""
     names = raw[[*NAMES, "objective_status"]].astype("category")
     numbers = raw[[name for name in (*NUMBERS, "stop_val") if name in raw.columns]]
