@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report import figures, headline, tables
+from benchmark.report import figures, headline, profiles, tables
 from benchmark.report.frame import file_names, tidy, written
 from benchmark.report.reading import ReportError, Results, Source, digest, read
 from benchmark.report.style import Style, method_styles
@@ -105,7 +105,10 @@ def write_figures(
 
 
 def write_tables(frame: pd.DataFrame, *, out: Path) -> Iterator[dict[str, object]]:
-    """Write every table in four formats; yields a record of each file."""
+    """Write every table in four formats; yields a record of each file, or why there is none."""
+    if not profiles.comparable(frame):
+        print(f"time_to_accuracy: skipped, {profiles.ALONE}")
+        yield {"name": "time_to_accuracy", "skipped": profiles.ALONE}
     for file, content in table_files(frame).items():
         _write(out / file, content)
         print(f"table: {file}")
@@ -119,6 +122,9 @@ def table_files(frame: pd.DataFrame) -> dict[str, str]:
         "headline": (main, headline.formatted(main), headline.bold(main)),
         "table": (numbers, tables.formatted(numbers), frozenset()),
     }
+    if profiles.comparable(frame):
+        spent = profiles.time_to_accuracy(frame)
+        kinds["time_to_accuracy"] = (spent, profiles.formatted(spent), frozenset())
     files = {}
     for name, (raw, text, bold) in kinds.items():
         files |= {
@@ -162,9 +168,14 @@ def _figures(
     names = file_names(frame["task"])
     for task, name in names.items():
         part = frame[frame["task"] == task]
-        for draw in (figures.accuracy, figures.gradient_error, figures.reconstructions):
+        for draw in (
+            figures.accuracy,
+            figures.gradient_error,
+            profiles.pareto,
+            figures.reconstructions,
+        ):
             yield f"{draw.__name__}_{name}", partial(draw, part, styles=styles)
-    for draw in (figures.time, figures.memory):
+    for draw in (figures.time, figures.memory, profiles.performance):
         yield draw.__name__, partial(draw, frame, styles=styles)
     draw = figures.memory_over_time
     yield draw.__name__, partial(draw, samples, styles=styles)

@@ -204,7 +204,8 @@ def restarts_close_the_gap(frame: pd.DataFrame) -> Iterator[Claim]:
 def close_to_deq(frame: pd.DataFrame) -> Iterator[Claim]:
     """(c) The steps of restarted JFB come arbitrarily close to DEQ's: error at the largest K.
 
-    It fails where the error has stopped falling above the criterion; still falling is undecided.
+    Above the criterion it is undecided while the error still falls, from the last depth but one, at
+    half the rate of κᴷ or faster (its logarithm), and fails otherwise.
     """
     about = {
         "key": "close",
@@ -223,7 +224,9 @@ def close_to_deq(frame: pd.DataFrame) -> Iterator[Claim]:
         (depth, restarts), value = errors.idxmin(), float(errors.min())
         best = rows[(rows["layers"] == depth) & (rows["restarts"] == restarts)]
         goal = max(CLOSE, 0.0 if math.isnan(deq) else deq)
-        falling = least.iloc[-1] < 0.9 * least.iloc[-2]
+        kappa = min(float(rows["contraction"].median()), 1.0)
+        pace = kappa ** ((least.index[-1] - least.index[-2]) / 2)
+        falling = least.iloc[-1] / least.iloc[-2] < min(0.9, pace)
         verdict = HOLDS if value <= goal else UNDECIDED if falling else FAILS
         note = (
             f"K = {depth:g}, R = {restarts:g}; cosine {best['gradient_cosine'].median():.6f}; "
@@ -369,11 +372,12 @@ def line(x: pd.Series, y: pd.Series) -> Fit | None:
     known = np.isfinite(x.to_numpy(dtype=float)) & np.isfinite(y.to_numpy(dtype=float))
     if len(set(x[known])) < 3:
         return None
+    if np.ptp(y[known]) == 0:
+        return Fit(0.0, 0.0, 0.0, r2=1.0)
     fit = stats.linregress(x[known], y[known])
     half = stats.t.ppf((1 + LEVEL) / 2, known.sum() - 2) * fit.stderr
-    flat = np.ptp(y[known]) == 0
-    r2 = 1.0 if flat else float(fit.rvalue**2)
-    return Fit(float(fit.slope), float(fit.slope - half), float(fit.slope + half), r2)
+    bounds = float(fit.slope - half), float(fit.slope + half)
+    return Fit(float(fit.slope), *bounds, r2=float(fit.rvalue**2))
 
 
 def _restarted(frame: pd.DataFrame) -> pd.DataFrame:

@@ -143,10 +143,10 @@ def accuracy(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
         _spread(axis, [curve.x for curve in curves_over_training(runs, x=x, y="value")])
     ends = last_rows(runs)
     endings = {label: _ending(group) for label, group in ends.groupby("configuration")}
-    handles = [_handle(label + endings[label], style) for label, style in looks.items()]
+    handles = [handle(label + endings[label], style) for label, style in looks.items()]
     if (ends["status"] != "ok").any():
         handles.append(_failed_handle())
-    _finish(figure, title=_task(frame), handles=handles)
+    finish(figure, title=_task(frame), handles=handles)
     left_out = frame["solver_name"].nunique() - runs["solver_name"].nunique()
     note = f"{left_out} configurations evaluated only once, without training"
     return Drawing(figure, (note,) if left_out else ())
@@ -181,7 +181,7 @@ def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawi
     tried = sorted({float(layers) for layers in rows["layers"].dropna()})
     _ticks(axes[0], tried)
     axes[0].yaxis.set_minor_locator(NullLocator())
-    handles = [_handle(label, style) for label, style in looks.items()]
+    handles = [handle(label, style) for label, style in looks.items()]
     failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
     for _, row in failed.iterrows():
         _cross(axes[0], row["layers"], 1.0, looks[row["series"]], at_top=True)
@@ -195,7 +195,7 @@ def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawi
         handles.append(line)
     if len(failed):
         handles.append(_failed_handle("failed at this depth"))
-    _finish(figure, title=_task(frame), handles=handles)
+    finish(figure, title=_task(frame), handles=handles)
     return Drawing(figure, tuple(notes))
 
 
@@ -231,7 +231,7 @@ def time(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     for axis, (_, _, x_label) in zip(axes[-1], panels, strict=True):
         axis.set_xlabel(x_label)
         _room(axis, share=0.25)
-    _finish(figure)
+    finish(figure)
     return Drawing(figure)
 
 
@@ -261,7 +261,7 @@ def memory(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     _room(axes[-1][0], share=0.5)
     if deep:
         axes[-1][1].set_xlabel(COST_AXES["layers"])
-    _finish(figure, handles=[_handle(label, look) for label, look in looks.items()] if deep else [])
+    finish(figure, handles=[handle(label, look) for label, look in looks.items()] if deep else [])
     return Drawing(figure)
 
 
@@ -308,17 +308,18 @@ def memory_over_time(samples: pd.DataFrame | None, *, styles: Mapping[str, Style
     for method in method_order(samples["method"]):
         run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
         style = styles[method]
-        axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **_artist(style))
+        axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **artist(style))
     axis.set(xlabel="time since the start of training (s)", ylabel="memory above the start (MiB)")
     axis.set_ylim(bottom=0)
-    _finish(figure, handles=[_handle(m, styles[m]) for m in method_order(samples["method"])])
+    finish(figure, handles=[handle(m, styles[m]) for m in method_order(samples["method"])])
     return Drawing(figure)
 
 
 # --- parts -----------------------------------------------------------------------------------
 
 
-def _artist(style: Style) -> dict[str, object]:
+def artist(style: Style) -> dict[str, object]:
+    """A style as the properties of a line."""
     return {
         "color": style.color,
         "marker": style.marker,
@@ -328,7 +329,7 @@ def _artist(style: Style) -> dict[str, object]:
 
 
 def _line(axis: Axes, curve: Curve, style: Style, *, markers: bool = True) -> None:
-    artist = _artist(style) if markers else {**_artist(style), "marker": ""}
+    artist = artist(style) if markers else {**artist(style), "marker": ""}
     axis.plot(curve.x, curve.median, **artist)
     if curve.repetitions > 1:
         axis.fill_between(
@@ -341,8 +342,10 @@ def _cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False
     axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
 
 
-def _handle(label: str, style: Style) -> Line2D:
-    return Line2D([], [], label=label, **_artist(style))
+def handle(label: str, style: Style, *, line: bool = True) -> Line2D:
+    """An entry of a legend: line and marker, or the marker alone."""
+    look = artist(style) if line else {**artist(style), "linestyle": "none"}
+    return Line2D([], [], label=label, **look)
 
 
 def _failed_handle(label: str = "last point of a failed run") -> Line2D:
@@ -438,7 +441,7 @@ def _value(axis: Axes, position: int, values: Sequence[float], style: Style, *, 
         return
     middle = float(np.median(values))
     axis.plot([min(values), max(values)], [position] * 2, color=style.color, linewidth=3, alpha=0.3)
-    axis.plot([middle], [position], **{**_artist(style), "linestyle": "none"})
+    axis.plot([middle], [position], **{**artist(style), "linestyle": "none"})
     _beside(axis, max(values), position, _plain(middle), note=note)
 
 
@@ -479,7 +482,7 @@ def _by_method(
             _value(axis, position, (), style, note=note)
             continue
         axis.plot([min(medians), max(medians)], [position] * 2, color=style.color, alpha=0.4)
-        axis.plot(medians, [position] * len(medians), **{**_artist(style), "linestyle": "none"})
+        axis.plot(medians, [position] * len(medians), **{**artist(style), "linestyle": "none"})
         ends = dict.fromkeys(_plain(value) for value in (min(medians), max(medians)))
         _beside(axis, max(medians), position, " – ".join(ends), note=note)
     axis.set_yticks(range(len(methods)), methods)
@@ -560,7 +563,7 @@ def _task(frame: pd.DataFrame) -> str:
     return str(frame["task"].iloc[0])
 
 
-def _finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
+def finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
     """Title, legend in room of its own below the panels, and no box around the data."""
     handles = list(handles)
     if title:
