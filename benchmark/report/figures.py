@@ -329,8 +329,8 @@ def artist(style: Style) -> dict[str, object]:
 
 
 def _line(axis: Axes, curve: Curve, style: Style, *, markers: bool = True) -> None:
-    artist = artist(style) if markers else {**artist(style), "marker": ""}
-    axis.plot(curve.x, curve.median, **artist)
+    drawn = artist(style) if markers else {**artist(style), "marker": ""}
+    axis.plot(curve.x, curve.median, **drawn)
     if curve.repetitions > 1:
         axis.fill_between(
             curve.x, curve.low, curve.high, color=style.color, alpha=0.18, linewidth=0
