@@ -267,12 +267,15 @@ def test_every_artefact_is_written_or_explained(page):
     out, printed = page
     drawn = {f"{kind}_wavelet_l1_inpainting" for kind in ("accuracy", "reconstructions")}
     drawn |= {"gradient_error_wavelet_l1_denoising", "time", "memory", "memory_over_time"}
+    drawn |= {"pareto_wavelet_l1_denoising", "pareto_wavelet_l1_inpainting", "performance"}
     written = {path.name for path in out.iterdir()}
     assert {path for path in written if path.endswith(".png")} == {f"{n}.png" for n in drawn}
     assert {path for path in written if path.endswith(".pdf")} == {f"{n}.pdf" for n in drawn}
     others = {path for path in written if not path.endswith((".png", ".pdf"))}
     kinds = ("csv", "md", "tex", "html")
-    names = {f"{name}.{kind}" for name in ("table", "headline") for kind in kinds}
+    names = {
+        f"{name}.{kind}" for name in ("table", "headline", "time_to_accuracy") for kind in kinds
+    }
     assert others == {*names, "provenance.json"}
     lines = printed.splitlines()
     assert "gradient_error_wavelet_l1_inpainting: skipped, needs at least two depths" in lines

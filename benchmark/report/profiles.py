@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 
 from benchmark.report.figures import (
     WIDTH,
@@ -31,7 +32,7 @@ from benchmark.report.style import Style, method_order
 from benchmark.report.tables import measured
 
 ACCURACIES = (1e-2, 1e-4, 1e-6)
-COSTS = {"gradient_seconds": "time", "evals": "layer and vjp evaluations"}
+COSTS = {"gradient_seconds": "time", "evals": "layer + vjp evals"}
 ALONE = "needs two methods, one of them with several configurations"
 SPENT = ("gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib")
 PROBLEM = ["source", "task", "repetition"]
@@ -175,8 +176,9 @@ def performance(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
         axis.set_title(f"{COSTS[cost]}, error ≤ {_power(accuracy)}", loc="left")
         axis.set(xscale="log", xlim=(0.93, 1.3 * top), ylim=(-0.05, 1.08))
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        for one in found:
-            _steps(axis, one, styles[one.method], stop=1.3 * top)
+        for position, one in enumerate(found):
+            apart = 1.7 * (position - (len(found) - 1) / 2)
+            _steps(axis, one, styles[one.method], stop=1.3 * top, apart=apart)
     for line in axes:
         line[0].set_ylabel(f"share of {count} problem{'s' if count > 1 else ''}")
     for axis in axes[-1]:
@@ -234,13 +236,24 @@ def _problems(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame
     return pd.DataFrame({"problem": problem, "method": found["method"], "cost": found[cost]})
 
 
-def _steps(axis: Axes, profile: Profile, style: Style, *, stop: float) -> None:
-    """A profile as steps from τ = 1 to the end of the axis; a line at 0 for never."""
+def _steps(axis: Axes, profile: Profile, style: Style, *, stop: float, apart: float) -> None:
+    """A profile as steps from τ = 1 to the end of the axis; a line at 0 for never.
+
+    It is drawn ``apart`` points higher, so that equal profiles can be told from each other.
+    """
     at_once = sum(ratio <= 1 for ratio in profile.ratios) * (profile.shares or (0.0,))[0]
     last = profile.shares[-1] if profile.shares else 0.0
     later = [pair for pair in zip(profile.ratios, profile.shares, strict=True) if pair[0] > 1]
     x, y = zip((1.0, at_once), *later, (stop, last), strict=True)
-    axis.plot(x, y, drawstyle="steps-post", **artist(style), markevery=range(len(x) - 1))
+    higher = ScaledTranslation(0, apart / 72, axis.get_figure().dpi_scale_trans)
+    axis.plot(
+        x,
+        y,
+        drawstyle="steps-post",
+        **artist(style),
+        markevery=range(len(x) - 1),
+        transform=axis.transData + higher,
+    )
 
 
 def _power(accuracy: float) -> str:
