@@ -62,7 +62,8 @@ def test_profile_against_the_definition(table):
                 and line[column] / min(cost for cost in line if cost is not None) <= tau
                 for line in table
             ]
-            share = max([0.0, *(s for r, s in zip(profile.ratios, profile.shares) if r <= tau)])
+            pairs = zip(profile.ratios, profile.shares, strict=True)
+            share = max([0.0, *(share for ratio, share in pairs if ratio <= tau)])
             assert share == pytest.approx(np.mean(solved))
 
 
