@@ -42,6 +42,7 @@ from benchmark.report.frame import (
 from benchmark.report.style import Style, method_order
 
 DPI = 200
+ABREAST = 7  # images in a line
 WIDTH = 7.1  # inches: both columns of a page
 LOOK = {
     **sns.axes_style("ticks"),
@@ -246,8 +247,9 @@ def memory(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
         raise NothingToDrawError("no peak memory in the data")
     deep = len(depths(rows, y="peak_memory_mib")) > 1
     tasks = list(dict.fromkeys(frame["task"]))
+    high = max(1.7, 0.35 + 0.15 * frame["method"].nunique())
     figure = Figure(
-        figsize=(WIDTH if deep else WIDTH / 2, 0.4 + 1.7 * len(tasks)), layout="constrained"
+        figsize=(WIDTH if deep else WIDTH / 2, 0.4 + high * len(tasks)), layout="constrained"
     )
     axes = figure.subplots(len(tasks), 2 if deep else 1, squeeze=False, sharex="col")
     looks = labelled_styles(rows, name="series", styles=styles)
@@ -504,21 +506,28 @@ def _growth(
 def _image_grid(panels: Sequence[Panel], *, title: str) -> Figure:
     """Images above (the first is the truth), below their absolute errors on one scale.
 
-    The scale is that of the reconstructions; the observation's errors may be off it.
+    Past ``ABREAST`` images there are several such pairs of lines. The scale is that of the reconstructions; the observation's errors may be off it.
     """
     truth = panels[0].image
     errors = [_error(panel.image, truth) for panel in panels]
     top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
     captions = [_caption(panel, truth) for panel in panels]
-    size = (WIDTH / len(panels) - 0.06) * truth.shape[0] / truth.shape[1]
+    blocks = math.ceil(len(panels) / ABREAST)
+    columns = math.ceil(len(panels) / blocks)
+    size = (WIDTH / columns - 0.06) * truth.shape[0] / truth.shape[1]
     lines = 1 + max(caption.count("\n") for caption in captions)
-    figure = Figure(figsize=(WIDTH, 2 * size + 0.12 * lines + 0.45), layout="constrained")
-    axes = figure.subplots(2, len(panels))
-    for panel, caption, error, upper, lower in zip(panels, captions, errors, *axes, strict=True):
+    figure = Figure(
+        figsize=(WIDTH, blocks * (2 * size + 0.12 * lines) + 0.45), layout="constrained"
+    )
+    axes = figure.subplots(2 * blocks, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    pairs = zip(axes[::2].flat, axes[1::2].flat, strict=True)
+    for panel, caption, error, (upper, lower) in zip(panels, captions, errors, pairs, strict=False):
+        upper.set_axis_on()
         upper.imshow(panel.image, interpolation="nearest")
         upper.set_title(caption, fontsize=6.5)
         _frame(upper, color=panel.color)
-        lower.set_axis_off()
         if error is not None and panel is not panels[0]:
             map_ = lower.imshow(error, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
     beside = axes[1][0].inset_axes((0.75, 0.02, 0.12, 0.96))

@@ -174,10 +174,10 @@ def performance(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     axes = figure.subplots(len(COSTS), len(ACCURACIES), sharex=True, sharey=True)
     for axis, ((cost, accuracy), found) in zip(axes.flat, panels.items(), strict=True):
         axis.set_title(f"{COSTS[cost]}, error ≤ {_power(accuracy)}", loc="left")
-        axis.set(xscale="log", xlim=(0.93, 1.3 * top), ylim=(-0.05, 1.08))
+        axis.set(xscale="log", xlim=(0.93, 1.3 * top), ylim=(-0.08, 1.1))
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
         for position, one in enumerate(found):
-            apart = 1.7 * (position - (len(found) - 1) / 2)
+            apart = min(1.7, 9 / len(found)) * (position - (len(found) - 1) / 2)
             _steps(axis, one, styles[one.method], stop=1.3 * top, apart=apart)
     for line in axes:
         line[0].set_ylabel(f"share of {count} problem{'s' if count > 1 else ''}")
