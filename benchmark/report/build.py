@@ -132,7 +132,10 @@ def table_files(frame: pd.DataFrame) -> dict[str, str]:
             f"{name}.md": tables.to_markdown(text, bold=bold),
             f"{name}.tex": tables.to_latex(text, bold=bold),
             f"{name}.html": tables.to_html(
-                text, name="summary" if name == "table" else name, bold=bold
+                text,
+                name="summary" if name == "table" else name,
+                bold=bold,
+                note=headline.NOTE if bold else "",
             ),
         }
     return files

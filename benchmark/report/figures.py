@@ -506,7 +506,8 @@ def _growth(
 def _image_grid(panels: Sequence[Panel], *, title: str) -> Figure:
     """Images above (the first is the truth), below their absolute errors on one scale.
 
-    Past ``ABREAST`` images there are several such pairs of lines. The scale is that of the reconstructions; the observation's errors may be off it.
+    Past ``ABREAST`` images there are several such pairs of lines. The scale is that of the
+    reconstructions; the observation's errors may be off it.
     """
     truth = panels[0].image
     errors = [_error(panel.image, truth) for panel in panels]

@@ -18,6 +18,10 @@ from benchmark.report.tables import MISSING, Bold, measured, summary
 
 START = "start"
 ACCURACY = "test PSNR (dB)"
+NOTE = (
+    "Bold: the highest mean test PSNR, and those that paired differences over the same test images "
+    "do not put below it (95 %, corrected for the number of comparisons)."
+)
 HEADERS = {
     "test_psnr": ACCURACY,
     "interval": "95 % interval",

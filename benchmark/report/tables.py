@@ -167,14 +167,17 @@ def to_latex(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def to_html(text: pd.DataFrame, *, name: str = "summary", bold: Bold = frozenset()) -> str:
-    """A page fragment with its own style, grouped by task."""
+def to_html(
+    text: pd.DataFrame, *, name: str = "summary", bold: Bold = frozenset(), note: str = ""
+) -> str:
+    """A page fragment with its own style, grouped by task; the note stands below."""
     from great_tables import GT, loc, style  # here: benchopt's pages do without it
 
     table = GT(text, rowname_col="configuration", groupname_col="task", id=name)
     for column in sorted({column for _, column in bold}):
         rows = [row for row in range(len(text)) if (row, column) in bold]
         table = table.tab_style(style.text(weight="bold"), loc.body(columns=column, rows=rows))
+    table = table.tab_source_note(note) if note else table
     return table.as_raw_html() + "\n"
 
 
