@@ -145,11 +145,14 @@ def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float,
     """The expanded percentile interval of the mean; images and repetitions drawn apart."""
     z = math.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
     axes = [np.arange(count) for count in numbers.shape if count > 1]
-    table = numbers if numbers.shape[0] > 1 and numbers.shape[1] > 1 else numbers.reshape(-1)
+    known = ~np.isnan(numbers)
+    filled = np.where(known, numbers, 0.0)
 
     def mean(*drawn: np.ndarray, axis: int) -> np.ndarray:
-        index = drawn if len(drawn) == 1 else (drawn[0][..., :, None], drawn[1][..., None, :])
-        return np.nanmean(table[index], axis=tuple(range(-table.ndim, 0)))
+        times = iter([_times(index) for index in drawn])
+        rows, columns = (next(times) if count > 1 else np.ones((1, 1)) for count in numbers.shape)
+        total, weight = (((rows @ part) * columns).sum(axis=-1) for part in (filled, known))
+        return total / weight
 
     found = stats.bootstrap(
         axes,
@@ -161,6 +164,11 @@ def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float,
         rng=np.random.default_rng(SEED),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def _times(index: np.ndarray) -> np.ndarray:
+    """How often each unit was drawn: (…, n) indices below n to (…, n) counts."""
+    return (index[..., :, None] == np.arange(index.shape[-1])).sum(axis=-2, dtype=float)
 
 
 def _counted(count: int, noun: str) -> str:
