@@ -70,9 +70,11 @@ def values(runs: pd.DataFrame, *, column: str = "test_psnr") -> pd.DataFrame:
     arrays = [_array(value) for value in per_image]
     if not arrays or any(array is None for array in arrays):
         arrays = [np.atleast_1d(float(value)) for value in runs[column]]
-    keys = pd.MultiIndex.from_arrays([runs["repetition"], range(len(runs))])
-    table = pd.DataFrame([pd.Series(array) for array in arrays], index=keys, dtype=float)
-    table = table.groupby(level=0).mean().sort_index()
+    padded = np.full((len(arrays), max(map(len, arrays), default=0)), np.nan)
+    for row, array in enumerate(arrays):
+        padded[row, : len(array)] = array
+    repetitions = runs["repetition"].to_numpy()
+    table = pd.DataFrame(padded).groupby(repetitions).mean().sort_index()
     return table.dropna(axis="index", how="all").dropna(axis="columns", how="all")
 
 
