@@ -170,7 +170,11 @@ def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float,
 
 def _times(index: np.ndarray) -> np.ndarray:
     """How often each unit was drawn: (…, n) indices below n to (…, n) counts."""
-    return (index[..., :, None] == np.arange(index.shape[-1])).sum(axis=-2, dtype=float)
+    units = index.shape[-1]
+    draws = index.reshape(-1, units)
+    apart = draws + units * np.arange(len(draws))[:, None]
+    counts = np.bincount(apart.ravel(), minlength=draws.size)
+    return counts.reshape(index.shape).astype(float)
 
 
 def _counted(count: int, noun: str) -> str:
