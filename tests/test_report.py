@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from benchmark.report import figures, tables
+from benchmark.report import build, figures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.frame import (
     Call,
@@ -34,10 +35,10 @@ from benchmark.report.frame import (
     failures,
     file_names,
     parse_call,
-    read,
     tidy,
     trained,
 )
+from benchmark.report.reading import read
 from benchmark.report.style import FREE, KNOWN, method_styles, variants
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -267,11 +268,16 @@ def test_every_artefact_is_written_or_explained(page):
     out, printed = page
     drawn = {f"{kind}_wavelet_l1_inpainting" for kind in ("accuracy", "reconstructions")}
     drawn |= {"gradient_error_wavelet_l1_denoising", "time", "memory", "memory_over_time"}
+    drawn |= {"pareto_wavelet_l1_denoising", "pareto_wavelet_l1_inpainting", "performance"}
     written = {path.name for path in out.iterdir()}
     assert {path for path in written if path.endswith(".png")} == {f"{n}.png" for n in drawn}
     assert {path for path in written if path.endswith(".pdf")} == {f"{n}.pdf" for n in drawn}
     others = {path for path in written if not path.endswith((".png", ".pdf"))}
-    assert others == {"table.csv", "table.md", "table.tex", "table.html", "provenance.json"}
+    kinds = ("csv", "md", "tex", "html")
+    names = {
+        f"{name}.{kind}" for name in ("table", "headline", "time_to_accuracy") for kind in kinds
+    }
+    assert others == {*names, "provenance.json"}
     lines = printed.splitlines()
     assert "gradient_error_wavelet_l1_inpainting: skipped, needs at least two depths" in lines
     assert (
@@ -364,6 +370,55 @@ def test_unusable_input_is_one_line_and_exit_code_2(make, said, tmp_path):
     assert complaint.count("\n") == 1
     assert str(path) in complaint and said in complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_rows_left_out_and_rows_without_numbers_are_counted(tmp_path, monkeypatch):
+    whole = study(tasks=[INPAINTING])
+    loose = whole["objective_method"] == "JFB"
+    whole.loc[loose, "objective_reference_residual"] = 1e-3
+    whole.loc[whole.index[0], "solver_name"] = None
+    first = save(whole, tmp_path / "a.parquet")
+    second = save(whole[~loose].assign(extra=1), tmp_path / "b.parquet")
+    results = read([first, second])
+    nameless = {"no solver, dataset or objective name": 1}
+    assert results.sources[0].left_out == nameless
+    assert results.sources[1].left_out == {**nameless, "same content as an earlier row": 44}
+    why = "without a gradient error: the reference's residual is above 1e-06"
+    assert results.sources[0].incomplete == {"without numbers: diverged": 1, why: 16}
+    monkeypatch.setattr(build, "_figures", lambda *args, **kwargs: iter(()))
+    _, printed, _ = cli(first, second, "--out", tmp_path / "out")
+    assert f"  16 rows {why}" in printed.splitlines()
+    record = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))
+    assert record["inputs"][1]["left_out"]["same content as an earlier row"] == 44
+
+
+def test_no_part_of_the_report_imports_torch():
+    names = [path.stem for path in (ROOT / "benchmark" / "report").glob("[!_]*.py")]
+    script = (
+        "import sys; from importlib import import_module\n"
+        f"for name in {names}: import_module('benchmark.report.' + name)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert {"claims", "merge", "check", "build", "profiles"} <= set(names)
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_site_is_built_from_a_folder_of_results(monkeypatch, tmp_path):
+    asked = []
+    module = types.SimpleNamespace(build=lambda results, out: asked.append((results, out)))
+    monkeypatch.setitem(sys.modules, "benchmark.report.site", module)
+    assert cli("site", "--out", tmp_path)[0] == 0
+    assert cli("site", tmp_path, "--out", tmp_path / "pages")[0] == 0
+    assert asked == [(Path("results"), tmp_path), (tmp_path, tmp_path / "pages")]
+
+
+def test_many_reconstructions_take_several_lines():
+    rows = study(methods=[(name, {}) for name in KNOWN], tasks=[DENOISING])
+    frame = tidy(rows)
+    drawing = figures.reconstructions(frame, styles=method_styles(frame["method"]))
+    shown = [axis for axis in drawing.figure.axes if axis.images]
+    assert len(shown) == 2 * (len(KNOWN) + 2) - 1  # the truth has no error map
+    assert drawing.figure.get_figheight() > 4 and not drawing.notes
 
 
 def test_unusable_memory_curve(tmp_path):
@@ -513,7 +568,9 @@ def test_styles_are_fixed_for_known_methods_and_distinct_for_others():
     assert (styles["Alpha"], styles["Zeta"]) == FREE[:2]
     many = method_styles([*KNOWN, *(f"method {index}" for index in range(2 * len(FREE)))])
     assert len(set(many.values())) == len(many)
-    assert len({style.marker for style in (*KNOWN.values(), *FREE)}) == len(KNOWN) + len(FREE)
+    markers = {(style.marker, style.filled) for style in (*KNOWN.values(), *FREE)}
+    assert len(markers) == len(KNOWN) + len(FREE)
+    assert len({style.color for style in (*KNOWN.values(), *FREE)}) == len(KNOWN) + len(FREE)
     assert len(set(variants(KNOWN["DEQ"], 4))) == 4
 
 

@@ -42,6 +42,7 @@ from benchmark.report.frame import (
 from benchmark.report.style import Style, method_order
 
 DPI = 200
+ABREAST = 7  # images in a line
 WIDTH = 7.1  # inches: both columns of a page
 LOOK = {
     **sns.axes_style("ticks"),
@@ -143,10 +144,10 @@ def accuracy(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
         _spread(axis, [curve.x for curve in curves_over_training(runs, x=x, y="value")])
     ends = last_rows(runs)
     endings = {label: _ending(group) for label, group in ends.groupby("configuration")}
-    handles = [_handle(label + endings[label], style) for label, style in looks.items()]
+    handles = [handle(label + endings[label], style) for label, style in looks.items()]
     if (ends["status"] != "ok").any():
         handles.append(_failed_handle())
-    _finish(figure, title=_task(frame), handles=handles)
+    finish(figure, title=_task(frame), handles=handles)
     left_out = frame["solver_name"].nunique() - runs["solver_name"].nunique()
     note = f"{left_out} configurations evaluated only once, without training"
     return Drawing(figure, (note,) if left_out else ())
@@ -181,7 +182,7 @@ def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawi
     tried = sorted({float(layers) for layers in rows["layers"].dropna()})
     _ticks(axes[0], tried)
     axes[0].yaxis.set_minor_locator(NullLocator())
-    handles = [_handle(label, style) for label, style in looks.items()]
+    handles = [handle(label, style) for label, style in looks.items()]
     failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
     for _, row in failed.iterrows():
         _cross(axes[0], row["layers"], 1.0, looks[row["series"]], at_top=True)
@@ -195,7 +196,7 @@ def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawi
         handles.append(line)
     if len(failed):
         handles.append(_failed_handle("failed at this depth"))
-    _finish(figure, title=_task(frame), handles=handles)
+    finish(figure, title=_task(frame), handles=handles)
     return Drawing(figure, tuple(notes))
 
 
@@ -231,7 +232,7 @@ def time(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     for axis, (_, _, x_label) in zip(axes[-1], panels, strict=True):
         axis.set_xlabel(x_label)
         _room(axis, share=0.25)
-    _finish(figure)
+    finish(figure)
     return Drawing(figure)
 
 
@@ -246,8 +247,9 @@ def memory(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
         raise NothingToDrawError("no peak memory in the data")
     deep = len(depths(rows, y="peak_memory_mib")) > 1
     tasks = list(dict.fromkeys(frame["task"]))
+    high = max(1.7, 0.35 + 0.15 * frame["method"].nunique())
     figure = Figure(
-        figsize=(WIDTH if deep else WIDTH / 2, 0.4 + 1.7 * len(tasks)), layout="constrained"
+        figsize=(WIDTH if deep else WIDTH / 2, 0.4 + high * len(tasks)), layout="constrained"
     )
     axes = figure.subplots(len(tasks), 2 if deep else 1, squeeze=False, sharex="col")
     looks = labelled_styles(rows, name="series", styles=styles)
@@ -261,7 +263,7 @@ def memory(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     _room(axes[-1][0], share=0.5)
     if deep:
         axes[-1][1].set_xlabel(COST_AXES["layers"])
-    _finish(figure, handles=[_handle(label, look) for label, look in looks.items()] if deep else [])
+    finish(figure, handles=[handle(label, look) for label, look in looks.items()] if deep else [])
     return Drawing(figure)
 
 
@@ -308,17 +310,18 @@ def memory_over_time(samples: pd.DataFrame | None, *, styles: Mapping[str, Style
     for method in method_order(samples["method"]):
         run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
         style = styles[method]
-        axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **_artist(style))
+        axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **artist(style))
     axis.set(xlabel="time since the start of training (s)", ylabel="memory above the start (MiB)")
     axis.set_ylim(bottom=0)
-    _finish(figure, handles=[_handle(m, styles[m]) for m in method_order(samples["method"])])
+    finish(figure, handles=[handle(m, styles[m]) for m in method_order(samples["method"])])
     return Drawing(figure)
 
 
 # --- parts -----------------------------------------------------------------------------------
 
 
-def _artist(style: Style) -> dict[str, object]:
+def artist(style: Style) -> dict[str, object]:
+    """A style as the properties of a line."""
     return {
         "color": style.color,
         "marker": style.marker,
@@ -328,8 +331,8 @@ def _artist(style: Style) -> dict[str, object]:
 
 
 def _line(axis: Axes, curve: Curve, style: Style, *, markers: bool = True) -> None:
-    artist = _artist(style) if markers else {**_artist(style), "marker": ""}
-    axis.plot(curve.x, curve.median, **artist)
+    drawn = artist(style) if markers else {**artist(style), "marker": ""}
+    axis.plot(curve.x, curve.median, **drawn)
     if curve.repetitions > 1:
         axis.fill_between(
             curve.x, curve.low, curve.high, color=style.color, alpha=0.18, linewidth=0
@@ -341,8 +344,10 @@ def _cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False
     axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
 
 
-def _handle(label: str, style: Style) -> Line2D:
-    return Line2D([], [], label=label, **_artist(style))
+def handle(label: str, style: Style, *, line: bool = True) -> Line2D:
+    """An entry of a legend: line and marker, or the marker alone."""
+    look = artist(style) if line else {**artist(style), "linestyle": "none"}
+    return Line2D([], [], label=label, **look)
 
 
 def _failed_handle(label: str = "last point of a failed run") -> Line2D:
@@ -438,7 +443,7 @@ def _value(axis: Axes, position: int, values: Sequence[float], style: Style, *, 
         return
     middle = float(np.median(values))
     axis.plot([min(values), max(values)], [position] * 2, color=style.color, linewidth=3, alpha=0.3)
-    axis.plot([middle], [position], **{**_artist(style), "linestyle": "none"})
+    axis.plot([middle], [position], **{**artist(style), "linestyle": "none"})
     _beside(axis, max(values), position, _plain(middle), note=note)
 
 
@@ -479,7 +484,7 @@ def _by_method(
             _value(axis, position, (), style, note=note)
             continue
         axis.plot([min(medians), max(medians)], [position] * 2, color=style.color, alpha=0.4)
-        axis.plot(medians, [position] * len(medians), **{**_artist(style), "linestyle": "none"})
+        axis.plot(medians, [position] * len(medians), **{**artist(style), "linestyle": "none"})
         ends = dict.fromkeys(_plain(value) for value in (min(medians), max(medians)))
         _beside(axis, max(medians), position, " – ".join(ends), note=note)
     axis.set_yticks(range(len(methods)), methods)
@@ -501,21 +506,29 @@ def _growth(
 def _image_grid(panels: Sequence[Panel], *, title: str) -> Figure:
     """Images above (the first is the truth), below their absolute errors on one scale.
 
-    The scale is that of the reconstructions; the observation's errors may be off it.
+    Past ``ABREAST`` images there are several such pairs of lines. The scale is that of the
+    reconstructions; the observation's errors may be off it.
     """
     truth = panels[0].image
     errors = [_error(panel.image, truth) for panel in panels]
     top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
     captions = [_caption(panel, truth) for panel in panels]
-    size = (WIDTH / len(panels) - 0.06) * truth.shape[0] / truth.shape[1]
+    blocks = math.ceil(len(panels) / ABREAST)
+    columns = math.ceil(len(panels) / blocks)
+    size = (WIDTH / columns - 0.06) * truth.shape[0] / truth.shape[1]
     lines = 1 + max(caption.count("\n") for caption in captions)
-    figure = Figure(figsize=(WIDTH, 2 * size + 0.12 * lines + 0.45), layout="constrained")
-    axes = figure.subplots(2, len(panels))
-    for panel, caption, error, upper, lower in zip(panels, captions, errors, *axes, strict=True):
+    figure = Figure(
+        figsize=(WIDTH, blocks * (2 * size + 0.12 * lines) + 0.45), layout="constrained"
+    )
+    axes = figure.subplots(2 * blocks, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    pairs = zip(axes[::2].flat, axes[1::2].flat, strict=True)
+    for panel, caption, error, (upper, lower) in zip(panels, captions, errors, pairs, strict=False):
+        upper.set_axis_on()
         upper.imshow(panel.image, interpolation="nearest")
         upper.set_title(caption, fontsize=6.5)
         _frame(upper, color=panel.color)
-        lower.set_axis_off()
         if error is not None and panel is not panels[0]:
             map_ = lower.imshow(error, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
     beside = axes[1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
@@ -560,7 +573,7 @@ def _task(frame: pd.DataFrame) -> str:
     return str(frame["task"].iloc[0])
 
 
-def _finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
+def finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
     """Title, legend in room of its own below the panels, and no box around the data."""
     handles = list(handles)
     if title:

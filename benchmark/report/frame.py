@@ -1,8 +1,7 @@
-"""Benchopt's result files as one tidy frame, a row per evaluation, and what is drawn from it.
+"""Benchopt's rows as one tidy frame, a row per evaluation, and what is drawn from it.
 
 Every function is pure: a frame comes in, a new frame or plain Python numbers go out, and the order
-of the rows that come in does not matter. Columns that a file lacks are NaN (``check_columns`` is
-there for callers who want an error instead).
+of the rows that come in does not matter. Columns that a file lacks are NaN.
 """
 
 from __future__ import annotations
@@ -11,64 +10,19 @@ import hashlib
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from benchopt.results import read_results
 
+from benchmark.report.reading import IMAGES, METRICS, NAMES
+from benchmark.report.statistics import PSNR_IMAGES
 from benchmark.report.style import Style, method_order, shades
 
-NAMES = ("objective_name", "dataset_name", "solver_name")
 RUN = ["source", *NAMES, "repetition"]
-METRICS = (
-    "value",
-    "test_psnr",
-    "test_ssim",
-    "test_psnr_deployed",
-    "gradient_error",
-    "gradient_cosine",
-    "contraction",
-    "gradient_seconds",
-    "layer_seconds",
-    "peak_memory_mib",
-    "layer_evals",
-    "vjp_evals",
-    "training_layer_evals",
-    "outer_step",
-)
-IMAGES = ("reconstruction", "observation", "truth")
 # Parameters of the outer loop: they change what is learned, not the cost or the error of one
 # hypergradient at a given θ.
 TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "evaluate_every")
 DEFINING = ("layers", "restarts")
-
-
-class ReportError(Exception):
-    """An input that cannot be reported on; its message is one line, meant for the user."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """An input file: its name and digest, how many rows it has, how many are left out and why."""
-
-    name: str
-    sha256: str
-    rows_read: int
-    left_out: Mapping[str, int]
-
-    @property
-    def rows_used(self) -> int:
-        """Rows that reach the tidy frame."""
-        return self.rows_read - sum(self.left_out.values())
-
-
-@dataclass(frozen=True)
-class Results:
-    """The raw rows of all files (with a ``source`` column, the file's digest) and the files."""
-
-    rows: pd.DataFrame
-    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True)
@@ -111,64 +65,6 @@ class Cost:
     method: str
     values: tuple[float, ...]
     failed: tuple[str, ...]
-
-
-# --- reading ---------------------------------------------------------------------------------
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def read(paths: Iterable[Path]) -> Results:
-    """Read benchopt parquet files and put their rows together.
-
-    A file with the same content as an earlier one, and rows without a name, are left out and
-    counted.
-
-    Raises
-    ------
-    ReportError
-        If a file is missing, unreadable, lacks a column that is needed, or if no row is left.
-    """
-    tables, sources = [], []
-    for path in paths:
-        raw = read_file(path)
-        check_columns(raw, path=path)
-        sha256 = digest(path)
-        again = any(source.sha256 == sha256 for source in sources)
-        keep = raw[list(NAMES)].notna().all(axis=1) & (not again)
-        why = "same content as an earlier file" if again else "no solver, dataset or objective name"
-        left_out = {why: int((~keep).sum())} if not keep.all() else {}
-        sources.append(Source(path.name, sha256, rows_read=len(raw), left_out=left_out))
-        tables.append(raw[keep].assign(source=sha256))
-    kept = [table for table in tables if len(table)]
-    if not kept:
-        raise ReportError(f"{', '.join(str(path) for path in paths)}: no rows to report on")
-    return Results(rows=pd.concat(kept, ignore_index=True), sources=tuple(sources))
-
-
-def read_file(path: Path) -> pd.DataFrame:
-    """One benchopt parquet file, arrays unpacked; a ReportError if it is not one."""
-    if not path.is_file():
-        raise ReportError(f"{path}: no such file")
-    if path.suffix != ".parquet":
-        raise ReportError(f"{path}: not a .parquet file")
-    try:
-        return read_results(path)
-    except Exception as error:  # arrow, pickle and json each raise their own on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReportError(f"{path}: not a readable benchopt parquet file ({reason})") from error
-
-
-def check_columns(raw: pd.DataFrame, *, path: Path) -> None:
-    """Raise a ReportError that names the file and the columns it lacks (images are optional)."""
-    needed = (*NAMES, "idx_rep", "time", *(f"objective_{name}" for name in (*METRICS, "status")))
-    missing = [name for name in needed if name not in raw.columns]
-    if missing:
-        plural = "s" if len(missing) > 1 else ""
-        raise ReportError(f"{path}: no column{plural} {', '.join(missing)}")
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -243,9 +139,10 @@ def written(value: object) -> str:
 def _parameters(raw: pd.DataFrame, *, name: str, prefix: str) -> dict[str, dict[str, str]]:
     """For each name in a column, its parameters: from the ``p_…`` columns, else from the name."""
     columns = [column for column in raw.columns if column.startswith(prefix)]
-    first = raw.groupby(name)[columns].first() if columns else None
+    different = raw[[name, *columns]].drop_duplicates().astype({name: object})
+    first = different.groupby(name)[columns].first() if columns else None
     found = {}
-    for text in sorted(raw[name].unique()):
+    for text in sorted(different[name].unique()):
         row = {} if first is None else first.loc[text].dropna().to_dict()
         stated = {key.removeprefix(prefix): written(value) for key, value in row.items()}
         found[text] = {**parse_call(text).arguments, **stated}
@@ -286,12 +183,13 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     configuration (``configuration``: all that differs; ``gradient``: without the parameters of
     the outer loop; ``series``: without the depth either), ``parameters`` (all of them, as text),
     ``layers``, ``restarts``, ``steps``, ``repetition``, ``seconds`` (of training), ``stop_val``,
-    ``METRICS`` (NaN where not finite), ``status``, ``message``, ``IMAGES``. A run is a value of
-    ``RUN``; its rows come in order of outer step, a failed row last.
+    ``METRICS`` (NaN where not finite), ``status``, ``message``, ``IMAGES``, and the test PSNR of
+    each image, which may still be packed (``reading.unpacked``). A run is a value of ``RUN``; its
+    rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
     raw = raw.assign(**{name: _column(raw, name).fillna("unknown").astype(str) for name in NAMES})
-    frame = raw[list(NAMES)].copy()
+    frame = pd.DataFrame({name: _column(raw, name) for name in NAMES})
     frame["source"] = _column(raw, "source").fillna("").astype(str)
     frame["repetition"] = _numbers(raw, "idx_rep").fillna(0).astype(int)
     frame["seconds"] = _numbers(raw, "time")
@@ -301,7 +199,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     finite = frame["value"].notna().map({True: "ok", False: "error"})
     status = _column(raw, "objective_status")
     frame["status"] = status.where(status.notna(), finite).astype(str)
-    for name in ("message", *IMAGES):
+    for name in ("message", *IMAGES, PSNR_IMAGES):
         frame[name] = _column(raw, f"objective_{name}")
     return _sorted(_named(frame, raw))
 
@@ -327,34 +225,49 @@ def _column(raw: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _numbers(raw: pd.DataFrame, name: str) -> pd.Series:
-    numbers = pd.to_numeric(_column(raw, name), errors="coerce").astype(float)
+    if name not in raw.columns:
+        return pd.Series(np.nan, index=raw.index)
+    numbers = pd.to_numeric(raw[name], errors="coerce").astype(float)
     return numbers.where(np.isfinite(numbers))
+
+
+def _mapped(keys: pd.Series, values: Mapping[str, object]) -> pd.Series:
+    """The value of each key; each different value is held once."""
+    codes, known = pd.factorize(keys)
+    found = np.empty(len(known), dtype=object)
+    found[:] = [values.get(key) for key in known]
+    return pd.Series(found[codes], index=keys.index, dtype=object)
 
 
 def _named(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """The frame with tasks, methods and configurations named."""
     tasks = _task_names(raw)
-    frame["task"] = [
-        tasks[key] for key in zip(frame["objective_name"], frame["dataset_name"], strict=True)
-    ]
-    stated = _column(raw, "objective_method")
+    codes, known = pd.factorize(pd.MultiIndex.from_frame(frame[["objective_name", "dataset_name"]]))
+    frame["task"] = pd.Series(np.array([tasks[key] for key in known], dtype=object)[codes])
+    stated = pd.DataFrame(
+        {"solver": frame["solver_name"], "method": _column(raw, "objective_method")}
+    ).drop_duplicates()
     method = {
         solver: next(iter(sorted(set(group.dropna().astype(str)))), parse_call(solver).name)
-        for solver, group in stated.groupby(frame["solver_name"])
+        for solver, group in stated.groupby("solver")["method"]
     }
     parameters = _parameters(raw, name="solver_name", prefix="p_solver_")
-    frame["method"] = frame["solver_name"].map(method)
-    frame["parameters"] = frame["solver_name"].map(parameters)
+    frame["method"] = _mapped(frame["solver_name"], method)
+    frame["parameters"] = _mapped(frame["solver_name"], parameters)
     for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
         details = {
             solver: {key: value for key, value in found.items() if key not in without}
             for solver, found in parameters.items()
         }
-        frame[name] = frame["solver_name"].map(distinguish(method, details, always=DEFINING))
+        names = distinguish(method, details, always=DEFINING)
+        frame[name] = _mapped(frame["solver_name"], names)
     frame = renamed(frame)
     for name in (*DEFINING, "steps"):
-        stated = frame["solver_name"].map({s: p.get(name) for s, p in parameters.items()})
-        frame[name] = pd.to_numeric(stated, errors="coerce").astype(float)
+        numbers = {
+            solver: pd.to_numeric(found.get(name), errors="coerce")
+            for solver, found in parameters.items()
+        }
+        frame[name] = _mapped(frame["solver_name"], numbers).astype(float)
     return frame
 
 
@@ -363,15 +276,19 @@ def renamed(frame: pd.DataFrame) -> pd.DataFrame:
     solvers = frame.drop_duplicates("solver_name").set_index("solver_name")
     details = solvers["parameters"].to_dict()
     names = distinguish(solvers["method"].to_dict(), details, always=DEFINING)
-    return frame.assign(configuration=frame["solver_name"].map(names))
+    return frame.assign(configuration=_mapped(frame["solver_name"], names))
 
 
 def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    order = {name: rank for rank, name in enumerate(method_order(frame["method"]))}
+    order = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
     keys = {"rank": frame["method"].map(order), "failed": frame["status"] != "ok"}
     by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
-    ordered = frame.assign(**keys).sort_values([*by, "stop_val"], kind="stable")
-    return ordered.drop(columns=list(keys)).reset_index(drop=True)
+    keyed = frame.assign(**keys)[[*by, "stop_val"]]
+    ranks = [
+        pd.factorize(keyed[name], sort=True)[0] if keyed[name].dtype == object else keyed[name]
+        for name in keyed
+    ]
+    return frame.iloc[np.lexsort(ranks[::-1])].reset_index(drop=True)
 
 
 # --- what is drawn ---------------------------------------------------------------------------

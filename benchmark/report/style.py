@@ -35,23 +35,40 @@ class Style:
         return self.color if self.filled else "white"
 
 
-# Okabe and Ito's palette, without its yellow (too light on white).
+# Okabe and Ito's palette without its yellow (too light on white), then Tol's muted one. A look
+# belongs to a name, whichever other methods there are; no two share marker and fill.
 KNOWN = {
     "Unrolling": Style("#d55e00", "s", DASHES[1]),
+    "Checkpointed-Unrolling": Style("#882255", "<", DASHES[2]),
     "JFB": Style("#e69f00", "^", DASHES[2]),
     "Restarted-JFB": Style("#0072b2", "o", DASHES[0]),
     "DEQ": Style("#000000", "D", DASHES[3]),
+    "Neumann": Style("#009e73", "v", DASHES[4]),
+    "Phantom": Style("#cc79a7", "P", DASHES[5]),
+    "SHINE": Style("#56b4e9", "d", DASHES[1]),
+    "Forward-Mode": Style("#999933", ">", DASHES[3]),
+    "Finite-Differences": Style("#332288", "p", DASHES[4]),
+    "SPSA": Style("#661100", "h", DASHES[5]),
+    "HOAG": Style("#888888", "*", DASHES[0]),
+    "Single-Loop": Style("#44aa99", "8", DASHES[2]),
+    "TPE": Style("#aa4499", "H", DASHES[3]),
+    "Grid-Search": Style("#117733", "s", DASHES[4], filled=False),
+    "torchdeq-IFT": Style("#6699cc", "D", DASHES[5], filled=False),
+    "torchdeq-Phantom": Style("#dd5599", "P", DASHES[0], filled=False),
+    "deepinv-DEQ": Style("#aa7744", "v", DASHES[1], filled=False),
+    "deepinv-JFB": Style("#cc6677", "^", DASHES[3], filled=False),
 }
-# The rest of that palette, then Tol's muted one, for the methods that come later.
+# For names that are not above.
 FREE = (
-    Style("#009e73", "v", DASHES[4]),
-    Style("#cc79a7", "P", DASHES[5]),
-    Style("#56b4e9", "d", DASHES[1]),
-    Style("#882255", "<", DASHES[2]),
-    Style("#999933", ">", DASHES[3]),
-    Style("#332288", "p", DASHES[4]),
-    Style("#661100", "h", DASHES[5]),
-    Style("#888888", "*", DASHES[0]),
+    Style("#1b7837", "o", DASHES[4], filled=False),
+    Style("#762a83", "d", DASHES[5], filled=False),
+    Style("#2166ac", "<", DASHES[1], filled=False),
+    Style("#b2182b", ">", DASHES[2], filled=False),
+    Style("#4d4d4d", "p", DASHES[3], filled=False),
+    Style("#8c510a", "h", DASHES[4], filled=False),
+    Style("#01665e", "*", DASHES[5], filled=False),
+    Style("#5e4fa2", "8", DASHES[0], filled=False),
+    Style("#9970ab", "H", DASHES[1], filled=False),
 )
 
 
@@ -64,12 +81,12 @@ def method_order(methods: Iterable[str]) -> list[str]:
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
     """A style for each method; an unknown one takes the next free entry, in sorted order.
 
-    Past the end of ``FREE`` the colours come again with empty markers.
+    Past the end of ``FREE`` the colours come again with full markers.
     """
     styles = {}
     for name in method_order(methods):
         taken = sum(other not in KNOWN for other in styles)
-        again = replace(FREE[taken % len(FREE)], filled=taken < len(FREE))
+        again = replace(FREE[taken % len(FREE)], filled=taken >= len(FREE))
         styles[name] = KNOWN.get(name, again)
     return styles
 

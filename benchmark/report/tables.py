@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,6 +11,8 @@ import pandas as pd
 from benchmark.report.frame import last_rows
 
 MISSING = "—"
+#: cells to emphasise: (row, column header)
+Bold = Set[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -84,21 +87,21 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     ends = last_rows(frame)
     good = with_time_ratio(ends[ends["status"] == "ok"])
-    entries = []
-    for (task, configuration), runs in ends.groupby(["task", "configuration"], sort=False):
-        counted = good[good.index.isin(runs.index)]
-        entry = {"task": task, "configuration": configuration, "method": runs["method"].iloc[0]}
-        entry |= {"status": _status(runs["status"]), "runs": len(runs), "ok": len(counted)}
-        for column in COLUMNS:
-            values = counted[column.name].dropna()
-            entry[f"{column.name}_mean"] = values.mean()
-            entry[f"{column.name}_std"] = values.std(ddof=1)
-            entry[f"{column.name}_count"] = len(values)
-        entry["solver_name"] = "; ".join(sorted(set(runs["solver_name"])))
-        entries.append(entry)
-    parts = [f"{column.name}_{part}" for column in COLUMNS for part in ("mean", "std", "count")]
-    first = ["task", "configuration", "method", "status", "runs", "ok"]
-    return pd.DataFrame(entries, columns=[*first, *parts, "solver_name"])
+    key = ["task", "configuration"]
+    names = [column.name for column in COLUMNS]
+    counted = good.groupby(key, sort=False)[names].agg(["mean", "std", "count"])
+    counted.columns = [f"{name}_{part}" for name, part in counted.columns]
+    groups = ends.groupby(key, sort=False)
+    heads = groups.agg(
+        method=("method", "first"),
+        status=("status", _status),
+        runs=("status", "size"),
+        ok=("status", lambda statuses: int((statuses == "ok").sum())),
+    )
+    solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
+    numbers = heads.join(counted, how="left").assign(solver_name=solvers)
+    counts = [name for name in numbers if name.endswith("_count")]
+    return numbers.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int)).reset_index()
 
 
 def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -136,30 +139,45 @@ def to_csv(numbers: pd.DataFrame) -> str:
     return numbers.to_csv(index=False, lineterminator="\n")
 
 
-def to_markdown(text: pd.DataFrame) -> str:
+def to_markdown(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
     """A pipe table."""
-    rows = [list(text.columns), ["---"] * len(text.columns), *text.to_numpy().tolist()]
+    cells = [
+        [f"**{cell}**" if (row, name) in bold else cell for name, cell in entry.items()]
+        for row, entry in enumerate(text.to_dict("records"))
+    ]
+    rows = [list(text.columns), ["---"] * len(text.columns), *cells]
     return "".join("| " + " | ".join(_piped(cell) for cell in row) + " |\n" for row in rows)
 
 
-def to_latex(text: pd.DataFrame) -> str:
+def to_latex(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
     """A booktabs ``tabular`` (for ``\\input``), a rule between tasks."""
     lines = [
         r"% needs \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{ll{'r' * len(COLUMNS)}l}}",
+        rf"\begin{{tabular}}{{ll{'r' * (len(text.columns) - 3)}l}}",
         r"\toprule",
-        _latex_row(text.columns),
+        " & ".join(_latex(name) for name in text.columns) + r" \\",
     ]
-    for _, group in text.groupby("task", sort=False):
-        lines += [r"\midrule", *(_latex_row(row) for row in group.to_numpy().tolist())]
+    task = None
+    for row, entry in enumerate(text.to_dict("records")):
+        lines += [r"\midrule"] if entry["task"] != task else []
+        task = entry["task"]
+        cells = {name: _latex(cell) for name, cell in entry.items()}
+        cells |= {name: rf"\textbf{{{cells[name]}}}" for name in cells if (row, name) in bold}
+        lines.append(" & ".join(cells.values()) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def to_html(text: pd.DataFrame) -> str:
-    """A page fragment with its own style, grouped by task."""
-    from great_tables import GT  # here: benchopt's pages use this module and do without it
+def to_html(
+    text: pd.DataFrame, *, name: str = "summary", bold: Bold = frozenset(), note: str = ""
+) -> str:
+    """A page fragment with its own style, grouped by task; the note stands below."""
+    from great_tables import GT, loc, style  # here: benchopt's pages do without it
 
-    table = GT(text, rowname_col="configuration", groupname_col="task", id="summary")
+    table = GT(text, rowname_col="configuration", groupname_col="task", id=name)
+    for column in sorted({column for _, column in bold}):
+        rows = [row for row in range(len(text)) if (row, column) in bold]
+        table = table.tab_style(style.text(weight="bold"), loc.body(columns=column, rows=rows))
+    table = table.tab_source_note(note) if note else table
     return table.as_raw_html() + "\n"
 
 
@@ -172,10 +190,6 @@ def _status(statuses: pd.Series) -> str:
 
 def _piped(cell: str) -> str:
     return cell.replace("|", "\\|")
-
-
-def _latex_row(cells: list[str]) -> str:
-    return " & ".join(_latex(cell) for cell in cells) + r" \\"
 
 
 def _latex(cell: str) -> str:

@@ -1,0 +1,110 @@
+"""Whether results are those of the code as it is now.
+
+    python -m benchmark.report check [RESULTS]
+
+A study is a folder with a ``provenance.json``. It is stale if its rows were made by other sources,
+if a file that it lists is missing, or if its tables are not what its parquet files give now. One
+line for each stale study, and exit code 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.provenance import sources_digest
+from benchmark.report.build import table_files
+from benchmark.report.frame import tidy
+from benchmark.report.reading import ReportError, Results, digest, read
+
+RECORD = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A folder of results, and why it is stale; no reason if it is not."""
+
+    folder: Path
+    reasons: tuple[str, ...]
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.report check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", nargs="?", type=Path, default=Path("results"))
+    studies = check(parser.parse_args(argv).results)
+    for study in studies:
+        print(f"{study.folder}: {'; '.join(study.reasons) or 'up to date'}")
+    return int(any(study.reasons for study in studies))
+
+
+def check(results: Path) -> list[Study]:
+    """Every study under a folder, in order; a ReportError if there is none."""
+    if not results.is_dir():
+        raise ReportError(f"{results}: no such folder")
+    records = {path.parent for path in results.rglob(RECORD)}
+    folders = records | {path.parent for path in results.rglob("*.parquet")}
+    if not folders:
+        raise ReportError(f"{results}: no {RECORD} and no parquet file in it")
+    return [Study(folder, tuple(_reasons(folder))) for folder in sorted(folders)]
+
+
+def _reasons(folder: Path) -> Iterator[str]:
+    """Why a study is stale."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        inputs = [(folder / entry["file"], entry["sha256"]) for entry in record["inputs"]]
+        listed = [name for entry in record["artefacts"] for name in entry.get("files", [])]
+        curve = record.get("memory_curve")
+    except FileNotFoundError:
+        yield f"no {RECORD}"
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{RECORD} cannot be used ({type(error).__name__})"
+        return
+    inputs_and_curve = [*inputs, *([(folder / curve["file"], curve["sha256"])] if curve else [])]
+    missing = [path.name for path, _ in inputs_and_curve if not path.is_file()]
+    missing += [name for name in listed if not (folder / name).is_file()]
+    if missing:
+        yield f"missing: {', '.join(missing)}"
+    present = [(path, sha256) for path, sha256 in inputs_and_curve if path.is_file()]
+    changed = [path.name for path, sha256 in present if digest(path) != sha256]
+    if changed:
+        yield f"not the file that the report was made of: {', '.join(changed)}"
+    if not all(path.is_file() for path, _ in inputs):
+        return
+    try:
+        found = read([path for path, _ in inputs])
+    except ReportError as error:
+        yield str(error)
+        return
+    yield from _other_sources(found)
+    yield from _other_tables(found, folder)
+
+
+def _other_sources(results: Results) -> Iterator[str]:
+    """Rows made by other sources than those here."""
+    column = "objective_sources_digest"
+    rows = results.rows
+    made = {str(value) for value in rows[column]} if column in rows.columns else {"unknown"}
+    others = sorted(made - {sources_digest()})
+    if others:
+        yield f"rows made by sources {', '.join(others)}, the code now is {sources_digest()}"
+
+
+def _other_tables(results: Results, folder: Path) -> Iterator[str]:
+    """Tables that differ from what the rows give now."""
+    differ = [
+        name
+        for name, content in table_files(tidy(results.rows)).items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content.encode("utf-8")
+    ]
+    if differ:
+        yield f"tables that the report would write otherwise: {', '.join(differ)}"

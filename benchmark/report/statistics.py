@@ -1,0 +1,181 @@
+"""Confidence intervals of means and of paired differences, over test images and repetitions.
+
+The unit is the test image. A value is known for each repetition r and image i, and two methods are
+compared through d[r, i] = a[r, i] − b[r, i], the same photograph under the same noise. Images and
+repetitions are crossed, so both are resampled, independently of each other (the pigeonhole
+bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007; it errs on the side
+of wide intervals). With one repetition only images are resampled: what another seed would change
+in all images alike cannot be seen then. Files without values per image leave the repetitions.
+
+Percentile intervals of a mean are too narrow for few units; the level is raised so that normal
+data get the width of Student's interval (Hesterberg, "What teachers should know about the
+bootstrap", 2015: expanded percentiles). Below ``FEW`` units no resampling reaches 95 %, and
+Student's interval of the units' means is given instead.
+
+Every function is deterministic and independent of the order of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmark.report.reading import unpacked
+
+LEVEL = 0.95
+FEW = 6
+RESAMPLES = 4999
+SEED = 0
+PSNR_IMAGES = "test_psnr_images"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its confidence interval; ``how`` says what it was taken over.
+
+    The bounds are NaN where there are not two units to take it over.
+    """
+
+    mean: float
+    low: float
+    high: float
+    how: str
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval at all."""
+        return not math.isnan(self.low)
+
+    def within(self, low: float, high: float) -> bool:
+        """Whether the whole interval lies in [low, high]."""
+        return self.known and low <= self.low and self.high <= high
+
+    def outside(self, low: float, high: float) -> bool:
+        """Whether the whole interval lies outside [low, high]."""
+        return self.known and (self.high < low or self.low > high)
+
+
+def values(runs: pd.DataFrame, *, column: str = "test_psnr") -> pd.DataFrame:
+    """A row per repetition, a column per test image: the values of one row per run.
+
+    Without values per image there is one column, the mean that the run reports. Several runs of
+    one repetition (the same configuration in several files) are averaged.
+    """
+    per_image = runs[PSNR_IMAGES] if column == "test_psnr" else pd.Series(None, index=runs.index)
+    arrays = [_array(value) for value in per_image]
+    if not arrays or any(array is None for array in arrays):
+        arrays = [np.atleast_1d(float(value)) for value in runs[column]]
+    padded = np.full((len(arrays), max(map(len, arrays), default=0)), np.nan)
+    for row, array in enumerate(arrays):
+        padded[row, : len(array)] = array
+    repetitions = runs["repetition"].to_numpy()
+    table = pd.DataFrame(padded).groupby(repetitions).mean().sort_index()
+    return table.dropna(axis="index", how="all").dropna(axis="columns", how="all")
+
+
+def difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """a − b over the repetitions and images that both have (``values`` of two configurations).
+
+    Where one of them has no values per image, the means are compared.
+    """
+    if (a.shape[1] == 1) != (b.shape[1] == 1):
+        a, b = (table.mean(axis="columns").to_frame() for table in (a, b))
+    return a.sub(b).dropna(axis="index", how="all").dropna(axis="columns", how="all")
+
+
+def interval(table: pd.DataFrame, *, level: float = LEVEL) -> Interval:
+    """The mean of a table of ``values`` or of their ``difference``, with its interval."""
+    numbers = np.ascontiguousarray(table.to_numpy(dtype=float))
+    if not numbers.size or np.isnan(numbers).all():
+        return Interval(math.nan, math.nan, math.nan, "no values")
+    mean = float(np.nanmean(numbers))
+    repetitions, images = numbers.shape
+    units, unit = (images, "image") if images > 1 else (repetitions, "repetition")
+    if units < 2:
+        return Interval(mean, math.nan, math.nan, "one repetition and no values per image")
+    how = _counted(units, unit)
+    how += f" and {_counted(repetitions, 'repetition')}" if images > 1 and repetitions > 1 else ""
+    means = np.nanmean(numbers, axis=0 if images > 1 else 1)
+    if np.ptp(numbers[~np.isnan(numbers)]) == 0:
+        return Interval(mean, mean, mean, how)
+    if units < FEW:
+        half = stats.t.ppf((1 + level) / 2, units - 1) * stats.sem(means)
+        return Interval(mean, mean - float(half), mean + float(half), f"Student, {how}")
+    low, high = _bootstrap(numbers, units=units, level=level)
+    return Interval(mean, low, high, f"bootstrap, {how}")
+
+
+def not_worse(tables: Mapping[str, pd.DataFrame], *, level: float = LEVEL) -> frozenset[str]:
+    """The entry with the highest mean, and those not significantly below it.
+
+    Each of the m − 1 others is compared with the best through the paired difference, at the level
+    1 − (1 − level) / (m − 1): with the probability ``level`` at least, the entry that is best in
+    truth is in the set (Bonferroni's bound for comparisons with the best; Hsu 1984). Where
+    nothing can be told apart by any data (all values equal, or no intervals) the set is empty.
+    """
+    means = {name: float(np.nanmean(table)) for name, table in tables.items() if table.size}
+    if len(means) < 2:
+        return frozenset()
+    best = min(means, key=lambda name: (-means[name], name))
+    each = 1 - (1 - level) / (len(means) - 1)
+    gaps = {
+        name: interval(difference(tables[best], tables[name]), level=each)
+        for name in means
+        if name != best
+    }
+    known = {name: gap for name, gap in gaps.items() if gap.known}
+    if not any(gap.mean or gap.low or gap.high for gap in known.values()):
+        return frozenset()
+    return frozenset({best, *(name for name, gap in known.items() if not gap.low > 0)})
+
+
+def _array(value: object) -> np.ndarray | None:
+    """The values per image of one row; None where there are none."""
+    value = unpacked(value)
+    if not isinstance(value, np.ndarray | Sequence) or isinstance(value, str | bytes):
+        return None
+    array = np.asarray(value, dtype=float).ravel()
+    return array if array.size and np.isfinite(array).all() else None
+
+
+def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float, float]:
+    """The expanded percentile interval of the mean; images and repetitions drawn apart."""
+    z = math.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
+    axes = [np.arange(count) for count in numbers.shape if count > 1]
+    known = ~np.isnan(numbers)
+    filled = np.where(known, numbers, 0.0)
+
+    def mean(*drawn: np.ndarray, axis: int) -> np.ndarray:
+        times = iter([_times(index) for index in drawn])
+        rows, columns = (next(times) if count > 1 else np.ones((1, 1)) for count in numbers.shape)
+        total, weight = (((rows @ part) * columns).sum(axis=-1) for part in (filled, known))
+        return total / weight
+
+    found = stats.bootstrap(
+        axes,
+        mean,
+        n_resamples=RESAMPLES,
+        confidence_level=float(2 * stats.norm.cdf(z) - 1),
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _times(index: np.ndarray) -> np.ndarray:
+    """How often each unit was drawn: (…, n) indices below n to (…, n) counts."""
+    units = index.shape[-1]
+    draws = index.reshape(-1, units)
+    apart = draws + units * np.arange(len(draws))[:, None]
+    counts = np.bincount(apart.ravel(), minlength=draws.size)
+    return counts.reshape(index.shape).astype(float)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count > 1 else ''}"

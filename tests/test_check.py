@@ -1,0 +1,65 @@
+"""Results that are older than the code, or that someone touched, are named."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from test_report import STUDY, cli, save, study
+
+from benchmark.provenance import sources_digest
+from benchmark.report import build
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study that is up to date; figures are left out, they are only looked for."""
+    folder = tmp_path_factory.mktemp("made") / "results" / "one"
+    folder.mkdir(parents=True)
+    rows = study(methods=STUDY[:2]).assign(objective_sources_digest=sources_digest())
+    path = save(rows, folder / "one.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_figures", lambda *args, **kwargs: iter(()))
+        assert cli(path, "--out", folder)[0] == 0
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy to spoil."""
+    shutil.copytree(made.parent, tmp_path / "results")
+    return tmp_path / "results" / "one"
+
+
+def test_up_to_date(folder):
+    code, printed, _ = cli("check", folder.parent)
+    assert (code, printed) == (0, f"{folder}: up to date\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda at: (at / "table.md").write_text("28 dB"), "write otherwise: table.md"),
+        (lambda at: (at / "headline.tex").unlink(), "missing: headline.tex"),
+        (lambda at: (at / "one.parquet").unlink(), "missing: one.parquet"),
+        (lambda at: (at / "provenance.json").unlink(), "no provenance.json"),
+        (lambda at: (at / "provenance.json").write_text("{}"), "cannot be used (KeyError)"),
+        (
+            lambda at: save(
+                study(methods=STUDY[:2]).assign(objective_sources_digest="old"), at / "one.parquet"
+            ),
+            f"made by sources old, the code now is {sources_digest()}",
+        ),
+        (lambda at: save(study(methods=STUDY[1:3]), at / "one.parquet"), "not the file"),
+    ],
+)
+def test_stale_is_one_line_and_exit_code_1(folder, spoil, said):
+    spoil(folder)
+    code, printed, _ = cli("check", folder.parent)
+    assert code == 1 and printed.count("\n") == 1
+    assert str(folder) in printed and said in printed, printed
+
+
+def test_nothing_to_check(tmp_path):
+    assert cli("check", tmp_path)[0] == 2
+    assert cli("check", tmp_path / "none")[0] == 2

@@ -1,0 +1,97 @@
+"""The headline table against plain numpy, and its marks."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from test_report import DENOISING, INPAINTING, run
+
+from benchmark.report import headline, tables
+from benchmark.report.frame import tidy
+
+GAIN = {"Unrolling": -1.0, "JFB": -0.2, "Restarted-JFB": 0.001, "DEQ": 0.0}
+HARD = np.random.default_rng(0).normal(27, 3, 16)
+
+
+def frame(*, images: int = 16, repetitions: int = 1) -> pd.DataFrame:
+    """Methods whose final test PSNRs differ by ``GAIN``, image by image; all start alike."""
+    rows = []
+    for repetition in range(repetitions):
+        generator = np.random.default_rng(repetition)
+        for method, gain in GAIN.items():
+            noise = 0.02 * generator.normal(size=images)
+            for row in run(method, {"layers": 10}, task=INPAINTING, repetition=repetition):
+                ended = row["objective_outer_step"] > 0
+                own = HARD[:images] - 5 + (5 + gain + noise) * ended + repetition
+                row |= {"objective_test_psnr": own.mean(), "objective_test_psnr_images": own}
+                rows.append(row)
+    return tidy(pd.DataFrame(rows))
+
+
+def test_numbers():
+    numbers = headline.headline(frame(images=4)).set_index("configuration")
+    start = numbers.loc["start"]
+    low, high = stats.t.interval(0.95, 3, (HARD[:4] - 5).mean(), stats.sem(HARD[:4]))
+    assert start["test_psnr"] == pytest.approx((HARD[:4] - 5).mean())
+    assert (start["low"], start["high"]) == pytest.approx((low, high))
+    deq = numbers.loc["DEQ (layers=10)"]
+    assert deq["gain"] == pytest.approx(deq["test_psnr"] - start["test_psnr"])
+    assert deq["gain"] == pytest.approx(5, abs=0.05)
+
+
+def test_best_and_not_significantly_worse_are_bold():
+    numbers = headline.headline(frame(repetitions=2))
+    best = set(numbers.loc[numbers["best"], "method"])
+    assert best == {"Restarted-JFB", "DEQ"}
+    text, bold = headline.formatted(numbers), headline.bold(numbers)
+    marked = [line for line in tables.to_markdown(text, bold=bold).splitlines() if "**" in line]
+    assert len(marked) == 2 and all("DEQ" in line or "Restarted" in line for line in marked)
+    latex = tables.to_latex(text, bold=bold)
+    assert latex.count(r"\textbf{") == 2 and latex.count(" & ") == 11 * (len(text) + 1)
+    html = tables.to_html(text, name="headline", bold=bold)
+    assert html.count("font-weight: bold;") >= 2
+    csv = pd.read_csv(io.StringIO(tables.to_csv(numbers)))
+    assert csv["best"].tolist() == numbers["best"].tolist()
+
+
+def test_marks_do_not_depend_on_row_order():
+    rows = frame(repetitions=2)
+    again = headline.headline(rows)
+    for seed in range(3):
+        runs = list(rows.groupby(["configuration", "repetition"], sort=False))
+        order = np.random.default_rng(seed).permutation(len(runs))
+        shuffled = headline.headline(pd.concat([runs[index][1] for index in order]))
+        keyed = [t.sort_values("configuration").reset_index(drop=True) for t in (shuffled, again)]
+        pd.testing.assert_frame_equal(*keyed)
+
+
+def test_without_images_nothing_is_marked():
+    rows = frame().drop(columns="test_psnr_images").assign(test_psnr_images=None)
+    numbers = headline.headline(rows)
+    assert not numbers["best"].any() and numbers["low"].isna().all()
+    assert set(headline.formatted(numbers)["95 % interval"]) == {tables.MISSING}
+
+
+def test_a_study_without_training_has_no_start():
+    rows = run("JFB", {}, task=DENOISING, evaluations=1)
+    numbers = headline.headline(tidy(pd.DataFrame(rows)))
+    assert numbers["method"].tolist() == ["JFB"] and numbers["gain"].isna().all()
+
+
+def test_a_method_without_gradients_and_one_that_failed():
+    rows = run("Grid-Search", {}, task=DENOISING) + run("DEQ", {}, task=DENOISING, status="oom")
+    for row in rows:
+        if row["objective_method"] == "Grid-Search":
+            empty = ("gradient_error", "gradient_cosine", "gradient_seconds", "peak_memory_mib")
+            row |= dict.fromkeys((f"objective_{n}" for n in (*empty, "layer_evals")), np.nan)
+    numbers = headline.headline(tidy(pd.DataFrame(rows)))
+    text = headline.formatted(numbers).set_index("configuration")
+    assert text.loc["Grid-Search", "gradient error"] == tables.MISSING
+    assert text.loc["DEQ", "test PSNR (dB)"] == tables.MISSING
+    assert text.loc["DEQ", "status"] == "0/1 ok, 1 oom"
+    everything_failed = tidy(pd.DataFrame(run("DEQ", {}, task=DENOISING, status="oom")[-1:]))
+    assert len(headline.headline(everything_failed)) == 1

@@ -1,0 +1,129 @@
+"""Merged files say no less and no more than their parts, and refuse what cannot be compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from benchopt.results import read_results
+from test_report import STUDY, cli, save, study
+
+from benchmark.report.frame import tidy
+from benchmark.report.merge import merge
+from benchmark.report.reading import read
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Two methods in a file each, with values per image."""
+    found = []
+    for index, name in enumerate("ab"):
+        rows = study(methods=STUDY[index : index + 1])
+        rows["objective_test_psnr_images"] = [np.arange(4.0) + index for _ in range(len(rows))]
+        found.append(save(rows, tmp_path / f"{name}.parquet"))
+    return found
+
+
+def changed(path, name, **columns):
+    """A copy with other columns, under another name."""
+    rows = read_results(path).assign(**columns)
+    return save(rows, path.with_name(name))
+
+
+def test_benchopt_and_the_report_read_what_was_merged(parts, tmp_path):
+    before = [path.read_bytes() for path in parts]
+    out = tmp_path / "deep" / "c.parquet"
+    code, printed, _ = cli("merge", *parts, "--out", out)
+    assert code == 0 and f"{out}: 64 rows" in printed
+    assert [path.read_bytes() for path in parts] == before
+    whole = pd.concat([read_results(path) for path in parts], ignore_index=True)
+    merged = read_results(out)
+    assert list(merged.columns) == list(whole.columns)
+    pd.testing.assert_frame_equal(
+        merged[["time", "objective_value"]], whole[["time", "objective_value"]]
+    )
+    assert merged["objective_test_psnr_images"].iloc[40].tolist() == [1, 2, 3, 4]
+    pictures = merged["objective_truth"].dropna()
+    assert len(pictures) == 8 and pictures.iloc[0].shape == (32, 32, 3)
+    drop = ["source", "message", "observation", "reconstruction", "truth", "test_psnr_images"]
+    one, two = tidy(read([out]).rows), tidy(read(parts).rows)
+    pd.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop))
+    assert [path.name for path in out.parent.iterdir()] == ["c.parquet"]
+
+
+def test_duplicates_are_dropped_and_counted(parts, tmp_path):
+    both = tmp_path / "both.parquet"
+    cli("merge", *parts, "--out", both)
+    code, printed, _ = cli("merge", both, parts[0], "--out", tmp_path / "c.parquet")
+    assert code == 0 and f"{parts[0]}: 0 rows, 32 duplicates dropped" in printed
+    assert len(read_results(tmp_path / "c.parquet")) == 64
+    results = read([both, parts[0]])
+    assert results.sources[1].left_out == {"same content as an earlier row": 32}
+
+
+def test_other_versions_are_noted(parts, tmp_path):
+    other = changed(parts[1], "o.parquet", objective_torch_version="2.9.0")
+    code, printed, _ = cli("merge", parts[0], other, "--out", tmp_path / "c.parquet")
+    assert code == 0 and "note: torch_version: 2.14.0, 2.9.0" in printed
+
+
+def test_other_sources_need_to_be_allowed(parts, tmp_path):
+    other = changed(parts[1], "o.parquet", objective_sources_digest="fedcba")
+    assert merge([parts[0], other], allow_other_sources=True).added == (32, 32)
+    refused(
+        cli("merge", parts[0], other, "--out", tmp_path / "c.parquet"), other, "fedcba", "abc123"
+    )
+
+
+def test_other_images_are_refused(parts, tmp_path):
+    other = changed(parts[1], "o.parquet", objective_images_digest="other")
+    refused(cli("merge", parts[0], other, "--out", tmp_path / "c.parquet"), other, "other", "img")
+    assert not (tmp_path / "c.parquet").exists()
+
+
+def _tensors(path):
+    rows = study(methods=STUDY[:1])
+    rows["objective_value"] = [torch.tensor(1.0) for _ in range(len(rows))]
+    save(rows, path)
+
+
+def _truncated(path):
+    save(study(methods=STUDY[:1]), path)
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+BROKEN = [
+    (_tensors, "objective_value holds torch tensors, expected numbers"),
+    (_truncated, "not a readable benchopt parquet"),
+    (lambda path: save(study().drop(columns="objective_test_psnr"), path), "no column"),
+    (lambda path: None, "no such file"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), BROKEN)
+def test_broken_files_are_one_line(make, said, parts, tmp_path):
+    path = tmp_path / "broken.parquet"
+    make(path)
+    for done in (
+        cli("merge", parts[0], path, "--out", tmp_path / "c.parquet"),
+        cli(parts[0], path, "--out", tmp_path / "out"),
+        cli("claims", parts[0], path),
+    ):
+        refused(done, path, said)
+    assert not (tmp_path / "c.parquet").exists() and not (tmp_path / "out").exists()
+
+
+def test_files_need_what_they_are_compared_by(parts, tmp_path):
+    path = save(study().drop(columns="objective_images_digest"), tmp_path / "old.parquet")
+    refused(cli("merge", path, parts[0], "--out", tmp_path / "c.parquet"), path, "images_digest")
+
+
+def test_an_input_is_never_overwritten(parts):
+    refused(cli("merge", *parts, "--out", parts[0]), parts[0], "one of the inputs")
+
+
+def refused(done, path, *said):
+    code, _, complaint = done
+    assert code == 2 and complaint.count("\n") == 1
+    assert str(path) in complaint and all(word in complaint for word in said), complaint

@@ -1,0 +1,139 @@
+"""Profiles and fronts against their definitions, and time to accuracy against plain loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_report import DENOISING, SWEEP, TASKS, run, study, sweep, texts
+
+from benchmark.report import figures, profiles
+from benchmark.report.frame import tidy
+from benchmark.report.profiles import Profile, front, performance_profile
+from benchmark.report.style import method_styles
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return tidy(sweep())
+
+
+def test_profile_by_hand():
+    costs = pd.DataFrame(
+        [
+            ("p", "DEQ", 4.0),
+            ("p", "JFB", 2.0),
+            ("p", "JFB", 8.0),  # of two configurations the cheaper counts
+            ("q", "DEQ", 3.0),
+            ("q", "JFB", math.inf),
+            ("r", "DEQ", 5.0),
+            ("r", "JFB", 15.0),
+            ("s", "DEQ", math.nan),  # solved by none
+        ],
+        columns=["problem", "method", "cost"],
+    )
+    jfb, deq = performance_profile(costs)
+    assert jfb == Profile("JFB", ratios=(1.0, 3.0), shares=(0.25, 0.5))
+    assert deq == Profile("DEQ", ratios=(1.0, 1.0, 2.0), shares=(0.25, 0.5, 0.75))
+    assert performance_profile(costs.sample(frac=1, random_state=0)) == [jfb, deq]
+
+
+costs = st.lists(
+    st.lists(st.one_of(st.none(), st.floats(0.1, 100)), min_size=3, max_size=3), min_size=1
+)
+
+
+@given(costs)
+def test_profile_against_the_definition(table):
+    rows = [
+        (str(problem), method, math.nan if cost is None else cost)
+        for problem, line in enumerate(table)
+        for method, cost in zip("abc", line, strict=True)
+    ]
+    found = performance_profile(pd.DataFrame(rows, columns=["problem", "method", "cost"]))
+    for column, profile in enumerate(found):
+        for tau in (1.0, 1.5, 10.0):
+            solved = [
+                line[column] is not None
+                and line[column] / min(cost for cost in line if cost is not None) <= tau
+                for line in table
+            ]
+            pairs = zip(profile.ratios, profile.shares, strict=True)
+            share = max([0.0, *(share for ratio, share in pairs if ratio <= tau)])
+            assert share == pytest.approx(np.mean(solved))
+
+
+def test_front():
+    assert front([3, 1, 2, 2], [0.1, 1.0, 0.5, 2.0]) == [(1, 1.0), (2, 0.5), (3, 0.1)]
+    assert front([1, 2], [0.1, 0.1]) == [(1, 0.1)]
+
+
+def test_time_to_accuracy_against_plain_loops(frame):
+    table = profiles.time_to_accuracy(frame).set_index(["task", "accuracy", "method"])
+    raw = sweep()
+    for task, name in zip(TASKS, ("denoising", "inpainting"), strict=True):
+        rows = raw[raw["p_dataset_degradation"] == task]
+        for accuracy in profiles.ACCURACIES:
+            least = {
+                method: group["objective_gradient_seconds"].min()
+                for method, group in rows[rows["objective_gradient_error"] <= accuracy].groupby(
+                    "objective_method"
+                )
+            }
+            for method in {method for method, _ in SWEEP}:
+                entry = table.loc[(f"wavelet_l1, {name}", accuracy, method)]
+                if method in least:
+                    assert entry["gradient_seconds"] == pytest.approx(least[method])
+                    assert entry["ratio"] == pytest.approx(least[method] / min(least.values()))
+                else:
+                    assert math.isnan(entry["ratio"]) and entry["reached"] == "0/1"
+    text = profiles.formatted(profiles.time_to_accuracy(frame))
+    never = text[text["configuration"] == "JFB"]
+    assert set(never["time / fastest"]) == {"—"}
+
+
+def test_costs_of_a_trained_run_are_its_last_row_s_and_its_error_the_first_s():
+    rows = pd.DataFrame(run("DEQ", {}, task=DENOISING))
+    rows.loc[rows.index[:-1], "objective_gradient_seconds"] = np.nan
+    rows["objective_gradient_error"] = [1e-3, *[0.5] * (len(rows) - 1)]
+    (one,) = profiles.hypergradients(tidy(rows)).itertuples()
+    assert one.gradient_error == 1e-3
+    assert one.gradient_seconds == rows["objective_gradient_seconds"].iloc[-1]
+
+
+def test_figures_name_every_method(frame):
+    styles = method_styles(frame["method"])
+    one = frame[frame["task"].str.contains("denoising")]
+    for drawing in (
+        profiles.performance(frame, styles=styles),
+        profiles.pareto(one, styles=styles),
+    ):
+        assert all(method in texts(drawing.figure) for method in set(frame["method"]))
+        assert all(axis.get_xlabel() or axis.get_shared_x_axes() for axis in drawing.figure.axes)
+
+
+def test_not_enough_to_compare_is_said():
+    rows = tidy(study(methods=[("JFB", {}), ("DEQ", {})]))
+    styles = method_styles(rows["method"])
+    with pytest.raises(figures.NothingToDrawError, match="several configurations"):
+        profiles.performance(rows, styles=styles)
+    with pytest.raises(figures.NothingToDrawError, match="four configurations"):
+        profiles.pareto(rows, styles=styles)
+
+
+def test_methods_without_gradients_are_left_out(frame):
+    other = pd.DataFrame(run("Grid-Search", {}, task=DENOISING, evaluations=1))
+    empty = ("gradient_error", "gradient_cosine", "gradient_seconds", "layer_evals", "vjp_evals")
+    other[[f"objective_{name}" for name in empty]] = np.nan
+    rows = tidy(pd.concat([sweep(), other]))
+    assert "Grid-Search" not in set(profiles.time_to_accuracy(rows)["method"])
+    styles = method_styles(rows["method"])
+    one = rows[rows["task"].str.contains("denoising")]
+    for draw in (figures.gradient_error, profiles.pareto, profiles.performance):
+        assert draw(one, styles=styles).figure.axes
+    assert "Grid-Search" in texts(figures.memory(rows, styles=styles).figure)
+    assert "Grid-Search" in texts(figures.time(rows, styles=styles).figure)
