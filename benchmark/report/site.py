@@ -29,7 +29,7 @@ from matplotlib.markers import MarkerStyle
 from PIL import Image
 
 from benchmark.report.frame import ReportError, digest, file_names
-from benchmark.report.style import KNOWN, Style, method_order, method_styles
+from benchmark.report.style import Style, method_order, method_styles
 from benchmark.report.tables import COLUMNS, MISSING, measured
 
 PAGES = Path(__file__).parent / "pages"
@@ -38,7 +38,15 @@ ASSETS = ("site.css", "site.js")
 MARKER = "site.json"
 MADE_BY = "python -m benchmark.report site"
 TEXT_COLUMNS = ("task", "configuration", "method", "status")
-DATA = {".parquet": "rows", ".csv": "numbers", ".tex": "LaTeX", ".md": "Markdown", ".html": "page"}
+DATA = {
+    ".parquet": "rows of the runs",
+    ".csv": "numbers",
+    ".tex": "LaTeX",
+    ".md": "Markdown",
+    ".html": "page",
+    ".json": "record",
+}
+DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the index
 CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
 CAPTIONS = {
     "accuracy": (
@@ -169,11 +177,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Headline:
-    """A column of the table in short: for each task and method, its values' range as text."""
+    """A column of the table in short: for each (task, method) its value, or their range, as text.
 
+    ``ranges`` says that there are ranges: over the configurations of a method.
+    """
+
+    name: str
     header: str
-    note: str
-    tasks: tuple[str, ...]
+    ranges: bool
     cells: Mapping[tuple[str, str], str]
 
 
@@ -186,8 +197,8 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Claims:
-    """Claims as given: a table of text, or plain text (the other one is empty)."""
+class Part:
+    """A part of a text: a table, or where it has no rows, plain text."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -211,9 +222,9 @@ class Study:
     files: tuple[str, ...]
     interactive: tuple[str, ...]
     inputs: tuple[Input, ...]
-    facts: Mapping[str, tuple[str, ...]]
+    facts: Mapping[str, Mapping[str, tuple[str, ...]]]
     commands: tuple[Command, ...]
-    claims: Claims | None
+    claims: tuple[Part, ...]
 
     @property
     def title(self) -> str:
@@ -320,7 +331,7 @@ def find_studies(results: Path) -> list[Study]:
     return [read_study(folder, results=results) for folder in folders]
 
 
-def write_site(studies: Sequence[Study], *, claims: Claims | None, out: Path) -> None:
+def write_site(studies: Sequence[Study], *, claims: Sequence[Part], out: Path) -> None:
     """Write every page, the assets, the studies' files and the marker."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGES),
@@ -330,13 +341,13 @@ def write_site(studies: Sequence[Study], *, claims: Claims | None, out: Path) ->
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["href"] = lambda path: quote(str(path))
+    environment.filters |= {"href": lambda path: quote(str(path)), "powers": powers}
     environment.globals |= {"studies": studies, "marker": marker, "missing": MISSING}
     listed = {name for study in studies for name in study.methods}
     page = environment.get_template("index.html").render(
         root="",
-        known=method_styles(KNOWN),
-        others=[name for name in method_order(listed) if name not in KNOWN],
+        styles=method_styles({*DESCRIBED, *listed}),
+        others=[name for name in method_order(listed) if name not in DESCRIBED],
         runs=sum(study.runs for study in studies),
         ok=sum(study.ok for study in studies),
         failures=added(study.failures for study in studies),
@@ -352,7 +363,7 @@ def write_site(studies: Sequence[Study], *, claims: Claims | None, out: Path) ->
             study=study,
             files=f"{root}files/{study.name}/",
             groups=[(task, pictures) for task, pictures in groups if pictures],
-            downloads=[(name, DATA.get(Path(name).suffix, "figure")) for name in study.files],
+            downloads=[(n, DATA[Path(n).suffix]) for n in study.files if Path(n).suffix in DATA],
         )
         _write(out / study.page, page)
         for name in study.files:
@@ -403,7 +414,7 @@ def read_study(folder: Path, *, results: Path) -> Study:
         pictures=pictures,
         skipped=tuple(_skipped(artefacts, tasks=tasks)),
         missing=tuple(f for a in artefacts for f in a.files if f not in present),
-        files=tuple([*files, "provenance.json"]),
+        files=tuple(files),
         interactive=tuple(f for f in files if f.endswith(".html") and f != "table.html"),
         inputs=inputs,
         facts=MappingProxyType(_facts(record)),
@@ -462,27 +473,43 @@ def table_columns(table: pd.DataFrame) -> tuple[Column, ...]:
     return tuple(found)
 
 
-def read_claims(folder: Path) -> Claims | None:
-    """``claims.json`` (a list of objects, or under the key ``claims``), or else ``claims.md``."""
-    path = folder / "claims.json"
-    if path.is_file():
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ReportError(f"{path}: not readable ({_first_line(error)})") from error
-        entries = record.get("claims") if isinstance(record, dict) else record
-        if isinstance(entries, list) and entries and all(isinstance(e, dict) for e in entries):
-            header = tuple(dict.fromkeys(str(key) for entry in entries for key in entry))
-            rows = tuple(tuple(_cell(entry.get(key)) for key in header) for entry in entries)
-            return Claims(tuple(name.replace("_", " ") for name in header), rows, text="")
-        return Claims((), (), text=json.dumps(record, indent=2, ensure_ascii=False))
-    path = folder / "claims.md"
-    if not path.is_file():
-        return None
-    try:
-        return Claims((), (), text=path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{path}: not readable ({_first_line(error)})") from error
+def read_claims(folder: Path) -> tuple[Part, ...]:
+    """``claims.json`` (a list of objects, or one under the key ``claims``), or else ``claims.md``.
+
+    Shown as given; empty if there is neither.
+    """
+    for name, parse in {"claims.json": _claims_from_json, "claims.md": _parts}.items():
+        path = folder / name
+        if path.is_file():
+            try:
+                return parse(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise ReportError(f"{path}: not readable ({_first_line(error)})") from error
+    return ()
+
+
+def _claims_from_json(text: str) -> tuple[Part, ...]:
+    record = json.loads(text)
+    entries = record.get("claims") if isinstance(record, dict) else record
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return (Part((), (), json.dumps(record, indent=2, ensure_ascii=False)),)
+    keys = tuple(dict.fromkeys(str(key) for entry in entries for key in entry))
+    rows = tuple(tuple(_cell(entry.get(key)) for key in keys) for entry in entries)
+    return (Part(tuple(key.replace("_", " ") for key in keys), rows, text=""),)
+
+
+def _parts(text: str) -> tuple[Part, ...]:
+    """A Markdown text: its pipe tables as tables, the lines between them as they are."""
+    parts = []
+    for is_table, group in itertools.groupby(text.splitlines(), key=lambda s: s.startswith("|")):
+        lines = list(group)
+        if is_table and len(lines) > 2:
+            cells = [re.split(r"(?<!\\)\|", line.strip()[1:].removesuffix("|")) for line in lines]
+            header, _, *rows = [tuple(c.strip().replace("\\|", "|") for c in row) for row in cells]
+            parts.append(Part(header, tuple(rows), text=""))
+        elif any(line.strip() for line in lines):
+            parts.append(Part((), (), "\n".join(lines).strip("\n")))
+    return tuple(parts)
 
 
 def configuration_comment(name: str) -> str:
@@ -531,20 +558,18 @@ def headlines(table: pd.DataFrame, columns: Sequence[Column]) -> tuple[Headline,
 
 
 def _headline(table: pd.DataFrame, column: Column) -> Headline:
-    cells, several = {}, False
-    for (task, method), group in table.groupby(["task", "method"], sort=False):
-        means = group[f"{column.name}_mean"].dropna()
-        if len(means) > 1:
-            several = True
-            low, high = (_text(value, column) for value in (means.min(), means.max()))
-            cells[task, method] = low if low == high else f"{low} – {high}"
-        elif len(means) == 1:
-            cells[task, method] = _number(group.loc[means.index[0]], column).text
-        else:
-            failed = added(map(_failures, group["status"]))
-            cells[task, method] = ", ".join(failed) or MISSING
-    note = "range over the configurations of a method" if several else ""
-    return Headline(column.header, note, tuple(dict.fromkeys(table["task"])), cells)
+    cells, ranges = {}, False
+    for key, group in table.groupby(["task", "method"], sort=False):
+        known = group[group[f"{column.name}_mean"].notna()]
+        ends = known.sort_values(f"{column.name}_mean", kind="stable").iloc[[0, -1][: len(known)]]
+        texts = [_number(row, column).text for row in ends.to_dict("records")]
+        if len(known) > 1:
+            means = [_text(mean, column) for mean in ends[f"{column.name}_mean"]]
+            texts = list(dict.fromkeys(means))
+            ranges |= len(texts) > 1
+        failed = ", ".join(added(map(_failures, group["status"])))
+        cells[key] = " – ".join(texts) or failed or MISSING
+    return Headline(column.name, column.header, ranges, MappingProxyType(cells))
 
 
 def _row(row: Mapping[str, object], columns: Sequence[Column]) -> Row:
@@ -566,6 +591,15 @@ def _number(row: Mapping[str, object], column: Column) -> Number:
 
 def _text(value: float, column: Column) -> str:
     return measured(value, math.nan, decimals=column.decimals)
+
+
+def powers(text: str) -> Markup:
+    """``2.67e-11`` as 2.67·10⁻¹¹, for the page."""
+    pieces = re.split(r"(?<=[\d)])e([+-]\d+)", text)
+    return Markup("").join(
+        Markup("·10<sup>{}</sup>").format(str(int(piece)).replace("-", "−")) if at % 2 else piece
+        for at, piece in enumerate(pieces)
+    )
 
 
 def _failures(status: str) -> dict[str, int]:
@@ -711,20 +745,25 @@ def _inputs(record: Mapping[str, object], folder: Path) -> tuple[Input, ...]:
         raise _not_the_reports(folder, "inputs") from error
 
 
-def _facts(record: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """What else ``provenance.json`` states, flat: a name and the values under it."""
-    found: dict[str, tuple[str, ...]] = {}
+def _facts(record: Mapping[str, object]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """What else ``provenance.json`` states: by group (plain entries: ``""``), name and value."""
+    found: dict[str, dict[str, tuple[str, ...]]] = {"": {}}
     for name, value in record.items():
-        if name in ("inputs", "artefacts"):
+        label = name.replace("_", " ")
+        if name in ("inputs", "artefacts", "rows"):  # on the page as such; a sum over the inputs
             continue
-        entries = value.items() if isinstance(value, Mapping) else [("", value)]
-        for key, inner in entries:
-            label = f"{name}, {key}" if key else name
-            values = inner if isinstance(inner, list) else [inner]
-            texts = tuple(_cell(entry) for entry in values if entry is not None)
-            if texts:
-                found[label.replace("_", " ")] = texts
-    return found
+        if isinstance(value, Mapping):
+            found[label] = {str(key): _texts(inner) for key, inner in value.items()}
+        else:
+            found[""][label] = _texts(value)
+    kept = {g: {k: v for k, v in facts.items() if v} for g, facts in found.items()}
+    return {group: facts for group, facts in kept.items() if facts}
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """A value, or each of a list, as text."""
+    values = value if isinstance(value, list) else [value]
+    return tuple(_cell(entry) for entry in values if entry is not None)
 
 
 def _sampled_methods(path: Path) -> list[str]:
