@@ -16,7 +16,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -198,11 +198,12 @@ class Command:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a text: a table, or where it has no rows, plain text."""
+    """A part of a text: a table, or where it has no rows, a heading or plain text."""
 
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    text: str
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    text: str = ""
+    is_heading: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,7 @@ class Study:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     headlines: tuple[Headline, ...]
+    comparison: tuple[Part, ...]
     styles: Mapping[str, Style]
     pictures: tuple[Picture, ...]
     skipped: tuple[Skipped, ...]
@@ -396,6 +398,7 @@ def read_study(folder: Path, *, results: Path) -> Study:
     rows = tuple(_row(row, columns) for row in table.to_dict("records"))
     present = sorted(path.name for path in folder.iterdir() if path.is_file())
     artefacts, inputs = _artefacts(record, folder), _inputs(record, folder)
+    made = {"table.html", *(file for artefact in artefacts for file in artefact.files)}
     tasks = file_names(row.task for row in rows)
     pictures = _pictures(artefacts, folder=folder, present=present, tasks=tasks)
     shown = {file for picture in pictures for file in (picture.png, picture.pdf) if file}
@@ -410,12 +413,13 @@ def read_study(folder: Path, *, results: Path) -> Study:
         columns=columns,
         rows=rows,
         headlines=headlines(table, columns),
+        comparison=_given(folder, {"headline.md": _parts}),
         styles=MappingProxyType(method_styles([*(row.method for row in rows), *sampled])),
         pictures=pictures,
         skipped=tuple(_skipped(artefacts, tasks=tasks)),
-        missing=tuple(f for a in artefacts for f in a.files if f not in present),
+        missing=tuple(sorted(made.difference(present, {"table.html"}))),
         files=tuple(files),
-        interactive=tuple(f for f in files if f.endswith(".html") and f != "table.html"),
+        interactive=tuple(f for f in files if f.endswith(".html") and f not in made),
         inputs=inputs,
         facts=MappingProxyType(_facts(record)),
         commands=tuple(
@@ -478,7 +482,14 @@ def read_claims(folder: Path) -> tuple[Part, ...]:
 
     Shown as given; empty if there is neither.
     """
-    for name, parse in {"claims.json": _claims_from_json, "claims.md": _parts}.items():
+    return _given(folder, {"claims.json": _claims_from_json, "claims.md": _parts})
+
+
+def _given(
+    folder: Path, parsers: Mapping[str, Callable[[str], tuple[Part, ...]]]
+) -> tuple[Part, ...]:
+    """The first of the files that is there, taken apart; empty if none is."""
+    for name, parse in parsers.items():
         path = folder / name
         if path.is_file():
             try:
@@ -492,23 +503,29 @@ def _claims_from_json(text: str) -> tuple[Part, ...]:
     record = json.loads(text)
     entries = record.get("claims") if isinstance(record, dict) else record
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        return (Part((), (), json.dumps(record, indent=2, ensure_ascii=False)),)
+        return (Part(text=json.dumps(record, indent=2, ensure_ascii=False)),)
     keys = tuple(dict.fromkeys(str(key) for entry in entries for key in entry))
     rows = tuple(tuple(_cell(entry.get(key)) for key in keys) for entry in entries)
-    return (Part(tuple(key.replace("_", " ") for key in keys), rows, text=""),)
+    return (Part(tuple(key.replace("_", " ") for key in keys), rows),)
 
 
 def _parts(text: str) -> tuple[Part, ...]:
-    """A Markdown text: its pipe tables as tables, the lines between them as they are."""
+    """A Markdown text: its headings, its pipe tables, and the other lines as they are."""
+
+    def sign(line: str) -> str:
+        return line[:1] if line.startswith(("#", "|")) else ""
+
     parts = []
-    for is_table, group in itertools.groupby(text.splitlines(), key=lambda s: s.startswith("|")):
+    for first, group in itertools.groupby(text.splitlines(), key=sign):
         lines = list(group)
-        if is_table and len(lines) > 2:
+        if first == "#":
+            parts += [Part(text=line.lstrip("#").strip(), is_heading=True) for line in lines]
+        elif first == "|" and len(lines) > 2:
             cells = [re.split(r"(?<!\\)\|", line.strip()[1:].removesuffix("|")) for line in lines]
             header, _, *rows = [tuple(c.strip().replace("\\|", "|") for c in row) for row in cells]
-            parts.append(Part(header, tuple(rows), text=""))
+            parts.append(Part(header, tuple(rows)))
         elif any(line.strip() for line in lines):
-            parts.append(Part((), (), "\n".join(lines).strip("\n")))
+            parts.append(Part(text="\n".join(lines).strip("\n")))
     return tuple(parts)
 
 
