@@ -123,7 +123,7 @@ def site(tmp_path_factory) -> Path:
     claims = [{"claim": HOSTILE, "measured": 0.25, "holds": False}]
     path = base / "results" / "deep" / "a <b> & c" / "claims.json"
     path.write_text(json.dumps(claims), encoding="utf-8")
-    text = "# What holds\n\n| claim | holds |\n| --- | --- |\n| a \\| b | **yes** |\n"
+    text = "# What holds\n\n| claim | holds |\n| --- | --- |\n| a \\| b | **yes** |\n| odd |\n"
     (base / "results" / "claims.md").write_text(text, encoding="utf-8")
     build(base / "results", base / "out")
     return base / "out"
@@ -271,7 +271,7 @@ def test_claims_are_shown_as_given(site, odd):
 
 def test_a_headline_table_is_shown_and_only_other_pages_are_interactive(odd):
     page = Page(odd)
-    assert "<strong>26.50</strong>" in page.text
+    assert '<td class="number"><strong>26.50</strong></td>' in page.text
     names = [unquote(url) for url in page.urls()]
     assert sum(name.endswith("/page.html") for name in names) == 2  # on top, and to download
     assert sum(name.endswith("/headline.html") for name in names) == 1

@@ -47,6 +47,7 @@ DATA = {
     ".json": "record",
 }
 DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the index
+NUMBERS = re.compile(r"([-−–—±+.,;%*()\[\]\s\d]|e[-+]\d)*")
 CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
 CAPTIONS = {
     "accuracy": (
@@ -204,6 +205,17 @@ class Part:
     rows: tuple[tuple[str, ...], ...] = ()
     text: str = ""
     is_heading: bool = False
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """For each column, whether its cells hold numbers alone (or dashes), marked or not."""
+        columns = zip(*self.rows, strict=True)
+        return tuple(all(map(NUMBERS.fullmatch, column)) for column in columns)
+
+    @property
+    def marks(self) -> bool:
+        """Whether a cell is in bold."""
+        return any(cell.startswith("**") for row in self.rows for cell in row)
 
 
 @dataclass(frozen=True)
@@ -523,6 +535,8 @@ def _parts(text: str) -> tuple[Part, ...]:
         elif first == "|" and len(lines) > 2:
             cells = [re.split(r"(?<!\\)\|", line.strip()[1:].removesuffix("|")) for line in lines]
             header, _, *rows = [tuple(c.strip().replace("\\|", "|") for c in row) for row in cells]
+            width = len(header)
+            rows = [(*row, *[""] * width)[:width] for row in rows]
             parts.append(Part(header, tuple(rows)))
         elif any(line.strip() for line in lines):
             parts.append(Part(text="\n".join(lines).strip("\n")))
