@@ -6,6 +6,7 @@ Nothing here changes the method or the task. A column that could not be measured
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import nan
@@ -25,6 +26,8 @@ from benchmark.reference import Reference, reference_hypergradient, true_equilib
 Theta = Mapping[str, Tensor]
 #: seconds that the timing of one method may take
 TIMING_BUDGET = 5.0
+#: entries of θ up to which a row holds them all
+MOST_LEARNED = 256
 #: relative residual to which the equilibria behind F and the PSNR are solved
 EQUILIBRIUM_TOL = 1e-8
 
@@ -163,7 +166,8 @@ def evaluate(
     training: Outcome,
     last: bool,
 ) -> dict[str, object]:
-    """All columns of a row: those above, ``status`` and ``message``.
+    """All columns of a row: those above, ``status``, ``message``, and ``learned``: θ itself where
+    it is small, as JSON: for each parameter the list of its entries (else empty).
 
     ``truth`` is that of ``task``. Costs and pictures are taken in the ``last`` row of a run alone.
     What fails leaves its columns empty and its status in the row; the rest is measured.
@@ -190,7 +194,7 @@ def evaluate(
     else:
         outcomes.append(Outcome("diverged", "θ is not finite"))
     worst = next((o for o in outcomes if not o.ok), Outcome())
-    return row | {"status": worst.status, "message": worst.message}
+    return row | {"status": worst.status, "message": worst.message, "learned": _as_text(theta)}
 
 
 @torch.no_grad()
@@ -283,6 +287,12 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
         peak_memory_mib=metering.live_memory(hypergradient),
         peak_device_mib=metering.device_memory(hypergradient, device),
     )
+
+
+def _as_text(theta: Theta) -> str | None:
+    if sum(value.numel() for value in theta.values()) > MOST_LEARNED:
+        return None
+    return json.dumps({name: value.flatten().tolist() for name, value in theta.items()})
 
 
 def _at(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:

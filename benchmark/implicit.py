@@ -48,9 +48,7 @@ class Linearization:
 
     def gradient(self, w: Tensor, *, last: bool = False) -> tuple[Tensor, ...]:
         """Bᵀw + direct, one tensor a parameter; no product may follow the ``last`` one."""
-        products = torch.autograd.grad(
-            self._image, self.theta, w, retain_graph=not last, **PRODUCT
-        )
+        products = torch.autograd.grad(self._image, self.theta, w, retain_graph=not last, **PRODUCT)
         pairs = zip(products, self.direct, strict=True)
         return tuple(b if d is None else b + d for b, d in pairs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from math import isnan
 
@@ -261,6 +262,16 @@ def test_a_theta_that_is_not_finite_is_a_diverged_run(task, truth):
     columns = (*ACCURACY, "test_psnr_deployed", *ESTIMATE, *COST, "contended", "contraction")
     assert all(isnan(row[name]) for name in columns)
     assert all(row[name] is None for name in ("reconstruction", "observation", "truth"))
+
+
+def test_a_small_theta_is_in_the_row(task, truth, monkeypatch):
+    row = row_of(method("JFB"), task, truth=truth)
+    learned = json.loads(row["learned"])
+    assert set(learned) == set(task.lower.theta())
+    for name, value in task.lower.theta().items():
+        assert learned[name] == pytest.approx(value.flatten().tolist())
+    monkeypatch.setattr(evaluation, "MOST_LEARNED", 2)
+    assert row_of(method("JFB"), task, truth=truth)["learned"] is None
 
 
 def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):

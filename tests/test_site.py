@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 
-from benchmark.report.frame import ReportError
+from benchmark.report.reading import ReportError
 from benchmark.report.site import build, captioned, kind_and_task, powers
 from benchmark.report.style import method_styles
 

@@ -28,7 +28,8 @@ from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 from PIL import Image
 
-from benchmark.report.frame import ReportError, digest, file_names
+from benchmark.report.frame import file_names
+from benchmark.report.reading import ReportError, digest
 from benchmark.report.style import Style, method_order, method_styles
 from benchmark.report.tables import COLUMNS, MISSING, measured
 
