@@ -103,7 +103,7 @@ def exact_gradient(
     at = Linearization(lower, batch, found.x)
     w0 = None if w0 is None else w0.to(at.g.dtype)
     adjoint = solvers.adjoint(
-        at.adjoint_product, at.g, x0=w0, tol=adjoint_tol, max_steps=solvers.max_layers
+        at.adjoint_system(), at.g, x0=w0, tol=adjoint_tol, max_steps=solvers.max_layers
     )
     return ExactGradient(
         loss=at.loss,

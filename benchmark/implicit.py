@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from benchmark.convergence import warn_unless_converged
-from benchmark.linear import LinearSolution
+from benchmark.linear import LinearSolution, MatVec, SelfAdjoint
 from benchmark.problem import Batch, Layer, LowerLevelProblem, upper_loss
 
 PRODUCT = {"allow_unused": True, "materialize_grads": True}
@@ -28,8 +28,14 @@ class Linearization:
     def __init__(self, lower: LowerLevelProblem, batch: Batch, x: Tensor) -> None:
         self.theta = list(lower.theta().values())
         self.x = x.detach().requires_grad_()
+        halves = lower.halves()
         with torch.enable_grad():
-            self._image = lower.layer(batch.observation)(self.x)
+            if halves is None:
+                self._between = None
+                self._image = lower.layer(batch.observation)(self.x)
+            else:
+                self._between = halves.gradient_step(self.x, batch.observation)
+                self._image = halves.proximity(self._between)
             loss = upper_loss(lower, self.x, batch.truth)
         self.g, *direct = torch.autograd.grad(loss, [self.x, *self.theta], allow_unused=True)
         self.direct = tuple(direct)
@@ -38,19 +44,29 @@ class Linearization:
 
     def jt(self, w: Tensor) -> Tensor:
         """Jᵀw (N, …)."""
-        if not self._image.requires_grad:
-            return torch.zeros_like(w)
-        return torch.autograd.grad(self._image, self.x, w, retain_graph=True, **PRODUCT)[0]
+        return _product(self._image, self.x, w)
 
-    def adjoint_product(self, w: Tensor) -> Tensor:
-        """(I − Jᵀ)w (N, …)."""
-        return w - self.jt(w)
+    def adjoint_system(self) -> MatVec:
+        """w ↦ (I − Jᵀ)w; for a layer with two halves, as the self-adjoint operator that it is."""
+        if self._between is None:
+            return lambda w: w - self.jt(w)
+        return SelfAdjoint(
+            P=lambda w: _product(self._image, self._between, w),
+            G=lambda w: _product(self._between, self.x, w),
+        )
 
     def gradient(self, w: Tensor, *, last: bool = False) -> tuple[Tensor, ...]:
         """Bᵀw + direct, one tensor a parameter; no product may follow the ``last`` one."""
         products = torch.autograd.grad(self._image, self.theta, w, retain_graph=not last, **PRODUCT)
         pairs = zip(products, self.direct, strict=True)
         return tuple(b if d is None else b + d for b, d in pairs)
+
+
+def _product(image: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    """w times ∂image/∂x; zero where ``image`` does not depend on ``x``."""
+    if not image.requires_grad:
+        return torch.zeros_like(w)
+    return torch.autograd.grad(image, x, w, retain_graph=True, **PRODUCT)[0]
 
 
 def implicit_layer(

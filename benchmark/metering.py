@@ -18,7 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, nan
 from pathlib import Path
 from statistics import median, quantiles
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.problem import LowerLevelProblem
+from benchmark.problem import Halves, LowerLevelProblem
 
 MIB = 2**20
 #: where Linux tells a process about itself and its processor
@@ -108,13 +108,21 @@ class CountedLayer:
 class CountedProblem(LowerLevelProblem):
     """``lower`` itself, same θ, with its layers counted as ``CountedLayer`` does.
 
-    Its copy in float64 counts with the original.
+    Its copy in float64 counts with the original. Of ``halves`` the gradient step counts as the
+    layer, so that one product through each half counts as one.
     """
 
     def __init__(self, lower: LowerLevelProblem, *, counts: Counts | None = None) -> None:
         super().__init__()
         self.lower = lower
         self._counted_step = CountedLayer(lower.step, counts=counts)
+
+    def halves(self) -> Halves | None:
+        halves = self.lower.halves()
+        if halves is None:
+            return None
+        counted = CountedLayer(halves.gradient_step, counts=self.counts)
+        return replace(halves, gradient_step=counted)
 
     def in_float64(self) -> CountedProblem:
         return CountedProblem(self.lower.in_float64(), counts=self.counts)

@@ -19,6 +19,16 @@ from torch import Tensor, nn
 Layer = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Halves:
+    """T(x; y) = proximity(gradient_step(x, y)), both with symmetric Jacobians in their first
+    argument, that of ``proximity`` (of a convex function) positive semidefinite.
+    """
+
+    gradient_step: Callable[[Tensor, Tensor], Tensor]
+    proximity: Callable[[Tensor], Tensor]
+
+
 class LowerLevelProblem(nn.Module, ABC):
     """One family of layers T_θ(·; y); θ is the parameters that require gradients.
 
@@ -37,6 +47,10 @@ class LowerLevelProblem(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
         """R_θ(x): the image (N, C, H, W) that the state ``x`` stands for."""
+
+    def halves(self) -> Halves | None:
+        """The two halves of a proximal-gradient layer; None where T is not known to be one."""
+        return None
 
     def in_float64(self) -> LowerLevelProblem:
         """A copy in float64, its θ leaves of their own."""

@@ -113,7 +113,7 @@ def reference_hypergradient(
 
 
 def _adjoint(at: Linearization, w0: Tensor | None, *, tol: float, max_steps: int) -> LinearSolution:
-    return gmres(at.adjoint_product, at.g, x0=w0, tol=tol, max_steps=max_steps, restart=100)
+    return gmres(at.adjoint_system(), at.g, x0=w0, tol=tol, max_steps=max_steps, restart=100)
 
 
 def _spectral_radius(product, v: Tensor, *, steps: int) -> float:

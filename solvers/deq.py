@@ -26,8 +26,9 @@ class Solver(BilevelSolver):
     relative error of the *hypergradient* is below it. A tolerance that the run's dtype cannot
     reach is met in float64, unless ``polish`` is False: then it is an error. Cost: the
     equilibrium, one layer, the products of the adjoint solver; memory: one graph and, for GMRES,
-    its basis. References: Bai, Kolter, Koltun, "Deep equilibrium models" (2019), arXiv 1909.01377;
-    Saad and Schultz, "GMRES" (1986).
+    its basis. The adjoint solver "cg" is the fastest, for proximal-gradient layers alone.
+    References: Bai, Kolter, Koltun, "Deep equilibrium models" (2019), arXiv 1909.01377; Saad and
+    Schultz, "GMRES" (1986).
     """
 
     name = "DEQ"
@@ -41,6 +42,11 @@ class Solver(BilevelSolver):
         "adjoint_solver": ["gmres"],
         "polish": [True],
     }
+
+    def skip(self, task):
+        if self.adjoint_solver == "cg" and task.lower.halves() is None:
+            return True, "cg needs a layer that is a gradient step followed by a proximity operator"
+        return False, None
 
     def hypergradient(self, lower, batch):
         x0, w0 = self.start(lower, batch), self.start_of_adjoint(batch)

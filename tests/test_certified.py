@@ -249,10 +249,34 @@ def test_products_with_the_jacobians():
     v, w = (torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(2))
     _, jv = torch.func.jvp(task.lower.layer(task.probe.observation), (x,), (v,))
     assert torch.allclose((at.jt(w) * v).sum(), (w * jv).sum(), rtol=1e-10)
-    assert torch.equal(at.adjoint_product(w), w - at.jt(w))
+    assert torch.allclose(at.adjoint_system()(w), w - at.jt(w), rtol=1e-12)
     direct = flat(d for d in at.direct if d is not None)
     assert direct.norm() > 0
     assert torch.equal(flat(at.gradient(torch.zeros_like(w)))[-len(direct) :], direct)
+
+
+@pytest.mark.parametrize("spec", LOWER)
+def test_conjugate_gradients_need_no_more_products_than_gmres(spec):
+    """And no basis: J = P G with P, G symmetric, for every proximal-gradient layer."""
+    task = small_task(lower=spec, degradation="inpainting(keep=0.5)")
+    products, gradients = [], []
+    for solver in ("cg", "gmres(restart=1000)"):
+        counted = CountedProblem(task.lower)
+        deq = plugins()["DEQ"].get_instance(adjoint_solver=solver, tol=1e-12)
+        gradients.append(flat(deq.hypergradient(counted, task.probe).gradient))
+        products.append(counted.vjp_evals)
+    assert products[0] < 1.2 * products[1]
+    assert gradient_error(*gradients) < 1e-6
+
+
+def test_a_solver_that_needs_structure_is_skipped_where_it_is_missing():
+    task = small_task(lower="pnp", degradation="inpainting(keep=0.5)", size=16)
+    deq = plugins()["DEQ"].get_instance(adjoint_solver="cg")
+    skipped, why = deq.skip(task)
+    assert skipped
+    assert "a gradient step followed by a proximity operator" in why
+    assert deq.skip(small_task(**SLOW)) == (False, None)
+    assert plugins()["DEQ"].get_instance().skip(task) == (False, None)
 
 
 def test_warnings_are_not_given_where_all_is_met():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmark.linear import (
     ADJOINT_SOLVERS,
-    SYMMETRIC_SOLVERS,
+    SelfAdjoint,
     anderson,
     bicgstab,
     cg,
@@ -18,7 +18,10 @@ from benchmark.linear import (
 )
 
 #: on I − M with M a symmetric contraction, all of them are sound
-SOLVERS = ADJOINT_SOLVERS | SYMMETRIC_SOLVERS
+SOLVERS = {
+    **ADJOINT_SOLVERS,
+    "cg": lambda matvec, b, **options: cg(symmetric(matvec), b, **options),
+}
 
 
 def random(*size: int, seed: int) -> torch.Tensor:
@@ -42,6 +45,11 @@ def symmetric_systems(samples: int, n: int, *, kappa: float, seed: int):
     a = torch.eye(n, dtype=torch.float64) - m
     b = random(samples, n, seed=seed + 1)
     return a, b, torch.linalg.solve(a, b)
+
+
+def symmetric(matvec) -> SelfAdjoint:
+    """A symmetric A as ``cg`` takes it, in the ordinary inner product."""
+    return SelfAdjoint(P=lambda x: x, G=lambda x: x - matvec(x))
 
 
 def true_residual(a, b, x):
@@ -114,11 +122,38 @@ def test_methods_without_a_growing_basis_solve_any_contraction(name, samples, n,
 )
 def test_cg_solves_symmetric_positive_definite_systems(samples, n, kappa, seed):
     a, b, exact = symmetric_systems(samples, n, kappa=kappa, seed=seed)
-    found = cg(product(a), b, tol=1e-12, max_steps=500)
+    found = cg(symmetric(product(a)), b, tol=1e-12, max_steps=500)
     assert found.converged.all()
     assert (found.steps <= n + 25).all()
     assert torch.allclose(found.residual, true_residual(a, b, found.x), rtol=1e-6, atol=1e-15)
     assert (found.x - exact).norm() < 1e-9 * exact.norm()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n=st.integers(2, 30),
+    rank=st.integers(0, 30),
+    kappa=st.floats(0, 0.99),
+    seed=st.integers(0, 10_000),
+)
+def test_cg_solves_the_adjoint_of_a_proximal_gradient_layer(n, rank, kappa, seed):
+    """A = I − G P is not symmetric; P is singular, as that of a soft threshold, or not."""
+    a, b, _ = symmetric_systems(3, n, kappa=kappa, seed=seed)
+    g = torch.eye(n, dtype=torch.float64) - a
+    q = torch.linalg.qr(random(3, n, n, seed=seed + 2))[0]
+    weights = torch.rand(3, n, generator=torch.Generator().manual_seed(seed)).double()
+    weights[:, rank:] = 0
+    p = q @ torch.diag_embed(weights) @ q.mT
+    exact = torch.linalg.solve(torch.eye(n, dtype=torch.float64) - g @ p, b)
+    found = cg(SelfAdjoint(P=product(p), G=product(g)), b, tol=1e-11, max_steps=500)
+    assert found.converged.all()
+    assert (found.steps <= n + 25).all()
+    assert (found.x - exact).norm() < 1e-8 * exact.norm()
+
+
+def test_cg_asks_for_a_self_adjoint_system():
+    with pytest.raises(ValueError, match="a gradient step followed by a proximity operator"):
+        cg(lambda x: x, torch.ones(1, 3), tol=1e-6, max_steps=10)
 
 
 def test_cg_stops_where_curvature_is_not_positive():
@@ -126,19 +161,19 @@ def test_cg_stops_where_curvature_is_not_positive():
     a, b, exact = symmetric_systems(2, 12, kappa=0.9, seed=1)
     a[0] -= 1.5 * torch.eye(12)
     counted = Counted(product(a))
-    found = cg(counted, b, tol=1e-12, max_steps=400)
+    found = cg(symmetric(counted), b, tol=1e-12, max_steps=400)
     assert found.converged.tolist() == [False, True]
     assert (found.x[1] - exact[1]).norm() < 1e-10 * exact[1].norm()
     assert found.residual[0] == pytest.approx(float(true_residual(a, b, found.x)[0]))
     assert found.steps[0] <= 12
     assert counted.calls < 60, "an indefinite sample is not tried again"
     # −I: the first direction already shows it
-    assert cg(lambda x: -x, b, tol=1e-9, max_steps=400).steps.tolist() == [2, 2]
+    assert cg(symmetric(lambda x: -x), b, tol=1e-9, max_steps=400).steps.tolist() == [2, 2]
 
 
 def test_cg_on_an_asymmetric_system_claims_nothing_untrue():
     a, b, _ = systems(4, 20, kappa=0.95, seed=2)
-    found = cg(product(a), b, tol=1e-11, max_steps=300)
+    found = cg(symmetric(product(a)), b, tol=1e-11, max_steps=300)
     true = true_residual(a, b, found.x)
     assert torch.equal(found.converged, true <= 1e-11 * (1 + 1e-6))
     assert not found.converged.all()

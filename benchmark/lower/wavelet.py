@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmark.checks import nonnegative_number, positive_integer, positive_number, strictly_between
 from benchmark.lower.transform import ORIENTATIONS, OrthonormalWavelet
-from benchmark.problem import LowerLevelProblem
+from benchmark.problem import Halves, LowerLevelProblem
 
 
 class WaveletForwardBackward(LowerLevelProblem):
@@ -71,6 +71,22 @@ class WaveletForwardBackward(LowerLevelProblem):
     def stepsize(self) -> Tensor:
         """τ, 0-d, in (0, 2/L)."""
         return 2 / self.lipschitz * torch.sigmoid(self.stepsize_logit)
+
+    @abstractmethod
+    def gradient_step(self, x: Tensor, y: Tensor) -> Tensor:
+        """x − τ times the gradient of the smooth part, in the variable of the state."""
+
+    @abstractmethod
+    def proximity(self, v: Tensor) -> Tensor:
+        """prox of τ times the penalty, in the variable of the state."""
+
+    @final
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.proximity(self.gradient_step(x, y))
+
+    @final
+    def halves(self) -> Halves:
+        return Halves(self.gradient_step, self.proximity)
 
     @final
     def smooth_gradient(self, x: Tensor, y: Tensor) -> Tensor:
@@ -144,9 +160,13 @@ class WaveletProximal(WaveletForwardBackward):
         return self.physics.A_adjoint(y)
 
     @final
-    def step(self, x: Tensor, y: Tensor) -> Tensor:
+    def gradient_step(self, x: Tensor, y: Tensor) -> Tensor:
+        return x - self.stepsize() * self.smooth_gradient(x, y)
+
+    @final
+    def proximity(self, v: Tensor) -> Tensor:
         tau = self.stepsize()
-        approximation, details = self.transform.analysis(x - tau * self.smooth_gradient(x, y))
+        approximation, details = self.transform.analysis(v)
         # (levels, 3, C) → one (C, 3, 1, 1) threshold per scale
         thresholds = (tau * self.log_weights.exp()).transpose(1, 2)[..., None, None]
         details = [self.shrink(d, t) for d, t in zip(details, thresholds, strict=True)]

@@ -114,18 +114,20 @@ class WaveletL12(WaveletForwardBackward):
         """W Aᵀy: not weighted, so that it does not depend on θ and a graph from it is whole."""
         return self.transform.arrange(*self.transform.analysis(self.physics.A_adjoint(y)))
 
-    def step(self, x: Tensor, y: Tensor) -> Tensor:
-        tau, inverse_root = self.stepsize(), self._inverse_root()
-        gradient = tau * self.smooth_gradient(self.reconstruct(x), y)
-        slope, slopes = self.transform.analysis(gradient)
-        approximation, details = self.transform.split(x)
+    def gradient_step(self, x: Tensor, y: Tensor) -> Tensor:
+        slope, slopes = self.transform.analysis(
+            self.stepsize() * self.smooth_gradient(self.reconstruct(x), y)
+        )
+        inverse_root = self._inverse_root()
+        return x - self.transform.arrange(slope, [inverse_root * g for g in slopes])
+
+    def proximity(self, v: Tensor) -> Tensor:
+        approximation, details = self.transform.split(v)
         # (levels, 3, C) → one (C, 3, 1, 1) threshold per scale
-        thresholds = (tau * self.log_weights.exp()).transpose(1, 2)[..., None, None]
-        details = [
-            self.shrink(u - inverse_root * g, t)
-            for u, g, t in zip(details, slopes, thresholds, strict=True)
-        ]
-        return self.transform.arrange(approximation - slope, details)
+        thresholds = self.stepsize() * self.log_weights.exp()
+        thresholds = thresholds.transpose(1, 2)[..., None, None]
+        details = [self.shrink(u, t) for u, t in zip(details, thresholds, strict=True)]
+        return self.transform.arrange(approximation, details)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Wᵀ(u/√w)."""
