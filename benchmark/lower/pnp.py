@@ -59,6 +59,8 @@ class PlugAndPlay(LowerLevelProblem):
     FileNotFoundError for weights that cannot be had.
     """
 
+    strength = ("log_noise_level",)
+
     def __init__(
         self,
         physics: LinearPhysics,

@@ -99,6 +99,8 @@ class WaveletProximal(WaveletForwardBackward):
     Cost of a step: one A, one Aᵀ, one W, one Wᵀ.
     """
 
+    strength = ("log_weights", "log_approximation_weight")
+
     def __init__(
         self,
         physics: LinearPhysics,
