@@ -26,7 +26,7 @@ class LowerLevelProblem(nn.Module, ABC):
     others, on the device and in the dtype of the module.
     """
 
-    #: names of parameters, logarithms, whose common shift makes the regularisation stronger or weaker
+    #: parameters, logarithms, whose common shift makes the regularisation stronger or weaker
     strength: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod

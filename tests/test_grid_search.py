@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def shifted(task, shift: float) -> dict:
 def test_it_finds_the_best_number(degradation):
     """F on a fine grid by another solver: the search is within its own spacing of the optimum."""
     task = small_task(lower=TIKHONOV, degradation=degradation)
-    solver, rows = searched(task, steps=31, factor=10.0, **TIGHT)
+    _, rows = searched(task, steps=31, factor=10.0, **TIGHT)
     fine = torch.linspace(-math.log(10), math.log(10), 61)
     values = [value_at(task, shifted(task, float(s))) for s in fine]
     best = float(fine[values.index(min(values))])
@@ -77,7 +78,7 @@ def test_rows_hold_the_best_so_far_and_repeat_themselves():
     solver, rows = searched(task, steps=7, **TIGHT)
     values = [value_at(task, row["theta"]) for row in rows]
     assert values[-1] < values[0]
-    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(values))
     assert min(t.value for t in solver.tried) == pytest.approx(values[-1], rel=1e-6)
     assert [row["outer_step"] for row in rows] == list(range(8))
     assert rows[-1]["last"]
