@@ -29,6 +29,12 @@ define study
 	$(BIN)/python -m benchmark.report outputs/$(notdir $(1)).parquet --out $(2) $(4)
 endef
 
+# A study whose results are published, with the rows that they are made from. $(3) options of the report
+define published
+	$(call study,$(1),$(2),--no-cache,$(3))
+	cp outputs/$(notdir $(1)).parquet $(2)/
+endef
+
 run: $(VENV)/.installed
 	mkdir -p outputs
 	test -f outputs/memory_curve.csv || $(BIN)/python -m benchmark.memory_curve --out outputs/memory_curve.csv
@@ -44,10 +50,11 @@ lint: $(VENV)/.installed
 
 results: $(VENV)/.installed
 	$(BIN)/python -m benchmark.memory_curve --out results/quick/memory_curve.csv
-	$(call study,quick,results/quick,--no-cache,--memory-curve results/quick/memory_curve.csv)
-	cp outputs/quick.parquet results/quick/
-	$(call study,gradient_error,results/gradient_error,--no-cache,)
-	cp outputs/gradient_error.parquet results/gradient_error/
+	$(call published,quick,results/quick,--memory-curve results/quick/memory_curve.csv)
+	$(call published,gradient_error,results/gradient_error,)
+	$(call published,cpu/weighted_norms,results/cpu/weighted_norms,)
+	$(call published,cpu/plug_and_play,results/cpu/plug_and_play,)
+	$(call published,cpu/drunet,results/cpu/drunet,)
 
 cpu: $(VENV)/.installed
 	$(call study,cpu/weighted_norms,outputs/cpu/weighted_norms,,)

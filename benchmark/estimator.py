@@ -52,6 +52,7 @@ RULES = {
     "layers": checks.positive_integer,
     "restarts": checks.nonnegative_integer,
     "max_layers": checks.positive_integer,
+    "factor": partial(checks.strictly_between, low=1, high=inf),
     "tol": checks.positive_number,
     "adjoint_tol": checks.positive_number,
     "gradient_tol": checks.optional(checks.positive_number),

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ class LowerLevelProblem(nn.Module, ABC):
     Every method takes and returns tensors with a batch axis first, each sample independent of the
     others, on the device and in the dtype of the module.
     """
+
+    #: parameters, logarithms, whose common shift makes the regularisation stronger or weaker
+    strength: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def init(self, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from benchopt.benchmark import Benchmark
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
+from benchmark.estimator import BilevelSolver  # noqa: E402
 from benchmark.images import simulated  # noqa: E402
 from benchmark.problem import BilevelTask  # noqa: E402
 from benchmark.task import make_task  # noqa: E402
@@ -61,7 +62,12 @@ def small_task(
     )
 
 
-@pytest.fixture(params=sorted(plugins()))
+def gradient_methods() -> dict[str, type]:
+    """Those of ``plugins`` that estimate a hypergradient."""
+    return {name: cls for name, cls in plugins().items() if issubclass(cls, BilevelSolver)}
+
+
+@pytest.fixture(params=sorted(gradient_methods()))
 def plugin(request) -> type:
-    """Every solver class of the repository in turn."""
-    return plugins()[request.param]
+    """Every solver class of the repository that estimates a hypergradient, in turn."""
+    return gradient_methods()[request.param]

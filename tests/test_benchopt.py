@@ -25,7 +25,7 @@ from benchopt.cli.main import run as benchopt_run
 from benchopt.results import read_results
 from benchopt.utils.run_context import RunContext
 from click.testing import CliRunner
-from conftest import ROOT, plugins
+from conftest import ROOT, gradient_methods, plugins
 from torch import Tensor
 
 from benchmark.task import make_task
@@ -100,7 +100,8 @@ class Solver(BilevelSolver):
         return iterate(lower.layer(y), lower.init(y), steps=30)
 '''
 
-METHODS = sorted([*plugins(), "Damped"])
+METHODS = sorted([*gradient_methods(), "Damped"])
+SEARCHES = sorted(plugins().keys() - gradient_methods().keys())
 EVERY_ROW = (
     "value",
     "test_psnr",
@@ -220,7 +221,11 @@ def config(tmp_path_factory) -> Path:
     """All solver files; one method once more, evaluated less often."""
     return write_config(
         tmp_path_factory.mktemp("config") / "study.yml",
-        solvers=[f"*[{OFTEN}]", f"Unrolling[{SELDOM}]"],
+        solvers=[
+            *(f"{name}[{OFTEN}]" for name in (*METHODS, "Failing")),
+            *(f"{name}[steps=2,evaluate_every=1]" for name in SEARCHES),
+            f"Unrolling[{SELDOM}]",
+        ],
     )
 
 
@@ -263,6 +268,17 @@ def test_every_method_has_a_complete_row_for_every_evaluation(study, method):
     assert np.isfinite(rows[list(EVERY_ROW)].to_numpy(dtype=float)).all()
     assert (rows["time"].diff()[1:] > 0).all()
     assert (rows["training_layer_evals"].diff()[1:] > 0).all()
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+def test_a_search_has_no_gradient_to_judge(study, method):
+    rows = study.of(method)
+    assert list(rows["outer_step"]) == [0, 1, 2]
+    assert list(rows["status"]) == ["ok"] * 3
+    assert np.isfinite(rows[["value", "test_psnr", "test_psnr_deployed"]].to_numpy(float)).all()
+    assert rows[["gradient_error", "gradient_seconds"]].isna().all(axis=None)
+    assert (rows["value"].diff()[1:] <= 0).all()
+    assert [rows[name].iloc[-1].shape for name in PICTURES] == [(8, 8, 3)] * 3
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -184,12 +184,42 @@ def test_equilibria_do_not_depend_on_the_start(degradation):
 
 
 @settings(max_examples=30, deadline=None)
-@given(logit=st.floats(-15, 15))
-def test_the_stepsize_stays_inside_its_bounds(logit):
-    problem = TASK.lower
+@given(logit=st.floats(-1e6, 1e6))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_stepsize_stays_inside_its_bounds(logit, dtype):
+    problem = TASK.to(device=torch.device("cpu"), dtype=dtype).lower
     with torch.no_grad():
         problem.stepsize_logit.fill_(logit)
     assert 0 < problem.stepsize() < 2 / problem.lipschitz
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "degradation"),
+    [
+        ("wavelet(levels=1)", "denoising(sigma=0.1)"),
+        ("wavelet(levels=1)", "inpainting(keep=0.5)"),
+        ("small_drunet", "inpainting(keep=0.5)"),
+    ],
+)
+def test_a_learning_rate_ten_times_too_high_stays_inside_the_bounds(denoiser, degradation):
+    """200 steps of Adam at 0.5, in float32: every θ is finite, every stepsize in (0, 2/L)."""
+    lower = f"pnp(denoiser='{denoiser}',stepsize=1.5)"
+    task = small_task(lower=lower, degradation=degradation, size=8)
+    solver = method("Unrolling", layers=2, steps=200, learning_rate=0.5)
+    solver.set_objective(task.to(device=torch.device("cpu"), dtype=torch.float32))
+    stepsizes = []
+
+    def callback():
+        assert all(p.isfinite().all() for p in solver.lower.theta().values())
+        stepsizes.append(solver.lower.stepsize().item() * solver.lower.lipschitz)
+        return True
+
+    solver.run(callback)
+    assert solver.get_result()["training"].status == "ok"
+    assert len(stepsizes) == 201
+    assert min(stepsizes) > 0
+    assert max(stepsizes) < 2
+    assert max(stepsizes) > min(stepsizes) + 0.1, "the stepsize was to be driven about"
 
 
 @pytest.mark.parametrize("extreme", [-40.0, 40.0])

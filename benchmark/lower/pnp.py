@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from benchmark.checks import positive_integer, positive_number, strictly_between
 from benchmark.denoisers import make_denoiser
+from benchmark.lower.stepsize import bounded_stepsize
 from benchmark.problem import LowerLevelProblem
 
 
@@ -59,6 +60,8 @@ class PlugAndPlay(LowerLevelProblem):
     FileNotFoundError for weights that cannot be had.
     """
 
+    strength = ("log_noise_level",)
+
     def __init__(
         self,
         physics: LinearPhysics,
@@ -94,7 +97,7 @@ class PlugAndPlay(LowerLevelProblem):
 
     def stepsize(self) -> Tensor:
         """τ, 0-d, in (0, 2/L)."""
-        return 2 / self.lipschitz * torch.sigmoid(self.stepsize_logit)
+        return bounded_stepsize(self.stepsize_logit, self.lipschitz)
 
     def init(self, y: Tensor) -> Tensor:
         """Aᵀy + (1 − m) G Aᵀy / G m with m = AᵀA1 and G a 9×9 mean.

@@ -11,6 +11,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
 from benchmark.checks import nonnegative_number, positive_integer, positive_number, strictly_between
+from benchmark.lower.stepsize import bounded_stepsize
 from benchmark.lower.transform import ORIENTATIONS, OrthonormalWavelet
 from benchmark.problem import Halves, LowerLevelProblem
 
@@ -70,7 +71,7 @@ class WaveletForwardBackward(LowerLevelProblem):
     @final
     def stepsize(self) -> Tensor:
         """τ, 0-d, in (0, 2/L)."""
-        return 2 / self.lipschitz * torch.sigmoid(self.stepsize_logit)
+        return bounded_stepsize(self.stepsize_logit, self.lipschitz)
 
     @abstractmethod
     def gradient_step(self, x: Tensor, y: Tensor) -> Tensor:
@@ -114,6 +115,8 @@ class WaveletProximal(WaveletForwardBackward):
 
     Cost of a step: one A, one Aᵀ, one W, one Wᵀ.
     """
+
+    strength = ("log_weights", "log_approximation_weight")
 
     def __init__(
         self,

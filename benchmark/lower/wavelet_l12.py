@@ -51,6 +51,8 @@ class WaveletL12(WaveletForwardBackward):
     selection and estimation in regression with grouped variables" (2006).
     """
 
+    strength = ("log_weights",)
+
     def __init__(
         self,
         physics: LinearPhysics,
