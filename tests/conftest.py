@@ -12,6 +12,7 @@ from benchopt.benchmark import Benchmark
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
+from benchmark.estimator import BilevelSolver  # noqa: E402
 from benchmark.images import simulated  # noqa: E402
 from benchmark.problem import BilevelTask  # noqa: E402
 from benchmark.task import make_task  # noqa: E402
@@ -64,4 +65,16 @@ def small_task(
 @pytest.fixture(params=sorted(plugins()))
 def plugin(request) -> type:
     """Every solver class of the repository in turn."""
+    return plugins()[request.param]
+
+
+@pytest.fixture(params=sorted(n for n, cls in plugins().items() if issubclass(cls, BilevelSolver)))
+def gradient_method(request) -> type:
+    """Every solver class that estimates hypergradients, in turn."""
+    return plugins()[request.param]
+
+
+@pytest.fixture(params=sorted(n for n, cls in plugins().items() if hasattr(cls, "equilibrium")))
+def state_method(request) -> type:
+    """Every solver class whose estimate is a state with a graph, in turn."""
     return plugins()[request.param]
