@@ -37,6 +37,7 @@ from benchmark.problem import (
     upper_loss,
 )
 from benchmark.provenance import sources_digest
+from benchmark.schedules import DECREASES
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "gradient_descent": torch.optim.SGD}
 
@@ -52,6 +53,17 @@ RULES = {
     "layers": checks.positive_integer,
     "restarts": checks.nonnegative_integer,
     "max_layers": checks.positive_integer,
+    "terms": checks.positive_integer,
+    "damping": checks.fraction,
+    "step": checks.positive_number,
+    "directions": checks.positive_integer,
+    "max_parameters": checks.positive_integer,
+    "inner_steps": checks.positive_integer,
+    "memory": checks.positive_integer,
+    "fallback": checks.optional(checks.positive_number),
+    "first_tol": checks.positive_number,
+    "decrease": partial(checks.one_of, table=DECREASES),
+    "span": checks.positive_number,
     "tol": checks.positive_number,
     "adjoint_tol": checks.positive_number,
     "gradient_tol": checks.optional(checks.positive_number),
