@@ -69,6 +69,7 @@ RULES = {
     "gradient_tol": checks.optional(checks.positive_number),
     "equilibrium_solver": lambda _, value: equilibrium_solver(value),
     "adjoint_solver": lambda _, value: adjoint_solver(value),
+    "tangent_solver": lambda _, value: adjoint_solver(value),
 }
 
 

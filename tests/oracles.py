@@ -74,6 +74,10 @@ class AffineLayer:
                 w, power = w + power, mt @ power
         return (self.injection.T @ w).sum(1)
 
+    def loss_gradient(self) -> Tensor:
+        """∇ₓℓ at the equilibrium, of the shape of ``y``."""
+        return self.equilibrium() - self.target
+
     def problem(self) -> LayerProblem:
         """The same layer as a lower level, θ a leaf of its own."""
         return LayerProblem(self.theta, lambda theta, x, y: replace(self, theta=theta)(y)(x))

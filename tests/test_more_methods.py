@@ -9,9 +9,12 @@ import torch
 from conftest import LOWER_SPECS, plugins, small_task
 from oracles import AffineLayer, LayerProblem, relative_error
 
+from benchmark.differences import theta_vector
+from benchmark.fixed_point import iterate
 from benchmark.metering import CountedProblem, live_memory
 from benchmark.problem import Batch
 from benchmark.reference import reference_hypergradient
+from benchmark.secants import Secants
 
 
 def method(name: str, **parameters):
@@ -134,9 +137,9 @@ def test_the_error_of_finite_differences_is_quadratic_in_the_step():
 
 
 def test_simultaneous_perturbation_is_right_on_average():
-    oracle = AffineLayer.make(kappa=0.5)
+    oracle = AffineLayer.make(kappa=0.1)
     # F is quadratic here: no error of the step
-    found = estimate(method("SPSA", directions=400, tol=1e-6, step=0.1), oracle)
+    found = estimate(method("SPSA", directions=400, tol=1e-5, step=1.0), oracle)
     # standard deviation √((P − 1)/D) with P = 5
     assert relative_error(found, oracle.gradient()) < 3 * (4 / 400) ** 0.5
     assert estimate(method("SPSA", directions=1), oracle).abs().std() < 1e-6, "all ±the same slope"
@@ -144,11 +147,11 @@ def test_simultaneous_perturbation_is_right_on_average():
 
 def test_simultaneous_perturbation_draws_anew_and_repeatably():
     """The mean over calls approaches ∇F as well; seeds differ, runs with the same one do not."""
-    oracle = AffineLayer.make(kappa=0.5)
+    oracle = AffineLayer.make(kappa=0.1)
     problem, batch = oracle.problem(), oracle.batch()
 
     def calls(number, seed=None):
-        solver = method("SPSA", directions=1, tol=1e-6, step=0.1)
+        solver = method("SPSA", directions=1, tol=1e-5, step=1.0)
         if seed is not None:
             solver.set_objective(replace(small_task(lower=LOWER_SPECS[0], size=8), seed=seed))
         found = [flat(solver.hypergradient(problem, batch)) for _ in range(number)]
@@ -179,9 +182,235 @@ def test_too_many_parameters_are_refused(name):
     method(name, max_parameters=6).hypergradient(task.lower, task.probe)
 
 
+# --- forward mode -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lower", LOWER_SPECS)
+def test_forward_mode_agrees_with_the_reference(lower):
+    task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=8)
+    found = method("Forward-Mode", tol=1e-12).hypergradient(task.lower, task.probe)
+    reference = reference_hypergradient(task.lower, task.probe)
+    assert relative_error(flat(found), reference.gradient) < 1e-7
+
+
+@pytest.mark.parametrize("equilibrium_solver", ["picard", "anderson"])
+@pytest.mark.parametrize("tangent_solver", ["neumann", "gmres"])
+def test_forward_mode_is_the_closed_form(equilibrium_solver, tangent_solver):
+    oracle = AffineLayer.make(kappa=0.9)
+    solvers = {"equilibrium_solver": equilibrium_solver, "tangent_solver": tangent_solver}
+    found = estimate(method("Forward-Mode", tol=1e-13, **solvers), oracle)
+    assert relative_error(found, oracle.gradient()) < 1e-10
+
+
+def test_forward_mode_counts_its_products_as_layers():
+    """P columns and, for each, as many products with J as its solver takes."""
+    oracle = AffineLayer.make(kappa=0.5)
+    counts = [
+        cost(method("Forward-Mode", tol=tol), oracle.problem(), oracle.batch())
+        for tol in (1e-2, 1e-10)
+    ]
+    assert [products for _, products in counts] == [1, 1]
+    assert counts[0][0] > 2 * 5
+    assert counts[1][0] > counts[0][0] + 5 * 5
+
+
+# --- tolerances that fall -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decrease", ["exponential", "quadratic", "cubic"])
+def test_the_error_of_hoag_falls_with_the_outer_step(decrease):
+    oracle = AffineLayer.make(kappa=0.9)
+    problem, batch = oracle.problem(), oracle.batch(index=(0, 1, 2))
+    solver = method("HOAG", decrease=decrease)
+    errors = [
+        relative_error(flat(solver.hypergradient(problem, batch)) / oracle.scale(), exact)
+        for exact in [oracle.gradient()] * 60
+    ]
+    # ε₅₉ is 2e-4, 3e-5 and 5e-7, and the error within 1/(1 − κ)² of it
+    last = {"exponential": 0.9**59, "quadratic": 60.0**-2, "cubic": 60.0**-3}[decrease]
+    assert errors[-1] < 100 * 0.1 * last
+    assert errors[-1] < errors[0] / 20
+
+
+def test_hoag_at_its_smallest_tolerance_is_deq():
+    oracle = AffineLayer.make(kappa=0.9)
+    found = estimate(method("HOAG", first_tol=1e-13, tol=1e-13), oracle)
+    assert relative_error(found, oracle.gradient()) < 1e-10
+    floor = estimate(method("HOAG", first_tol=1e-13, tol=1e-2), oracle)
+    assert relative_error(floor, oracle.gradient()) > 1e-6
+
+
+def test_hoag_starts_from_where_it_was():
+    oracle = AffineLayer.make(kappa=0.95)
+    problem, batch = oracle.problem(), oracle.batch(index=(0, 1, 2))
+
+    def second(**options):
+        solver = method("HOAG", first_tol=1e-8, **options)
+        solver.hypergradient(problem, batch)
+        return cost(solver, problem, batch)
+
+    (layers, products), (cold_layers, cold_products) = second(), second(warm_start=False)
+    assert layers < cold_layers / 2
+    assert products < cold_products / 2
+
+
+def test_the_solvers_of_hoag_are_those_named():
+    oracle = AffineLayer.make(kappa=0.95)
+    problem, batch = oracle.problem(), oracle.batch()
+    spec = {"first_tol": 1e-6}
+    layers, products = cost(method("HOAG", **spec), problem, batch)
+    assert cost(method("HOAG", **spec, equilibrium_solver="picard"), problem, batch)[0] != layers
+    assert cost(method("HOAG", **spec, adjoint_solver="neumann"), problem, batch)[1] != products
+
+
+# --- the single loop ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner_steps", [1, 4])
+def test_the_single_loop_converges_to_the_exact_gradient(inner_steps):
+    oracle = AffineLayer.make(kappa=0.7)
+    problem, batch = oracle.problem(), oracle.batch(index=(0, 1, 2))
+    solver = method("Single-Loop", inner_steps=inner_steps)
+    once = method("Single-Loop", inner_steps=inner_steps)
+    assert cost(once, problem, batch) == (inner_steps + 1, inner_steps + 1)
+    errors = []
+    for _ in range(120 // inner_steps):
+        found = flat(solver.hypergradient(problem, batch)) / oracle.scale()
+        errors.append(relative_error(found, oracle.gradient()))
+    assert errors[0] > 1e-3
+    assert errors[-1] < 1e-12
+
+
+def test_the_single_loop_keeps_a_state_for_each_image():
+    """Two halves in turn end where the whole does; without names it starts anew each time."""
+    oracle = AffineLayer.make(kappa=0.7)
+    problem, batch = oracle.problem(), oracle.batch(index=(0, 1, 2))
+    whole, halves = method("Single-Loop"), method("Single-Loop")
+    for _ in range(3):
+        expected = whole.hypergradient(problem, batch)
+        parts = [halves.hypergradient(problem, batch[part]) for part in ([0], [1, 2])]
+    assert relative_error(torch.cat([part.state for part in parts]), expected.state) < 1e-14
+    nameless = [whole.hypergradient(problem, oracle.batch()) for _ in range(2)]
+    assert torch.equal(nameless[0].state, nameless[1].state)
+
+
+def test_the_single_loop_is_deployed_at_the_equilibrium():
+    oracle = AffineLayer.make(kappa=0.7)
+    x = method("Single-Loop", tol=1e-13).deploy(oracle.problem(), oracle.y)
+    assert relative_error(x, oracle.equilibrium()) < 1e-11
+
+
+# --- the shared inverse -------------------------------------------------------------------------
+
+
+def test_shine_is_exact_where_its_steps_span_everything():
+    oracle = AffineLayer.make(kappa=0.9, shape=(4,))
+    spec = {"tol": 1e-12}
+    jfb, short, long = (
+        relative_error(estimate(each, oracle), oracle.gradient())
+        for each in (method("JFB"), method("SHINE", memory=1, **spec), method("SHINE", **spec))
+    )
+    assert long < 1e-8 < short < jfb
+
+
+def test_the_adjoint_of_shine_is_never_further_off_than_that_of_jfb():
+    """For an affine layer: its error is a projection of the other's, smaller with each memory."""
+    oracle = AffineLayer.make(kappa=0.95, samples=1)
+    g = oracle.loss_gradient()
+    w = torch.linalg.solve(torch.eye(g.numel(), dtype=g.dtype) - oracle.matrix.T, g.flatten())
+    errors = [float((g.flatten() - w).norm())]
+    for memory in (2, 5, 10, 20):
+        secants = Secants(oracle.layer(), memory=memory, tol=1e-12)
+        iterate(secants, torch.zeros_like(oracle.y), steps=21)
+        errors.append(float((secants.adjoint(g).flatten() - w).norm()))
+    assert errors[1] < errors[0]
+    assert errors[-1] < 0.9 * errors[0]
+
+
+def test_shine_is_closer_than_jfb_on_average():
+    errors = {"SHINE": [], "JFB": []}
+    for lower in (LOWER_SPECS[0], *LOWER_SPECS[2:5]):
+        for degradation in ("inpainting(keep=0.5)", "deblurring(width=0.8)"):
+            task = small_task(lower=lower, degradation=degradation)
+            exact = method("DEQ").hypergradient(task.lower, task.probe)
+            for name, found in errors.items():
+                rough = method(name, max_layers=5000).hypergradient(task.lower, task.probe)
+                found.append(relative_error(flat(rough), flat(exact)))
+    shine, jfb = torch.tensor(errors["SHINE"]), torch.tensor(errors["JFB"])
+    assert shine.mean() < 0.8 * jfb.mean()
+    assert (shine < jfb).float().mean() > 0.7
+
+
+def test_shine_falls_back_to_jfb_where_its_estimate_is_large():
+    oracle = AffineLayer.make(kappa=0.9)
+    jfb = estimate(method("JFB", tol=1e-12), oracle)
+    spec = {"tol": 1e-12, "equilibrium_solver": "fista"}
+    assert relative_error(estimate(method("SHINE", **spec, fallback=1e-6), oracle), jfb) < 1e-10
+    free, loose = (method("SHINE", **spec, fallback=f) for f in (None, 1e6))
+    assert torch.equal(estimate(free, oracle), estimate(loose, oracle))
+    assert relative_error(estimate(free, oracle), jfb) > 1e-2
+
+
+# --- search -------------------------------------------------------------------------------------
+
+
+def searched(number: int, **options):
+    """The trials of ``number`` steps on a small task."""
+    pytest.importorskip("optuna")
+    solver = method("TPE", steps=number, **options)
+    task = small_task(lower=LOWER_SPECS[2], size=8)
+    solver.set_objective(task)
+    solver.run(lambda: True)
+    assert solver.outcome.ok, solver.outcome.message
+    return task, solver
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_the_search_stays_in_its_box_and_keeps_the_best(sampler):
+    task, solver = searched(15, span=2.0, sampler=sampler)
+    start = theta_vector(task.lower)
+    moves = [theta_vector(at) - start for at in (task.lower, solver.lower)]
+    assert moves[0].abs().max() == 0
+    trials = [torch.cat([v.flatten() for v in trial.theta.values()]) for trial in solver.tried]
+    assert torch.equal(trials[0], start)
+    assert all((trial - start).abs().max() <= 2.0 for trial in trials)
+    assert len({tuple(trial.tolist()) for trial in trials}) == 15
+    values = [trial.value for trial in solver.tried]
+    assert torch.equal(theta_vector(solver.lower), trials[values.index(min(values))])
+
+
+def test_a_proposal_is_a_function_of_what_was_tried():
+    task, solver = searched(12)
+    first, again = (solver.propose(task.lower, solver.tried) for _ in range(2))
+    (name,) = first
+    assert torch.equal(first[name], again[name])
+    random = searched(12, sampler="random")[1]
+    # the first ten after the start are uniform with both
+    assert all(torch.isfinite(trial.theta[name]).all() for trial in random.tried)
+    worse = [replace(trial, value=-trial.value) for trial in solver.tried]
+    assert not torch.equal(solver.propose(task.lower, worse)[name], first[name])
+    same = random.propose(task.lower, random.tried)
+    worse = [replace(trial, value=-trial.value) for trial in random.tried]
+    assert torch.equal(random.propose(task.lower, worse)[name], same[name])
+
+
+def test_a_search_of_a_failed_trial_goes_on():
+    task, solver = searched(12)
+    tried = [*solver.tried[:-1], replace(solver.tried[-1], value=float("inf"))]
+    assert all(v.isfinite().all() for v in solver.propose(task.lower, tried).values())
+
+
+def test_a_search_in_many_dimensions_is_refused():
+    task, _ = searched(1)
+    refusing = method("TPE", max_parameters=5)
+    refusing.set_objective(task)
+    with pytest.raises(ValueError, match="6 parameters are learned, max_parameters is 5"):
+        refusing.propose(task.lower, [])
+
+
 # --- options that several methods share ---------------------------------------------------------
 
-TO_A_TOLERANCE = ["Neumann", "Phantom", "Finite-Differences", "SPSA"]
+TO_A_TOLERANCE = ["Neumann", "Phantom", "Finite-Differences", "SPSA", "Forward-Mode", "SHINE"]
 
 
 @pytest.mark.parametrize("name", TO_A_TOLERANCE)
@@ -207,6 +436,15 @@ def test_polish_is_what_meets_a_tolerance_in_float32(name):
     ("name", "parameter", "value", "expected"),
     [
         ("Neumann", "terms", 0, "terms must be an integer of at least 1, got 0"),
+        ("Forward-Mode", "max_parameters", 0, "max_parameters must be an integer of at least 1"),
+        ("Forward-Mode", "tangent_solver", "lu", "unknown adjoint solver 'lu'"),
+        ("Finite-Differences", "step", 0, "step must be a positive number, got 0"),
+        ("SPSA", "directions", 0, "directions must be an integer of at least 1, got 0"),
+        ("SHINE", "memory", 0, "memory must be an integer of at least 1, got 0"),
+        ("SHINE", "fallback", 0, "fallback must be a positive number, got 0"),
+        ("HOAG", "decrease", "x", "one of cubic, exponential, quadratic, got 'x'"),
+        ("HOAG", "first_tol", 0, "first_tol must be a positive number, got 0"),
+        ("Single-Loop", "inner_steps", 0, "inner_steps must be an integer of at least 1, got 0"),
         ("Phantom", "damping", 1.5, "damping must be a number above 0, at most 1, got 1.5"),
     ],
 )
