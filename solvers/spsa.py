@@ -40,7 +40,8 @@ class Solver(BilevelSolver):
         solve = partial(fista, tol=self.tol, max_layers=self.max_layers)
         found = slopes(posed.lower, posed.batch, posed.x0, v, step=self.step, solve=solve)
         self.carry(batch, state=found.state)
-        gradient = tuple(theta_named(posed.lower, found.values @ v / len(v)).values())
+        mean = found.values @ v.to(found.values.dtype) / len(v)
+        gradient = tuple(theta_named(posed.lower, mean).values())
         return Hypergradient(found.loss, gradient, found.state).to(x0.dtype)
 
     def _signs(self, like):
