@@ -28,6 +28,7 @@ from click.testing import CliRunner
 from conftest import ROOT, plugins
 from torch import Tensor
 
+from benchmark.estimator import BilevelSolver, SearchMethod
 from benchmark.task import make_task
 
 BIN = Path(sys.executable).parent
@@ -100,7 +101,9 @@ class Solver(BilevelSolver):
         return iterate(lower.layer(y), lower.init(y), steps=30)
 '''
 
-METHODS = sorted([*plugins(), "Damped"])
+#: those that estimate gradients; a search has other parameters and empty columns
+METHODS = sorted(["Damped", *(n for n, cls in plugins().items() if issubclass(cls, BilevelSolver))])
+SEARCHES = sorted(n for n, cls in plugins().items() if issubclass(cls, SearchMethod))
 EVERY_ROW = (
     "value",
     "test_psnr",
@@ -220,7 +223,11 @@ def config(tmp_path_factory) -> Path:
     """All solver files; one method once more, evaluated less often."""
     return write_config(
         tmp_path_factory.mktemp("config") / "study.yml",
-        solvers=[f"*[{OFTEN}]", f"Unrolling[{SELDOM}]"],
+        solvers=[
+            *(f"{name}[{OFTEN}]" for name in [*METHODS, "Failing"]),
+            *(f"{name}[steps=2,evaluate_every=1]" for name in SEARCHES),
+            f"Unrolling[{SELDOM}]",
+        ],
     )
 
 
@@ -262,6 +269,17 @@ def test_every_method_has_a_complete_row_for_every_evaluation(study, method):
     assert list(rows["message"]) == [""] * 3
     assert np.isfinite(rows[list(EVERY_ROW)].to_numpy(dtype=float)).all()
     assert (rows["time"].diff()[1:] > 0).all()
+    assert (rows["training_layer_evals"].diff()[1:] > 0).all()
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+def test_a_search_has_rows_without_gradients(study, method):
+    rows = study.of(method)
+    assert list(rows["status"]) == ["ok"] * 3
+    for name in EVERY_ROW:
+        empty = name in ("gradient_error", "gradient_cosine", "state_residual")
+        empty = empty or name in ("layer_evals", "vjp_evals")
+        assert rows[name].isna().all() == empty, name
     assert (rows["training_layer_evals"].diff()[1:] > 0).all()
 
 
