@@ -37,6 +37,12 @@ def strictly_between(name: str, value: object, *, low: float, high: float) -> No
         raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value!r}")
 
 
+def fraction(name: str, value: object) -> None:
+    """Raise ValueError unless 0 < ``value`` ≤ 1."""
+    if not _is_finite_number(value) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be a number above 0, at most 1, got {value!r}{_hint(value)}")
+
+
 def one_of(name: str, value: object, table: Mapping[str, object]) -> None:
     """Raise ValueError unless ``value`` is a key of ``table``."""
     if value not in table:

@@ -37,6 +37,7 @@ from benchmark.problem import (
     upper_loss,
 )
 from benchmark.provenance import sources_digest
+from benchmark.schedules import DECREASES
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "gradient_descent": torch.optim.SGD}
 
@@ -53,11 +54,23 @@ RULES = {
     "restarts": checks.nonnegative_integer,
     "max_layers": checks.positive_integer,
     "factor": partial(checks.strictly_between, low=1, high=inf),
+    "terms": checks.positive_integer,
+    "damping": checks.fraction,
+    "step": checks.positive_number,
+    "directions": checks.positive_integer,
+    "max_parameters": checks.positive_integer,
+    "inner_steps": checks.positive_integer,
+    "memory": checks.positive_integer,
+    "fallback": checks.optional(checks.positive_number),
+    "first_tol": checks.positive_number,
+    "decrease": partial(checks.one_of, table=DECREASES),
+    "span": checks.positive_number,
     "tol": checks.positive_number,
     "adjoint_tol": checks.positive_number,
     "gradient_tol": checks.optional(checks.positive_number),
     "equilibrium_solver": lambda _, value: equilibrium_solver(value),
     "adjoint_solver": lambda _, value: adjoint_solver(value),
+    "tangent_solver": lambda _, value: adjoint_solver(value),
 }
 
 

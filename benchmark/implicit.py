@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import final
 
 import torch
@@ -18,11 +19,12 @@ PRODUCT = {"allow_unused": True, "materialize_grads": True}
 
 @final
 class Linearization:
-    """T and ℓ∘R_θ at a state x, for products with Jᵀ and Bᵀ: one graph, kept for all of them.
+    """T and ℓ∘R_θ at a state x, for products with Jᵀ, Bᵀ, J and B: one graph, kept for all.
 
     loss : ℓ(R_θ(x), x̄), 0-d; g : ∇ₓℓ (N, …); direct : ∂ℓ/∂θ at fixed x, for each parameter a
     tensor, or None where R_θ does not hold it; image : T(x), without its graph. With
-    (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct. Cost: one layer and its graph, one R_θ.
+    (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct. Cost: one layer and its graph, one R_θ;
+    with products with J or B, the graph of one backward pass more.
     """
 
     def __init__(self, lower: LowerLevelProblem, batch: Batch, x: Tensor) -> None:
@@ -60,6 +62,36 @@ class Linearization:
         products = torch.autograd.grad(self._image, self.theta, w, retain_graph=not last, **PRODUCT)
         pairs = zip(products, self.direct, strict=True)
         return tuple(b if d is None else b + d for b, d in pairs)
+
+    @cached_property
+    def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """u, Jᵀu and all of Bᵀu as one vector, with the graph from u: linear, so any u will do."""
+        u = torch.zeros_like(self.x, requires_grad=True)
+        with torch.enable_grad():
+            jt, *bt = torch.autograd.grad(
+                self._image, [self.x, *self.theta], u, create_graph=True, **PRODUCT
+            )
+            return u, jt, torch.cat([b.flatten() for b in bt])
+
+    def j(self, v: Tensor) -> Tensor:
+        """Jv (N, …): the derivative along ``v`` of u ↦ Jᵀu, whose graph is made once and kept."""
+        u, jt, _ = self._transposed
+        if not jt.requires_grad:
+            return torch.zeros_like(v)
+        return torch.autograd.grad(jt, u, v, retain_graph=True, **PRODUCT)[0]
+
+    def tangent_product(self, v: Tensor) -> Tensor:
+        """(I − J)v (N, …)."""
+        return v - self.j(v)
+
+    def columns(self) -> Iterator[Tensor]:
+        """B e_p (N, …) for each entry p of θ in turn, as for ``j``."""
+        u, _, bt = self._transposed
+        for entry in bt:
+            if entry.requires_grad:
+                yield torch.autograd.grad(entry, u, retain_graph=True, **PRODUCT)[0]
+            else:
+                yield torch.zeros_like(u)
 
 
 def _product(image: Tensor, x: Tensor, w: Tensor) -> Tensor:

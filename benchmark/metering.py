@@ -63,11 +63,31 @@ class _Tick(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         ctx.counts.vjp_evals += 1
-        return gradient, None
+        # where the backward pass is differentiated in turn: a product with J
+        return _TickOfTick.apply(gradient, ctx.counts), None
 
     @staticmethod
     def jvp(ctx, tangent: Tensor, _: None) -> Tensor:
         return tangent.view_as(tangent)
+
+
+class _TickOfTick(torch.autograd.Function):
+    """The identity, whose backward pass adds one to ``counts.layer_evals``."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, counts: Counts) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _, ctx.counts = inputs
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        ctx.counts.layer_evals += 1
+        return gradient, None
 
 
 class CountedLayer:
@@ -76,7 +96,8 @@ class CountedLayer:
     ``layer_evals`` grows by one as T is entered, ``vjp_evals`` by one for each backward pass
     through an output of T, under ``autograd.grad`` as under ``torch.func``: the machine-free cost
     of a method. A vectorised pass (``vmap``, ``is_grads_batched``) counts once, however wide; a
-    Jacobian-vector product counts as a layer only. Further arguments are handed to T as they are.
+    Jacobian-vector product counts as a layer only, in forward mode and as the derivative of a
+    backward pass. Further arguments are handed to T as they are.
 
     Where gradients are enabled the output is a view, which autograd forbids to change in place.
     """

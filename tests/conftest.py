@@ -67,7 +67,19 @@ def gradient_methods() -> dict[str, type]:
     return {name: cls for name, cls in plugins().items() if issubclass(cls, BilevelSolver)}
 
 
-@pytest.fixture(params=sorted(gradient_methods()))
+@pytest.fixture(params=sorted(plugins()))
 def plugin(request) -> type:
-    """Every solver class of the repository that estimates a hypergradient, in turn."""
-    return gradient_methods()[request.param]
+    """Every solver class of the repository in turn."""
+    return plugins()[request.param]
+
+
+@pytest.fixture(params=sorted(gradient_methods()))
+def gradient_method(request) -> type:
+    """Every solver class that estimates hypergradients, in turn."""
+    return plugins()[request.param]
+
+
+@pytest.fixture(params=sorted(n for n, cls in plugins().items() if hasattr(cls, "equilibrium")))
+def state_method(request) -> type:
+    """Every solver class whose estimate is a state with a graph, in turn."""
+    return plugins()[request.param]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.problem import Layer
+from benchmark.problem import Batch, Layer, LowerLevelProblem
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,40 @@ class AffineLayer:
             for _ in range(terms):
                 w, power = w + power, mt @ power
         return (self.injection.T @ w).sum(1)
+
+    def loss_gradient(self) -> Tensor:
+        """∇ₓℓ at the equilibrium, of the shape of ``y``."""
+        return self.equilibrium() - self.target
+
+    def problem(self) -> LayerProblem:
+        """The same layer as a lower level, θ a leaf of its own."""
+        return LayerProblem(self.theta, lambda theta, x, y: replace(self, theta=theta)(y)(x))
+
+    def batch(self, *, index: tuple[int, ...] | None = None) -> Batch:
+        """The targets as true images: F is then 2/numel times ``loss``."""
+        return Batch(self.target, self.y, index)
+
+    def scale(self) -> float:
+        """What ``gradient`` is to be multiplied by to be that of F."""
+        return 2 / self.y.numel()
+
+
+class LayerProblem(LowerLevelProblem):
+    """T(x; y) = layer(θ, x, y), one tensor θ; the state is the image, x⁰ = 0."""
+
+    def __init__(self, theta: Tensor, layer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(theta.detach().clone())
+        self.written = layer
+
+    def init(self, y: Tensor) -> Tensor:
+        return torch.zeros_like(y)
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.written(self.weight, x, y)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return x
 
 
 def soft_threshold_layer(y: Tensor, log_weight: Tensor, *, tau: float, rotation: Tensor) -> Layer:

@@ -107,7 +107,7 @@ def test_neumann_solves_a_contraction(samples, n, seed):
 )
 def test_methods_without_a_growing_basis_solve_any_contraction(name, samples, n, kappa, seed):
     a, b, exact = systems(samples, n, kappa=kappa, seed=seed)
-    found = ADJOINT_SOLVERS[name](product(a), b, tol=1e-12, max_steps=2000)
+    found = SOLVERS[name](product(a), b, tol=1e-12, max_steps=2000)
     assert found.converged.all()
     assert torch.allclose(found.residual, true_residual(a, b, found.x), rtol=1e-6, atol=1e-15)
     assert (found.x - exact).norm() < 1e-10 * exact.norm()
@@ -301,7 +301,7 @@ def test_images_keep_their_shape(solve):
     assert torch.allclose(found.x, 2 * b)
 
 
-@pytest.mark.parametrize("solve", ADJOINT_SOLVERS.values())
+@pytest.mark.parametrize("solve", SOLVERS.values())
 def test_failure_is_reported(solve):
     singular = torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64))[None]
     found = solve(product(singular), torch.ones(1, 2, dtype=torch.float64), tol=1e-8, max_steps=50)

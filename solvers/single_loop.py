@@ -1,0 +1,47 @@
+"""State and adjoint carried along: one loop instead of three."""
+
+import torch
+
+from benchmark.convergence import warn_unless_converged
+from benchmark.estimator import BilevelSolver, Hypergradient
+from benchmark.fixed_point import fista, iterate
+from benchmark.implicit import Linearization
+
+
+class Solver(BilevelSolver):
+    """x ← T(x), then w ← ∇ℓ + Jᵀw at the new x, n = ``inner_steps`` times each; ĝ = Bᵀw.
+
+    x and w are those at which the last meeting with the training image ended (x⁰ and 0 at the
+    first), whatever ``warm_start`` says: at a fixed θ the estimate converges to ∇F as κⁿᵏ with the
+    number k of calls, and θ is meant to move more slowly than that. SOBA, for a fixed point in
+    place of a minimum, updates x, w and θ at once; here θ sees the new x and w. Cost: n + 1 layers,
+    n + 1 vector-Jacobian products; memory: one graph, two states for each training image. What θ is
+    judged by is the equilibrium: ``deploy`` solves for it to the relative residual ``tol`` within
+    ``max_layers`` layers. Reference: Dagréou, Ablin, Vaiter, Moreau, "A framework for bilevel
+    optimization that enables stochastic and global variance reduction algorithms" (2022), arXiv
+    2201.13409.
+    """
+
+    name = "Single-Loop"
+    parameters = {
+        **BilevelSolver.parameters,
+        "inner_steps": [5],
+        "tol": [1e-6],
+        "max_layers": [5000],
+    }
+
+    def hypergradient(self, lower, batch):
+        x = self.carried.get("state", batch, lower.init(batch.observation).detach())
+        with torch.no_grad():
+            x = iterate(lower.layer(batch.observation), x, steps=self.inner_steps)
+        at = Linearization(lower, batch, x)
+        w = self.carried.get("adjoint", batch, torch.zeros_like(x))
+        w = iterate(lambda w: at.g + at.jt(w), w, steps=self.inner_steps)
+        self.carried.put("state", batch, x)
+        self.carried.put("adjoint", batch, w)
+        return Hypergradient(at.loss, at.gradient(w), x)
+
+    @torch.no_grad()
+    def deploy(self, lower, y):
+        found = fista(lower.layer(y), lower.init(y), tol=self.tol, max_layers=self.max_layers)
+        return warn_unless_converged(found, what="the equilibrium").x

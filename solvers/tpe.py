@@ -1,0 +1,59 @@
+"""Search without gradients, through optuna."""
+
+import optuna
+import torch
+
+from benchmark.differences import few_parameters, theta_named, theta_vector
+from benchmark.estimator import SearchMethod
+
+SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+
+
+class Solver(SearchMethod):
+    """Try θ of a box and keep the best; the next one where a model of those tried promises most.
+
+    The box is the initial θ ± ``span`` in every entry (the parameters are logarithms, mostly); the
+    initial θ is the first to be tried. ``sampler`` "tpe" draws from the ratio of two Parzen
+    estimates, of the good trials and of the others, after ten uniform ones; "random" is uniform
+    throughout. Drawn from the seed of the task and the number of trials. More than
+    ``max_parameters`` parameters are refused. Cost: one equilibrium a trial; memory: a few states.
+    Reference: Bergstra et al., "Algorithms for hyper-parameter optimization" (2011); Akiba et al.,
+    "Optuna" (2019), arXiv 1907.10902.
+    """
+
+    # spelled out: benchopt reads them from the source where optuna is not installed
+    name = "TPE"
+    requirements = ["pip::optuna"]
+    parameters = {
+        "steps": [20],
+        "batch_size": [0],
+        "evaluate_every": [5],
+        "tol": [1e-4],
+        "max_layers": [5000],
+        "equilibrium_solver": ["anderson"],
+        "sampler": ["tpe"],
+        "span": [3.0],
+        "max_parameters": [100],
+    }
+
+    def propose(self, lower, tried):
+        number = few_parameters(lower, self.max_parameters, what="the search has one dimension")
+        if not tried:
+            return {name: p.detach().clone() for name, p in lower.theta().items()}
+        start = theta_vector(lower)
+        axis = optuna.distributions.FloatDistribution(-self.span, self.span)
+        axes = {str(i): axis for i in range(number)}
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        seed = (self.task.seed + len(tried) * 1_000_003) % 2**32
+        study = optuna.create_study(sampler=SAMPLERS[self.sampler](seed=seed))
+        for trial in tried:
+            vector = torch.cat([trial.theta[name].flatten() for name in lower.theta()])
+            moved = (vector - start).double().clamp(-self.span, self.span).tolist()
+            params = dict(zip(axes, moved, strict=True))
+            study.add_trial(
+                optuna.trial.create_trial(params=params, distributions=axes, value=trial.value)
+            )
+        asked = study.ask(axes).params
+        moves = torch.tensor([asked[i] for i in axes], dtype=torch.float64)
+        moved = theta_named(lower, start + moves.to(dtype=start.dtype).to(start.device))
+        return {name: value.clone() for name, value in moved.items()}
