@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import final
 
@@ -59,9 +59,14 @@ class Linearization:
 
     def gradient(self, w: Tensor, *, last: bool = False) -> tuple[Tensor, ...]:
         """Bᵀw + direct, one tensor a parameter; no product may follow the ``last`` one."""
-        products = torch.autograd.grad(self._image, self.theta, w, retain_graph=not last, **PRODUCT)
-        pairs = zip(products, self.direct, strict=True)
-        return tuple(b if d is None else b + d for b, d in pairs)
+        return self.with_direct(
+            torch.autograd.grad(self._image, self.theta, w, retain_graph=not last, **PRODUCT)
+        )
+
+    def with_direct(self, implicit: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        """``implicit`` + direct, one tensor a parameter."""
+        pairs = zip(implicit, self.direct, strict=True)
+        return tuple(i if d is None else i + d for i, d in pairs)
 
     @cached_property
     def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -49,8 +49,7 @@ class Solver(BilevelSolver):
             slopes.append((at.g * warn_unless_converged(z, what="a tangent system").x).sum())
         implicit = theta_named(posed.lower, torch.stack(slopes)).values()
         self.carry(batch, state=x)
-        gradient = tuple(i + d for i, d in zip(implicit, at.direct, strict=True))
-        return Hypergradient(at.loss, gradient, x).to(x0.dtype)
+        return Hypergradient(at.loss, at.with_direct(implicit), x).to(x0.dtype)
 
     def _solve(self, T, x0):
         solve = equilibrium_solver(self.equilibrium_solver)
