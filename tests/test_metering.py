@@ -635,3 +635,14 @@ def test_names(monkeypatch, tmp_path):
     assert device_name(CPU) == "abacus"
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Abacus 3000 \nmodel name\t: b")
     assert device_name(CPU) == "Abacus 3000"
+
+
+def test_the_derivative_of_a_backward_pass_counts_as_a_layer():
+    layer = metering.CountedLayer(torch.sin)
+    x = torch.ones(3, requires_grad=True)
+    u = torch.zeros(3, requires_grad=True)
+    (product,) = torch.autograd.grad(layer(x), x, u, create_graph=True)
+    for _ in range(2):
+        (tangent,) = torch.autograd.grad(product, u, torch.ones(3), retain_graph=True)
+    assert torch.allclose(tangent, x.cos())
+    assert (layer.layer_evals, layer.vjp_evals) == (3, 1)
