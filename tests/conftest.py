@@ -53,9 +53,8 @@ def plugins() -> dict[str, type]:
     Those that need an optional library are left out where it is absent.
     """
     absent = {f"pip::{name}" for name in OPTIONAL if find_spec(name) is None}
-    return {
-        cls.name: cls for cls in Benchmark(ROOT).get_solvers() if not absent & set(cls.requirements or ())
-    }
+    known = Benchmark(ROOT).get_solvers()
+    return {cls.name: cls for cls in known if not absent & set(cls.requirements or ())}
 
 
 def small_task(
