@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmark.checks import nonnegative_integer, positive_integer, positive_number
 from benchmark.convergence import reachable_tolerance
-from benchmark.linear import dot, like, norm, rows
+from benchmark.linear import AndersonMixing, dot, like, norm
 from benchmark.problem import Layer
 
 
@@ -56,8 +56,11 @@ def fista(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
 
     O'Donoghue and Candès, "Adaptive restart for accelerated gradient schemes" (2015): β starts
     again from zero where ⟨z − x, x − x'⟩ > 0, x' the iterate before x; and, beyond them, where
-    ‖T(z) − z‖ has grown, without which layers that are no gradient steps can creep. Meant for
-    proximal-gradient layers with a stepsize up to 1/L; memory: five states.
+    ‖T(z) − z‖ has grown, without which layers that are no gradient steps can creep. Momentum suits
+    proximal-gradient layers with a stepsize up to 1/L; those with a longer one reverse directions,
+    and momentum makes that grow. A sample that has to start again time after time within a few
+    steps goes on with (x + T(x))/2 in place of T(x), which has the same equilibria and reverses
+    nothing where T does not expand. Memory: six states.
     """
     return _solve(T, x0, _Nesterov(), tol=tol, max_layers=max_layers)
 
@@ -80,85 +83,71 @@ EQUILIBRIUM_SOLVERS: dict[str, Callable[..., Equilibrium]] = {
 
 
 class _Acceleration(ABC):
-    """Proposes the next point to apply T to, from the last one z and its image T(z)."""
+    """Proposes the next point to apply T to, from T(z) and f = T(z) − z at the last one z."""
 
     #: whether a sample may have to fall back to the plain iteration
     can_fail = True
 
     @abstractmethod
-    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
-        """The next z; ``restart`` (N,) marks samples that go back to an earlier point instead."""
+    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
+        """The next z, from T(z), f and ‖f‖ (N,).
+
+        ``restart`` (N,) marks samples that go back to an earlier point instead.
+        """
 
 
 @final
 class _Picard(_Acceleration):
     can_fail = False
 
-    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
+    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
         return image
+
+
+#: momentum that starts again within this many steps, this many times in a row, has met a layer that
+#: reverses directions
+_SOON, _REVERSALS = 10, 5
 
 
 @final
 class _Nesterov(_Acceleration):
+    """Nesterov's momentum on x ← (1 − ρ) x + ρ T(x), ρ = 1 or, for samples where that fails, ½."""
+
     def __init__(self) -> None:
         self.previous: Tensor | None = None
 
-    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
-        moved = norm(image - z)
+    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
         if self.previous is None:
-            self.previous, self.t, self.moved = z, torch.ones_like(moved), moved
+            self.previous, self.t, self.moved = image - f, torch.ones_like(moved), moved
             self.went_back = torch.zeros_like(restart)
-        move = image - self.previous
-        harmful = (dot(z - image, move) > 0) | (moved > self.moved)
-        t = torch.where(self.went_back | harmful, 1.0, self.t)
+            self.age = torch.zeros_like(moved, dtype=torch.int64)
+            self.reversals, self.held_back = self.age, torch.zeros_like(moved)
+        averaged = torch.addcmul(image, like(self.held_back, f), f)
+        move = averaged - self.previous
+        harmful = (dot(f, move) < 0) | (moved > self.moved)
+        again = self.went_back | harmful
+        soon = torch.where(self.age < _SOON, self.reversals + 1, 0)
+        self.reversals = torch.where(again, soon, self.reversals)
+        self.age = torch.where(again, 0, self.age + 1)
+        self.held_back = torch.where(self.reversals >= _REVERSALS, -0.5, self.held_back)
+        t = torch.where(again, 1.0, self.t)
         t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
-        self.previous, self.t, self.moved, self.went_back = image, t_next, moved, restart
-        return image + like((t - 1) / t_next, image) * move
+        self.previous, self.t, self.moved, self.went_back = averaged, t_next, moved, restart
+        return torch.addcmul(averaged, like((t - 1) / t_next, image), move)
 
 
 @final
 class _Anderson(_Acceleration):
-    """Differences are kept in a ring, and their Gram matrix with them, a row at a time."""
-
     def __init__(self, *, depth: int) -> None:
-        self.depth = depth
-        self.step = 0
-        self.last: tuple[Tensor, Tensor] | None = None
+        self.mixing = AndersonMixing(depth=depth)
 
-    def propose(self, z: Tensor, image: Tensor, restart: Tensor) -> Tensor:
-        image_flat, f = rows(image), rows(image - z)
-        if self.last is None:
-            self.last = image_flat, f
-            n, size = f.shape
-            self.image_steps = f.new_zeros(n, self.depth, size)
-            self.f_steps = f.new_zeros(n, self.depth, size)
-            self.gram = f.new_zeros(n, self.depth, self.depth)
-            self.known = restart.new_zeros(n, self.depth)
-            return image
-        slot = self.step % self.depth
-        self.step += 1
-        f_step = f - self.last[1]
-        self.image_steps[:, slot] = image_flat - self.last[0]
-        self.f_steps[:, slot] = f_step
-        self.last = image_flat, f
-        products = self.f_steps @ torch.stack([f_step, f], dim=2)
-        self.gram[:, slot] = self.gram[:, :, slot] = products[:, :, 0]
-        self.known[:, slot] = True
-        self.known &= ~restart[:, None]
-        # a difference that is not known has no part in the least squares
-        gram = torch.where(self.known[:, :, None] & self.known[:, None], self.gram, 0.0)
-        right = torch.where(self.known, products[:, :, 1], 0.0)
-        size = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(f.dtype).tiny)
-        eye = torch.eye(self.depth, dtype=f.dtype, device=f.device)
-        normal = gram / like(size, gram) + 10 * torch.finfo(f.dtype).eps * eye
-        gamma, _ = torch.linalg.solve_ex(normal, right / like(size, right))
-        gamma = torch.where(self.known & gamma.isfinite(), gamma, 0.0)
-        return (image_flat - (gamma[:, None] @ self.image_steps)[:, 0]).view_as(image)
+    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
+        return self.mixing.propose(image, f, forget=restart)
 
 
 #: a residual this many times the best one seen is a rise; one that does not improve on the best
 #: for this many steps is a stall; a sample with this many of either iterates plainly from then on
-_RISE, _STALL, _STRIKES = 10.0, 100, 3
+_RISE, _STALL, _STRIKES = 100.0, 100, 3
 #: a state larger than this many times T(x⁰) counts no more than that: where T moves far points by a
 #: bounded amount, as soft-thresholding does, a state that an acceleration has thrown far away would
 #: have a small relative residual
@@ -189,14 +178,15 @@ def _solve(
     active = torch.ones_like(plain)
     for step in range(1, max_layers + 1):
         image = T(z)
-        size = norm(image)
+        f = image - z
+        size, moved = norm(image), norm(f)
         if step == 1:
             far = torch.where(size > 0, _FAR * size, torch.inf)
-        moved = torch.where(size.isfinite(), norm(image - z), torch.inf)
+        finite = size.isfinite()
+        moved = torch.where(finite, moved, torch.inf)
         improved = moved < distance
         rise = ~(moved <= _RISE * distance) & ~plain & active
         update = active & (improved | plain)
-        best = torch.where(like(update, image), image, best)
         distance = torch.where(update, moved, distance)
         residual = torch.where(update, moved / torch.minimum(size, far).clamp_min(tiny), residual)
         steps = torch.where(active, step, steps)
@@ -206,10 +196,18 @@ def _solve(
         strikes = strikes + failed
         since_best = torch.where(failed, 0, since_best)
         plain = plain | (strikes >= _STRIKES)
-        proposal = acceleration.propose(z, image, failed)
-        z = torch.where(like(plain, image), image, proposal)
-        # converged samples rest at their best value; failed ones start again from it
-        z = torch.where(like(failed | ~active, image), best, z)
-        if not (active & (size.isfinite() | ~plain)).any():
+        rest = failed | ~active
+        z = acceleration.propose(image, f, moved, failed)
+        # one look at the device per step; states are selected per sample only where samples differ
+        going = active & (finite | ~plain)
+        all_update, any_plain, any_rest, any_going = torch.stack(
+            [update.all(), plain.any(), rest.any(), going.any()]
+        ).tolist()
+        best = image if all_update else torch.where(like(update, image), image, best)
+        if any_plain and acceleration.can_fail:
+            z = torch.where(like(plain, image), image, z)
+        if any_rest:  # converged samples rest at their best value; failed ones start again from it
+            z = torch.where(like(rest, image), best, z)
+        if not any_going:
             break
     return Equilibrium(best, residual, steps, residual <= tol)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def rows(a: Tensor) -> Tensor:
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """⟨a, b⟩ per sample, (N, …) → (N,)."""
-    return torch.linalg.vecdot(rows(a), rows(b))
+    return (rows(a)[:, None] @ rows(b)[:, None].mT)[:, 0, 0]
 
 
 def norm(a: Tensor) -> Tensor:
@@ -49,15 +50,166 @@ def like(v: Tensor, a: Tensor) -> Tensor:
     return v.view(-1, *[1] * (a.ndim - 1))
 
 
+def products(vectors: Tensor, w: Tensor) -> Tensor:
+    """⟨v_k, w⟩ per sample, (N, K, n), (N, n) → (N, K).
+
+    The vector stands on the left: CPU libraries are several times slower the other way round.
+    """
+    return (w[:, None] @ vectors.mT)[:, 0]
+
+
+def combination(coefficients: Tensor, vectors: Tensor) -> Tensor:
+    """Σ_k c_k v_k per sample, (N, K), (N, K, n) → (N, n)."""
+    return (coefficients[:, None] @ vectors)[:, 0]
+
+
+@final
+class AndersonMixing:
+    """Anderson's next point for x = T(x): T(x) − ΔT γ, γ minimising ‖f − Δf γ‖, f = T(x) − x.
+
+    ΔT and Δf hold the last ``depth`` differences of T(x) and f in a ring, with the Gram matrix and
+    the products of Δf, a row at a time; Tikhonov regularisation relative to the size of Δf. One
+    least-squares problem per sample. Memory: 2 ``depth`` + 2 vectors, from the first step on.
+    Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011).
+    """
+
+    def __init__(self, *, depth: int) -> None:
+        self.depth = depth
+        self.step = 0
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def propose(self, image: Tensor, f: Tensor, *, forget: Tensor | None = None) -> Tensor:
+        """The next point, (N, …), from T(x) and f; samples in ``forget`` (N,) start afresh."""
+        shape, image, f = image.shape, rows(image), rows(f)
+        if self.last is None:
+            self.last = image, f
+            n, size = f.shape
+            self.image_steps = f.new_zeros(n, self.depth, size)
+            self.f_steps = f.new_zeros(n, self.depth, size)
+            self.gram = f.new_zeros(n, self.depth, self.depth)
+            self.right = f.new_zeros(n, self.depth)
+            self.known = torch.zeros_like(self.right, dtype=torch.bool)
+            self.eye = torch.eye(self.depth, dtype=f.dtype, device=f.device)
+            return image.view(shape)
+        slot = self.step % self.depth
+        self.step += 1
+        f_step = f - self.last[1]
+        self.image_steps[:, slot] = image - self.last[0]
+        self.f_steps[:, slot] = f_step
+        self.last = image, f
+        self.gram[:, slot] = self.gram[:, :, slot] = row = products(self.f_steps, f_step)
+        # ⟨Δf_k, f⟩ = ⟨Δf_k, f'⟩ + ⟨Δf_k, f − f'⟩ saves reading all of Δf once more
+        self.right += row
+        self.right[:, slot] = dot(f_step, f)
+        self.known[:, slot] = True
+        if forget is not None:
+            self.known &= ~forget[:, None]
+        # a difference that is not known has no part in the least squares
+        gram = torch.where(self.known[:, :, None] & self.known[:, None], self.gram, 0.0)
+        right = torch.where(self.known, self.right, 0.0)
+        size = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(f.dtype).tiny)
+        normal = gram / like(size, gram) + 10 * torch.finfo(f.dtype).eps * self.eye
+        gamma, _ = torch.linalg.solve_ex(normal, right / like(size, right))
+        gamma = torch.where(self.known & gamma.isfinite(), gamma, 0.0)
+        return (image - combination(gamma, self.image_steps)).view(shape)
+
+
 def neumann(
-    matvec: MatVec, b: Tensor, x0: Tensor | None = None, *, tol: float, max_steps: int
+    matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
 ) -> LinearSolution:
-    """x ← x + (b − A x) from x = b: the series Σ_k (I − A)ᵏ b, or Richardson's.
+    """x ← x + (b − A x) from x⁰, by default b: the series Σ_k (I − A)ᵏ b, or Richardson's.
 
     Converges where the spectral radius of I − A is below 1. Memory: two vectors.
     """
+    return _richardson(matvec, b, lambda image, r: image, tol=tol, max_steps=max_steps, x0=x0)
+
+
+def anderson(
+    matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
+) -> LinearSolution:
+    """Anderson mixing of depth 10 on x ← x + (b − A x) from x⁰, by default b.
+
+    Without its limited depth it would be GMRES (Walker and Ni, 2011). Sound where the spectral
+    radius of I − A is below 1, and often beyond. Memory: 24 vectors.
+    """
+    mixing = AndersonMixing(depth=10)
+    return _richardson(matvec, b, mixing.propose, tol=tol, max_steps=max_steps, x0=x0)
+
+
+def gmres(
+    matvec: MatVec,
+    b: Tensor,
+    *,
+    tol: float,
+    max_steps: int,
+    x0: Tensor | None = None,
+    restart: int = 50,
+) -> LinearSolution:
+    """The x that minimises ‖b − A x‖ over x⁰ + the Krylov space, rebuilt after ``restart`` steps.
+
+    Saad and Schultz, "GMRES" (1986), the basis orthogonalised by classical Gram-Schmidt, a second
+    time where the first cancels. x⁰ is zero by default. Needs no symmetry; without restart it ends
+    in as many products as the dimension. Each cycle starts with the true residual, so that what is
+    reported is not a recurrence's. Memory: ``restart`` + 4 vectors.
+    """
+    positive_integer("restart", restart)
+    return _in_cycles(
+        _gmres_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=restart
+    )
+
+
+def bicgstab(
+    matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
+) -> LinearSolution:
+    """Van der Vorst, "Bi-CGSTAB" (1992), from x⁰, by default zero.
+
+    Needs no symmetry, two products per step and no basis. It may break down, or believe its
+    recurrence when the residual is elsewhere: where it breaks down or thinks it is done, the true
+    residual is computed, and it starts again from there for as long as that gains anything. A
+    sample keeps the best point of its recurrence. Memory: ten vectors.
+    """
+    return _in_cycles(
+        _bicgstab_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=max_steps
+    )
+
+
+def cg(
+    matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
+) -> LinearSolution:
+    """Conjugate gradients (Hestenes and Stiefel, 1952) from x⁰, by default zero.
+
+    A must be symmetric and positive definite. A direction with pᵀAp ≤ 0 shows that it is not: the
+    sample stops there. Asymmetry can go unnoticed, but not in ``residual``, which is the true one.
+    Memory: six vectors.
+    """
+    return _in_cycles(
+        _cg_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=max_steps
+    )
+
+
+#: for any square A, as the adjoint of an equilibrium has it
+ADJOINT_SOLVERS: dict[str, Callable[..., LinearSolution]] = {
+    "neumann": neumann,
+    "anderson": anderson,
+    "gmres": gmres,
+    "bicgstab": bicgstab,
+}
+#: for a symmetric positive definite A alone
+SYMMETRIC_SOLVERS: dict[str, Callable[..., LinearSolution]] = {"cg": cg}
+
+
+def _richardson(
+    matvec: MatVec,
+    b: Tensor,
+    propose: Callable[[Tensor, Tensor], Tensor],
+    *,
+    tol: float,
+    max_steps: int,
+    x0: Tensor | None,
+) -> LinearSolution:
+    """x ← propose(x + r, r), r = b − A x, until every sample's residual is within ``tol``."""
     tol = _checked_tolerance(tol, max_steps, b.dtype)
-    x, scale = b if x0 is None else x0, _scale(b)
+    x, scale = b if x0 is None else _start(x0, b), _scale(b)
     steps = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     residual = torch.full_like(scale, torch.inf)
     active = torch.ones_like(scale, dtype=torch.bool)
@@ -66,112 +218,195 @@ def neumann(
         residual = torch.where(active, norm(r) / scale, residual)
         steps = torch.where(active, step, steps)
         active = active & (residual > tol) & residual.isfinite()
-        if not active.any():
+        if step == max_steps or not active.any():
             break
-        x = torch.where(like(active, x), x + r, x)
+        x = torch.where(like(active, x), propose(x + r, r), x)
     return LinearSolution(x, residual, steps, residual <= tol)
 
 
-def gmres(
+@dataclass(frozen=True)
+class _Cycle:
+    """correction : (N, …), to be added to x, zero for samples that were not active.
+    products : (N,), used per sample, at least one sample by every product.
+    hopeless : (N,), samples that another cycle would not help.
+    """
+
+    correction: Tensor
+    products: Tensor
+    hopeless: Tensor
+
+
+def _in_cycles(
+    cycle: Callable[[MatVec, Tensor, Tensor, Tensor, int], _Cycle],
     matvec: MatVec,
     b: Tensor,
-    x0: Tensor | None = None,
     *,
     tol: float,
     max_steps: int,
-    restart: int = 50,
+    x0: Tensor | None,
+    cycle_size: int,
 ) -> LinearSolution:
-    """The x that minimises ‖b − A x‖ over the Krylov space, rebuilt every ``restart`` products.
+    """x ← x + the cycle's correction, r ← b − A x, until ‖r‖ is within ``tol``.
 
-    Saad and Schultz, "GMRES" (1986), the basis orthogonalised twice against itself. Needs no
-    symmetry; without restart it ends in as many products as the dimension. Each cycle starts with
-    the true residual, so that what is reported is not a recurrence's. Memory: ``restart`` + 3
-    vectors.
+    ``cycle(matvec, r, active, target, size)`` solves A c = r to ‖r − A c‖ ≤ ``target`` (N,) as far
+    as ``size`` products go. A correction that makes a sample's residual larger is not taken.
     """
     tol = _checked_tolerance(tol, max_steps, b.dtype)
-    positive_integer("restart", restart)
-    x, scale = torch.zeros_like(b) if x0 is None else x0, _scale(b)
-    r, steps = (
-        b if x0 is None else b - matvec(x),
-        torch.zeros(len(b), dtype=torch.int64, device=b.device),
-    )
-    residual, best = norm(r) / scale, torch.full_like(scale, torch.inf)
-    used = 0
+    steps = torch.zeros(len(b), dtype=torch.int64, device=b.device)
+    scale, used = _scale(b), 0
+    if x0 is None:
+        x, r = torch.zeros_like(b), b
+    else:
+        x = _start(x0, b)
+        r, used, steps = b - matvec(x), 1, steps + 1
+    residual = norm(r) / scale
+    best = torch.full_like(scale, torch.inf)
+    hopeless = torch.zeros_like(scale, dtype=torch.bool)
     while True:
         # a cycle that gains nothing has met the rounding floor: more of them would change nothing
-        active = (residual > tol) & (residual < 0.99 * best)
+        active = (residual > tol) & (residual < 0.99 * best) & ~hopeless
         best = torch.minimum(best, residual)
-        size = min(restart, max_steps - used - 1)
+        size = min(cycle_size, max_steps - used - 1)
         if size < 1 or not active.any():
             break
-        correction, products = _krylov_cycle(matvec, r, active, tol * scale, size)
-        x = x + correction
-        r = b - matvec(x)
-        used += int(products.max()) + 1
-        steps = torch.where(active, steps + products + 1, steps)
-        residual = norm(r) / scale
+        done = cycle(matvec, r, active, tol * scale, size)
+        moved = x + done.correction
+        r_moved = b - matvec(moved)
+        used += int(done.products.max()) + 1
+        steps = torch.where(active, steps + done.products + 1, steps)
+        hopeless = hopeless | done.hopeless
+        residual_moved = norm(r_moved) / scale
+        # false for NaN: a residual that no longer is a number is none to go on from
+        taken = active & (residual_moved < residual)
+        x = torch.where(like(taken, x), moved, x)
+        r = torch.where(like(taken, x), r_moved, r)
+        residual = torch.where(taken, residual_moved, residual)
     return LinearSolution(x, residual, steps, residual <= tol)
 
 
-ADJOINT_SOLVERS: dict[str, Callable[..., LinearSolution]] = {"neumann": neumann, "gmres": gmres}
+#: a vector that Gram-Schmidt leaves less than this of itself is orthogonalised once more
+_CANCELS = 0.1
 
 
-def _krylov_cycle(
-    matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size: int
-) -> tuple[Tensor, Tensor]:
-    """The correction of one GMRES cycle of at most ``size`` products, and the products used (N,).
+def _gmres_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
+    """At most ``size`` steps of GMRES: A V = V⁺ H, y minimising ‖βe₁ − H y‖, correction V y.
 
-    The Hessenberg matrix is kept triangular by the accumulated rotations ``q`` as it grows, so
-    that the last entry of ``g`` is the residual's norm. Inactive samples get zero.
+    The smallest residual so far is β / ‖u‖, u the vector with uᵀH = 0 and u₀ = 1, which gains an
+    entry per step and needs no factorisation of H until the end.
     """
     n, options = len(r), {"dtype": r.dtype, "device": r.device}
-    tiny = torch.finfo(r.dtype).tiny
+    eps, tiny = torch.finfo(r.dtype).eps, torch.finfo(r.dtype).tiny
     beta = norm(r)
     basis = torch.zeros(n, size + 1, r[0].numel(), **options)
     basis[:, 0] = rows(r) / beta.clamp_min(tiny)[:, None]
-    triangle = torch.eye(size, **options).repeat(n, 1, 1)
-    q = torch.eye(size + 1, **options).repeat(n, 1, 1)
-    g = torch.zeros(n, size + 1, **options)
-    g[:, 0] = torch.where(active, beta, 0.0)
-    products = torch.zeros(n, dtype=torch.int64, device=r.device)
-    used = torch.zeros_like(products)
+    hessenberg = torch.zeros(n, size + 1, size, **options)
+    u = torch.zeros(n, size + 1, **options)
+    u[:, 0] = 1
+    used = spent = torch.zeros(n, dtype=torch.int64, device=r.device)
     for j in range(size):
         w = rows(matvec(basis[:, j].view_as(r)))
-        products = products + active
-        h = torch.zeros(n, size + 1, **options)
-        before = torch.linalg.vector_norm(w, dim=1)
+        spent = spent + active
+        before = norm(w)
         past = basis[:, : j + 1]
-        for _ in range(2):
-            overlap = (past @ w[..., None])[..., 0]
-            w = w - (overlap[:, None] @ past)[:, 0]
-            h[:, : j + 1] += overlap
-        length = torch.linalg.vector_norm(w, dim=1)
+        h = products(past, w)
+        w = w - combination(h, past)
+        length = norm(w)
+        cancels = length < _CANCELS * before
+        if cancels.any():
+            overlap = torch.where(cancels[:, None], products(past, w), 0.0)
+            h = h + overlap
+            w = w - combination(overlap, past)
+            length = norm(w)
         # what rounding leaves of a vector inside the space is not a direction
-        length = torch.where(length > 10 * torch.finfo(r.dtype).eps * before, length, 0.0)
-        h[:, j + 1] = length
-        basis[:, j + 1] = torch.where(length > 0, 1 / length.clamp_min(tiny), 0.0)[:, None] * w
-        h = (q @ h[..., None])[..., 0]
-        radius = torch.hypot(h[:, j], h[:, j + 1])
-        usable = active & (radius > 0)
+        length = torch.where(length > 10 * eps * before, length, 0.0)
+        basis[:, j + 1] = w * torch.where(length > 0, 1 / length.clamp_min(tiny), 0.0)[:, None]
+        hessenberg[:, : j + 1, j] = h
+        hessenberg[:, j + 1, j] = length
+        against = dot(u[:, : j + 1], h)
+        # without a new direction the column closes the system, unless it is not independent
+        closes = against.abs() > 10 * eps * norm(u) * before
+        usable = active & ((length > 0) | closes)
+        u[:, j + 1] = torch.where(usable, -against / length, 0.0)
         used = used + usable
-        c = torch.where(usable, h[:, j] / radius.clamp_min(tiny), 1.0)
-        s = torch.where(usable, h[:, j + 1] / radius.clamp_min(tiny), 0.0)
-        rotation = torch.stack([torch.stack([c, s], 1), torch.stack([-s, c], 1)], 1)
-        q[:, j : j + 2] = rotation @ q[:, j : j + 2]
-        h[:, j] = radius
-        column = torch.where(usable[:, None], h[:, : j + 1], triangle[:, : j + 1, j])
-        triangle[:, : j + 1, j] = column
-        g[:, j : j + 2] = (rotation @ g[:, j : j + 2, None])[..., 0]
         # a sample without a new direction, or at its target, is done
-        active = usable & (g[:, j + 1].abs() > target) & (length > 0)
+        active = usable & (beta / norm(u) > target) & (length > 0)
         if not active.any():
             break
-    # the unused columns of the triangle are the identity's and meet zeros of g, but for the
-    # residual itself, which stands just behind the last used column
-    columns = torch.arange(size, device=r.device)
-    right = torch.where(columns < used[:, None], g[:, :size], 0.0)
-    y = torch.linalg.solve_triangular(triangle, right[..., None], upper=True)
-    return (y.mT @ basis[:, :size])[:, 0].view_as(r), products
+    size = j + 1
+    columns = torch.arange(size, device=r.device) < used[:, None]
+    hessenberg = torch.where(columns[:, None], hessenberg[:, : size + 1, :size], 0.0)
+    q, triangle = torch.linalg.qr(hessenberg)
+    triangle = triangle + torch.diag_embed((~columns).to(r.dtype))
+    right = torch.where(columns, beta[:, None] * q[:, 0], 0.0)
+    y = torch.linalg.solve_triangular(triangle, right[..., None], upper=True)[..., 0]
+    correction = combination(y, basis[:, :size]).view_as(r)
+    return _Cycle(correction, spent, torch.zeros_like(active))
+
+
+def _bicgstab_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
+    """BiCGStab on A c = r from c = 0, its shadow residual r, until its first breakdown."""
+    x = best = torch.zeros_like(r)
+    shadow = p = torch.where(like(active, r), r, 0.0)
+    r = shadow
+    rho, smallest = dot(shadow, r), norm(r)
+    used = torch.zeros(len(r), dtype=torch.int64, device=r.device)
+    eps = torch.finfo(r.dtype).eps
+    # two products per step, and none beyond ``size``
+    for _ in range(size // 2):
+        v = matvec(p)
+        along = dot(shadow, v)
+        sound = along.abs() > eps * norm(shadow) * norm(v)
+        alpha = torch.where(active & sound, rho / along, 0.0)
+        s = r - like(alpha, r) * v
+        t = matvec(s)
+        omega = dot(t, s) / dot(t, t)
+        omega = torch.where(active & sound & omega.isfinite(), omega, 0.0)
+        used = torch.where(active, used + 2, used)
+        x = x + like(alpha, x) * p + like(omega, x) * s
+        r = s - like(omega, r) * t
+        length = norm(r)
+        better = active & (length < smallest)
+        best = torch.where(like(better, x), x, best)
+        smallest = torch.where(better, length, smallest)
+        rho_next = dot(shadow, r)
+        beta = rho_next / rho * (alpha / omega)
+        # ω = 0 and a residual orthogonal to the shadow are the other two ways to break down
+        sound = sound & (rho_next.abs() > eps * norm(shadow) * length) & beta.isfinite()
+        active = active & sound & (length > target)
+        if not active.any():
+            break
+        p = torch.where(like(active, r), r + like(beta, r) * (p - like(omega, r) * v), 0.0)
+        rho = rho_next
+    return _Cycle(best, used, torch.zeros_like(active))
+
+
+def _cg_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
+    """Conjugate gradients on A c = r from c = 0, until a direction with pᵀAp ≤ 0."""
+    x = torch.zeros_like(r)
+    p = r
+    rho = dot(r, r)
+    used = torch.zeros(len(r), dtype=torch.int64, device=r.device)
+    indefinite = torch.zeros_like(active)
+    for _ in range(size):
+        image = matvec(p)
+        used = used + active
+        curvature = dot(p, image)
+        indefinite = indefinite | (active & ~(curvature > 0))
+        active = active & ~indefinite
+        alpha = torch.where(active, rho / curvature, 0.0)
+        x = x + like(alpha, x) * p
+        r = r - like(alpha, r) * image
+        rho, before = dot(r, r), rho
+        active = active & (rho.sqrt() > target)
+        if not active.any():
+            break
+        p = torch.where(like(active, r), r + like(rho / before, r) * p, 0.0)
+    return _Cycle(x, used, indefinite)
+
+
+def _start(x0: Tensor, b: Tensor) -> Tensor:
+    """``x0`` without its graph; zero, the solution, for samples whose right-hand side is zero."""
+    return torch.where(like(norm(b) > 0, b), x0.detach(), 0.0)
 
 
 def _scale(b: Tensor) -> Tensor:

@@ -61,6 +61,19 @@ def test_acceleration_needs_fewer_layers():
         assert accelerated(T, x0, tol=1e-8, max_layers=20_000).steps.max() < plain / 2
 
 
+@pytest.mark.parametrize("degradation", ["denoising(sigma=0.1)", "inpainting(keep=0.5)"])
+def test_momentum_does_no_harm_above_a_stepsize_of_one_over_l(degradation):
+    """The layer's Jacobian has eigenvalues down to −0.8; in denoising that is all of them."""
+    task = small_task(lower="wavelet_l1(levels=2,stepsize=1.8)", degradation=degradation)
+    T = task.lower.layer(task.probe.observation)
+    x0 = task.lower.init(task.probe.observation)
+    plain = picard(T, x0, tol=1e-10, max_layers=5000)
+    found = fista(T, x0, tol=1e-10, max_layers=5000)
+    assert found.converged.all()
+    assert (found.steps < plain.steps / 2).all()
+    assert relative_error(found.x, plain.x) < 1e-6
+
+
 def test_a_rise_or_a_stall_falls_back_to_the_plain_iteration():
     """x ← −0.95x + 1: Nesterov's momentum alone diverges, the plain iteration takes 0.95ᵏ."""
     found = fista(lambda x: 1 - 0.95 * x, torch.zeros(1, 3).double(), tol=1e-10, max_layers=2000)

@@ -1,0 +1,260 @@
+"""Hypergradients to a tolerance on the gradient, in float64 where float32 does not reach."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conftest import plugins, small_task
+
+from benchmark.certified import ExactGradient, Solvers, exact_gradient, flat, gradient_to
+from benchmark.convergence import NotConverged
+from benchmark.implicit import Linearization
+from benchmark.metering import CountedProblem
+from benchmark.metrics import gradient_error
+from benchmark.precision import in_reach
+from benchmark.problem import BilevelTask, set_theta
+from benchmark.reference import reference_hypergradient
+
+LOWER = (
+    "tikhonov(wavelet='db2',levels=2,ridge=0.01)",
+    "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)",
+    "wavelet_l1(wavelet='db2',levels=2,ridge=0.01)",
+    "wavelet_l1(wavelet='db2',levels=2)",
+    "wavelet_l12(wavelet='db2',levels=2,ridge=0.03)",
+    "wavelet_l12(wavelet='db2',levels=2)",
+)
+DEGRADATION = (
+    "denoising(sigma=0.1)",
+    "inpainting(keep=0.5)",
+    "inpainting(keep=0.3)",
+    "deblurring(width=0.8)",
+)
+SOLVERS = Solvers.named(equilibrium="fista", adjoint="gmres", max_layers=5000)
+SLOW = {"lower": LOWER[2], "degradation": "inpainting(keep=0.5)"}
+
+
+def random_problems(number: int) -> Iterator[BilevelTask]:
+    """Tasks of any layer and degradation, each at a θ of its own."""
+    choose = random.Random(0).choice
+    for seed in range(number):
+        task = small_task(lower=choose(LOWER), degradation=choose(DEGRADATION), seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        set_theta(
+            task.lower,
+            {
+                name: p + 0.7 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+                for name, p in task.lower.theta().items()
+            },
+        )
+        yield task
+
+
+def start(task: BilevelTask) -> torch.Tensor:
+    return task.lower.init(task.probe.observation).detach()
+
+
+def refined(task: BilevelTask, tol: float, *, polish: bool = True, lower=None) -> ExactGradient:
+    lower = task.lower if lower is None else lower
+    options = {"gradient_tol": tol, "polish": polish, "solvers": SOLVERS}
+    return gradient_to(lower, task.probe, start(task), **options)
+
+
+def error(found: ExactGradient, task: BilevelTask) -> float:
+    return gradient_error(
+        flat(found.gradient), reference_hypergradient(task.lower, task.probe).gradient
+    )
+
+
+def test_the_gradient_is_within_its_tolerance():
+    tolerances = (1e-2, 1e-4, 1e-6)
+    shares = []
+    for task in random_problems(24):
+        truth = reference_hypergradient(task.lower, task.probe)
+        assert truth.error < 1e-6
+        for tol in tolerances:
+            found = refined(task, tol)
+            assert found.converged
+            assert found.error <= tol
+            shares.append(gradient_error(flat(found.gradient), truth.gradient) / tol)
+    assert sum(share <= 1 for share in shares) >= 0.95 * len(shares)
+    assert max(shares) < 10
+
+
+def test_a_smaller_tolerance_costs_more_and_gives_more():
+    task = small_task(**SLOW)
+    costs, errors = [], []
+    for tol in (1e-1, 1e-3, 1e-5, 1e-7):
+        counted = CountedProblem(task.lower)
+        errors.append(error(refined(task, tol, lower=counted), task))
+        costs.append(counted.layer_evals + counted.vjp_evals)
+    assert costs == sorted(costs)
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_it_costs_little_more_than_the_best_tolerances():
+    """At most twice what hindsight could have picked, on a slow problem."""
+    task = small_task(**SLOW)
+    truth = reference_hypergradient(task.lower, task.probe)
+    picked = []
+    for tol in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8):
+        for adjoint_tol in (1e-2, 1e-3, 1e-4, 1e-5):
+            counted = CountedProblem(task.lower)
+            options = {"tol": tol, "adjoint_tol": adjoint_tol, "solvers": SOLVERS}
+            found = exact_gradient(counted, task.probe, start(task), **options)
+            if gradient_error(flat(found.gradient), truth.gradient) <= 1e-4:
+                picked.append(counted.layer_evals + counted.vjp_evals)
+    counted = CountedProblem(task.lower)
+    refined(task, 1e-4, lower=counted)
+    assert counted.layer_evals + counted.vjp_evals <= 2 * min(picked)
+
+
+def test_a_loose_residual_is_no_tolerance_on_the_gradient():
+    """Why ``gradient_tol`` is there: a residual of 1e-4 leaves an error far above it."""
+    task = small_task(**SLOW)
+    options = {"tol": 1e-4, "adjoint_tol": 1e-10, "solvers": SOLVERS}
+    assert error(exact_gradient(task.lower, task.probe, start(task), **options), task) > 1e-3
+
+
+# --- what cannot be reached -----------------------------------------------------------------
+
+
+def in_float32(task: BilevelTask) -> BilevelTask:
+    return task.to(device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("spec", LOWER)
+def test_float32_is_polished_in_float64(spec):
+    exact = small_task(lower=spec, degradation="inpainting(keep=0.5)")
+    single = in_float32(exact)
+    found = refined(single, 1e-5)
+    assert found.converged
+    # of the problem as float32 poses it
+    posed = single.to(device=torch.device("cpu"), dtype=torch.float64)
+    assert error(found, posed) < 1e-5
+    # and the rounding of the problem to float32 costs little
+    assert error(found, exact) < 5e-5
+
+
+def test_float32_alone_says_that_it_did_not_get_there():
+    found = refined(in_float32(small_task(**SLOW)), 1e-7, polish=False)
+    assert not found.converged
+
+
+@pytest.mark.parametrize("name", ["DEQ", "JFB"])
+def test_a_tolerance_out_of_reach_is_an_error_or_met_in_float64(name):
+    task = in_float32(small_task(**SLOW))
+    solver = plugins()[name].get_instance(tol=1e-9, polish=False)
+    with pytest.raises(ValueError, match=r"is out of reach in float32.*allows 4e-06.*polish"):
+        solver.hypergradient(task.lower, task.probe)
+    exact = plugins()[name].get_instance(tol=1e-12)
+    posed = task.to(device=torch.device("cpu"), dtype=torch.float64)
+    found = exact.hypergradient(task.lower, task.probe)
+    assert found.state.dtype == found.loss.dtype == torch.float32
+    assert all(g.dtype == torch.float32 for g in found.gradient)
+    wanted = exact.hypergradient(posed.lower, posed.probe).gradient
+    assert gradient_error(flat(found.gradient), flat(wanted)) < 1e-6
+
+
+def test_not_even_float64_reaches_everything():
+    task = small_task(**SLOW)
+    options = {"tol": 1e-16, "polish": True, "max_layers": 10}
+    with pytest.raises(ValueError, match="1e-16 is out of reach in float64, whose rounding allows"):
+        in_reach(task.lower, task.probe, start(task), **options)
+
+
+def test_polishing_starts_where_float32_ended():
+    task = in_float32(small_task(**SLOW))
+    options = {"tol": 1e-9, "polish": True, "max_layers": 1000}
+    posed = in_reach(task.lower, task.probe, start(task), **options)
+    image = posed.lower.layer(posed.batch.observation)(posed.x0)
+    assert posed.x0.dtype == image.dtype == torch.float64
+    assert (image - posed.x0).norm() < 2e-4 * image.norm()
+    assert all(
+        a is not b for a, b in zip(posed.lower.parameters(), task.lower.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("parameters", [{"max_layers": 3}, {"max_layers": 3, "gradient_tol": 1e-6}])
+def test_a_solve_that_stops_short_is_reported(parameters):
+    task = small_task(**SLOW)
+    with pytest.warns(NotConverged, match="less exact than asked for"):
+        plugins()["DEQ"].get_instance(**parameters).hypergradient(task.lower, task.probe)
+
+
+# --- DEQ ------------------------------------------------------------------------------------
+
+
+def test_deq_reports_its_estimate():
+    task = small_task(**SLOW)
+    found = plugins()["DEQ"].get_instance(gradient_tol=1e-3).hypergradient(task.lower, task.probe)
+    assert 0 < found.error <= 1e-3
+    plain = plugins()["DEQ"].get_instance().hypergradient(task.lower, task.probe)
+    assert plain.error != plain.error
+
+
+@pytest.mark.parametrize("parameters", [{}, {"gradient_tol": 1e-6}])
+def test_warm_starts_save_layers_and_products(parameters):
+    """A second step at the same θ finds state and adjoint where the first left them."""
+    task = small_task(**SLOW)
+    solver = plugins()["DEQ"].get_instance(warm_start=True, **parameters)
+    costs, gradients = [], []
+    for _ in range(2):
+        counted = CountedProblem(task.lower)
+        gradients.append(flat(solver.hypergradient(counted, task.probe).gradient))
+        costs.append((counted.layer_evals, counted.vjp_evals))
+    assert costs[1][0] < costs[0][0] / 2
+    assert costs[1][1] < costs[0][1] / 2
+    assert gradient_error(*gradients) < 1e-5
+
+
+def test_the_probe_leaves_what_is_carried_alone():
+    task = small_task(**SLOW)
+    solver = plugins()["DEQ"].get_instance(warm_start=True)
+    costs = []
+    for _ in range(2):
+        counted = CountedProblem(task.lower)
+        solver.hypergradient_on_probe(counted, task.probe)
+        costs.append(counted.layer_evals)
+    assert costs[0] == costs[1]
+
+
+def test_test_images_are_never_carried_over():
+    task = small_task(**SLOW)
+    solver = plugins()["JFB"].get_instance(warm_start=True)
+    states = [solver.hypergradient(task.lower, task.test).state for _ in range(2)]
+    assert torch.equal(*states)
+    assert task.test.index is None
+
+
+def test_layer_and_linearization_agree():
+    """The implicit function theorem by a custom backward pass, and by explicit products."""
+    task = small_task(lower=LOWER[5], degradation="inpainting(keep=0.5)")
+    solver = plugins()["DEQ"].get_instance()
+    x = solver.equilibrium(task.lower.layer(task.probe.observation), start(task))
+    loss = torch.nn.functional.mse_loss(task.lower.reconstruct(x), task.probe.truth)
+    by_layer = torch.autograd.grad(loss, list(task.lower.theta().values()))
+    explicit = solver.hypergradient(task.lower, task.probe).gradient
+    assert gradient_error(flat(by_layer), flat(explicit)) < 1e-7
+
+
+def test_products_with_the_jacobians():
+    task = small_task(lower=LOWER[4], degradation="inpainting(keep=0.5)")
+    x = start(task)
+    at = Linearization(task.lower, task.probe, x)
+    generator = torch.Generator().manual_seed(0)
+    v, w = (torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(2))
+    _, jv = torch.func.jvp(task.lower.layer(task.probe.observation), (x,), (v,))
+    assert torch.allclose((at.jt(w) * v).sum(), (w * jv).sum(), rtol=1e-10)
+    assert torch.equal(at.adjoint_product(w), w - at.jt(w))
+    assert torch.equal(flat(at.gradient(torch.zeros_like(w))), flat(at.direct))
+
+
+def test_warnings_are_not_given_where_all_is_met():
+    task = small_task(**SLOW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plugins()["DEQ"].get_instance(gradient_tol=1e-4).hypergradient(task.lower, task.probe)
