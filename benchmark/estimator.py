@@ -69,12 +69,14 @@ RULES = {
     "b_max_iter": checks.positive_integer,
     "grad": checks.positive_integer,
     "tau": checks.positive_number,
+    "m": checks.positive_integer,
+    "lam": checks.nonnegative_number,
     "thres_conv": checks.positive_number,
     "max_iter": checks.positive_integer,
     "max_iter_backward": checks.positive_integer,
     "anderson": checks.boolean,
     "history_size": checks.positive_integer,
-    "eps": checks.positive_number,
+    "eps": checks.nonnegative_number,
 }
 
 

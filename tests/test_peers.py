@@ -143,6 +143,20 @@ def test_each_option_of_torchdeq_changes_its_own_solve(option, layers, vjps):
     assert (plain.vjp_evals != changed.vjp_evals) == vjps
 
 
+def test_the_options_of_torchdeqs_anderson_reach_both_solves():
+    """And do not outlive the call: torchdeq's table of solvers is shared."""
+    oracle = AffineLayer.make(kappa=0.9)
+
+    def calls(**options):
+        T, _ = cost_and_gradient(torchdeq_ift("anderson", 1e-8, **options), oracle)
+        return T.layer_evals, T.vjp_evals
+
+    plain = calls()
+    for option in ({"lam": 10.0}, {"m": 2}):
+        assert all(a != b for a, b in zip(calls(**option), plain, strict=True))
+    assert calls() == plain
+
+
 @pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
 @pytest.mark.parametrize(
     ("option", "layers", "vjps"),
