@@ -41,6 +41,9 @@ from benchmark.schedules import DECREASES
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "gradient_descent": torch.optim.SGD}
 
+#: the solvers that torchdeq has by name; it may be absent
+TORCHDEQ_SOLVERS = dict.fromkeys(("fixed_point_iter", "anderson", "broyden"))
+
 #: what a parameter of that name may be, in whichever plugin it occurs
 RULES = {
     "optimizer": partial(checks.one_of, table=OPTIMIZERS),
@@ -71,6 +74,23 @@ RULES = {
     "equilibrium_solver": lambda _, value: equilibrium_solver(value),
     "adjoint_solver": lambda _, value: adjoint_solver(value),
     "tangent_solver": lambda _, value: adjoint_solver(value),
+    # as torchdeq and deepinv call theirs
+    "f_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
+    "b_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
+    "f_tol": checks.positive_number,
+    "b_tol": checks.positive_number,
+    "f_max_iter": checks.positive_integer,
+    "b_max_iter": checks.positive_integer,
+    "grad": checks.positive_integer,
+    "tau": checks.positive_number,
+    "m": checks.positive_integer,
+    "lam": checks.nonnegative_number,
+    "thres_conv": checks.positive_number,
+    "max_iter": checks.positive_integer,
+    "max_iter_backward": checks.positive_integer,
+    "anderson": checks.boolean,
+    "history_size": checks.positive_integer,
+    "eps": checks.nonnegative_number,
 }
 
 

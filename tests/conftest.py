@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,18 @@ MORE_DEGRADATION_SPECS = (
 )
 
 
+#: libraries that some plugins need and that need not be there
+OPTIONAL = ("torchdeq",)
+
+
 def plugins() -> dict[str, type]:
-    """The solver classes by name, loaded by benchopt from ``solvers/``."""
-    return {cls.name: cls for cls in Benchmark(ROOT).get_solvers()}
+    """The solver classes by name, loaded by benchopt from ``solvers/``.
+
+    Those that need an optional library are left out where it is absent.
+    """
+    absent = {f"pip::{name}" for name in OPTIONAL if find_spec(name) is None}
+    known = Benchmark(ROOT).get_solvers()
+    return {cls.name: cls for cls in known if not absent & set(cls.requirements or ())}
 
 
 def small_task(
