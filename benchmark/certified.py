@@ -62,7 +62,7 @@ class Solvers:
     max_layers: int
 
     @classmethod
-    def named(cls, *, equilibrium: str, adjoint: str, max_layers: int) -> Solvers:
+    def named(cls, equilibrium: str, adjoint: str, *, max_layers: int) -> Solvers:
         """From ``"name"`` or ``"name(option=value)"`` of the tables of solvers.
 
         Raises ValueError for a name or an option that is not known.

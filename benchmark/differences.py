@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchmark.convergence import warn_unless_converged
-from benchmark.fixed_point import Equilibrium
 from benchmark.problem import Batch, Layer, LowerLevelProblem, upper_loss
 
 V = TypeVar("V")
@@ -81,17 +79,16 @@ def slopes(
     directions: Tensor,
     *,
     step: float,
-    solve: Callable[[Layer, Tensor], Equilibrium],
+    solve: Callable[[Layer, Tensor], Tensor],
 ) -> Slopes:
     """Central differences of F along ``directions`` (D, P), ``step`` being h.
 
-    The equilibrium at θ is solved from ``x0``, those at θ ± hv from it. Cost: 2D + 1 equilibria;
-    memory: a few states.
+    ``solve(T, x0)`` is x* = T(x*), without a graph. The equilibrium at θ is solved from ``x0``,
+    those at θ ± hv from it. Cost: 2D + 1 equilibria; memory: a few states.
     """
 
     def value(there: LowerLevelProblem, start: Tensor) -> tuple[Tensor, Tensor]:
-        found = solve(there.layer(batch.observation), start)
-        x = warn_unless_converged(found, what="the equilibrium").x
+        x = solve(there.layer(batch.observation), start)
         return upper_loss(there, x, batch.truth), x
 
     loss, x = value(lower, x0)

@@ -114,6 +114,16 @@ class Hypergradient:
         )
 
 
+@torch.no_grad()
+def equilibrium_of(method: BaseSolver, T: Layer, x0: Tensor) -> Tensor:
+    """x* = T(x*) from ``x0``, without a graph, by the ``equilibrium_solver`` of ``method`` to its
+    ``tol`` within its ``max_layers`` layers; warns ``NotConverged``.
+    """
+    solve = equilibrium_solver(method.equilibrium_solver)
+    found = solve(T, x0, tol=method.tol, max_layers=method.max_layers)
+    return warn_unless_converged(found, what="the equilibrium").x
+
+
 def require_finite(estimate: Hypergradient, *, when: str) -> None:
     """Raise DivergedError where the loss or the gradient holds a NaN or an infinity."""
     finite = torch.stack([t.isfinite().all() for t in (estimate.loss, *estimate.gradient)])
@@ -283,6 +293,41 @@ class BilevelSolver(OuterLoop):
         self.hypergradient_on_probe(self.task.lower, self.task.probe)
 
 
+class EquilibriumMethod(BilevelSolver):
+    """A method whose own reconstruction is the equilibrium, however it estimates ∇F.
+
+    Parameters (beside those of ``BilevelSolver``)
+    ----------
+    tol, max_layers : relative residual of an equilibrium, and the layers it may take.
+    equilibrium_solver : a name of ``benchmark.fixed_point.EQUILIBRIUM_SOLVERS``.
+    """
+
+    parameters = {
+        **BilevelSolver.parameters,
+        "tol": [1e-10],
+        "max_layers": [5000],
+        "equilibrium_solver": ["fista"],
+    }
+
+    @final
+    def posed(self, lower: LowerLevelProblem, batch: Batch, *, tol: float | None = None) -> Posed:
+        """The problem and where to start, in a dtype in which ``tol`` (by default the method's own)
+        can be reached: float64 where the run's own does not and the parameter ``polish`` is True.
+        """
+        return in_reach(
+            lower,
+            batch,
+            self.start(lower, batch),
+            tol=self.tol if tol is None else tol,
+            polish=self.polish,
+            max_layers=self.max_layers,
+        )
+
+    @final
+    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        return equilibrium_of(self, lower.layer(y), lower.init(y))
+
+
 class HypergradientEstimator(BilevelSolver):
     """A method given by a state x̂ ≈ x* whose graph *is* the gradient estimate.
 
@@ -366,11 +411,8 @@ class SearchMethod(OuterLoop):
         self._loss(self.task.lower, self.task.probe)
 
     @final
-    @torch.no_grad()
     def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
-        solve = equilibrium_solver(self.equilibrium_solver)
-        found = solve(lower.layer(y), lower.init(y), tol=self.tol, max_layers=self.max_layers)
-        return warn_unless_converged(found, what="the equilibrium").x
+        return equilibrium_of(self, lower.layer(y), lower.init(y))
 
     @torch.no_grad()
     def _loss(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:

@@ -2,13 +2,12 @@
 
 import torch
 
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import BilevelSolver, Hypergradient
-from benchmark.fixed_point import fista, iterate
+from benchmark.estimator import EquilibriumMethod, Hypergradient
+from benchmark.fixed_point import iterate
 from benchmark.implicit import Linearization
 
 
-class Solver(BilevelSolver):
+class Solver(EquilibriumMethod):
     """x ← T(x), then w ← ∇ℓ + Jᵀw at the new x, n = ``inner_steps`` times each; ĝ = Bᵀw.
 
     x and w are those at which the last meeting with the training image ended (x⁰ and 0 at the
@@ -24,10 +23,9 @@ class Solver(BilevelSolver):
 
     name = "Single-Loop"
     parameters = {
-        **BilevelSolver.parameters,
+        **EquilibriumMethod.parameters,
         "inner_steps": [5],
         "tol": [1e-6],
-        "max_layers": [5000],
     }
 
     def hypergradient(self, lower, batch):
@@ -40,8 +38,3 @@ class Solver(BilevelSolver):
         self.carried.put("state", batch, x)
         self.carried.put("adjoint", batch, w)
         return Hypergradient(at.loss, at.gradient(w), x)
-
-    @torch.no_grad()
-    def deploy(self, lower, y):
-        found = fista(lower.layer(y), lower.init(y), tol=self.tol, max_layers=self.max_layers)
-        return warn_unless_converged(found, what="the equilibrium").x

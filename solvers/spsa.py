@@ -4,14 +4,11 @@ from functools import partial
 
 import torch
 
-from benchmark.convergence import warn_unless_converged
 from benchmark.differences import slopes, theta_named, theta_vector
-from benchmark.estimator import BilevelSolver, Hypergradient
-from benchmark.fixed_point import fista
-from benchmark.precision import in_reach
+from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
 
 
-class Solver(BilevelSolver):
+class Solver(EquilibriumMethod):
     """ĝ = 1/D Σ_d vᵈ (F(θ + h vᵈ) − F(θ − h vᵈ)) / 2h, vᵈ random with entries ±1.
 
     Its mean over vᵈ is ∇F + O(h²), h = ``step``; its relative variance about (P − 1)/D for P
@@ -24,25 +21,21 @@ class Solver(BilevelSolver):
 
     name = "SPSA"
     parameters = {
-        **BilevelSolver.parameters,
+        **EquilibriumMethod.parameters,
         "directions": [10],
         "step": [1e-3],
-        "tol": [1e-10],
-        "max_layers": [5000],
         "polish": [True],
     }
 
     def hypergradient(self, lower, batch):
-        x0 = self.start(lower, batch)
-        precision = {"polish": self.polish, "max_layers": self.max_layers}
-        posed = in_reach(lower, batch, x0, tol=self.tol, **precision)
+        posed = self.posed(lower, batch)
         v = self._signs(theta_vector(posed.lower))
-        solve = partial(fista, tol=self.tol, max_layers=self.max_layers)
+        solve = partial(equilibrium_of, self)
         found = slopes(posed.lower, posed.batch, posed.x0, v, step=self.step, solve=solve)
         self.carry(batch, state=found.state)
         mean = found.values @ v.to(found.values.dtype) / len(v)
         gradient = tuple(theta_named(posed.lower, mean).values())
-        return Hypergradient(found.loss, gradient, found.state).to(x0.dtype)
+        return Hypergradient(found.loss, gradient, found.state).to(batch.observation.dtype)
 
     def _signs(self, like):
         """±1 (D, P): of the seed and the number of the call, drawn on the CPU for every device."""
@@ -53,8 +46,3 @@ class Solver(BilevelSolver):
         generator = torch.Generator().manual_seed(int(own))
         signs = 2 * torch.randint(2, (self.directions, len(like)), generator=generator) - 1
         return signs.to(dtype=like.dtype).to(like.device)
-
-    @torch.no_grad()
-    def deploy(self, lower, y):
-        found = fista(lower.layer(y), lower.init(y), tol=self.tol, max_layers=self.max_layers)
-        return warn_unless_converged(found, what="the equilibrium").x

@@ -33,7 +33,7 @@ DEGRADATION = (
     "inpainting(keep=0.3)",
     "deblurring(width=0.8)",
 )
-SOLVERS = Solvers.named(equilibrium="fista", adjoint="gmres", max_layers=5000)
+SOLVERS = Solvers.named("fista", "gmres", max_layers=5000)
 SLOW = {"lower": LOWER[2], "degradation": "inpainting(keep=0.5)"}
 
 
