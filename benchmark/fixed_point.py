@@ -65,14 +65,15 @@ def fista(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
     return _solve(T, x0, _Nesterov(), tol=tol, max_layers=max_layers)
 
 
-def anderson(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
-    """Anderson acceleration of depth 10 (type II), one small least-squares problem per sample.
+def anderson(T: Layer, x0: Tensor, *, tol: float, max_layers: int, depth: int = 10) -> Equilibrium:
+    """Anderson acceleration (type II), one small least-squares problem of ``depth`` per sample.
 
     z ← T(z) − ΔT γ, γ minimising ‖f − Δf γ‖, f = T(z) − z, with Tikhonov regularisation relative
     to the size of Δf. Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011).
-    Memory: twice its depth in states.
+    Memory: twice ``depth`` in states. A depth of 20 takes fewer layers where convergence is slow.
     """
-    return _solve(T, x0, _Anderson(depth=10), tol=tol, max_layers=max_layers)
+    positive_integer("depth", depth)
+    return _solve(T, x0, _Anderson(depth=depth), tol=tol, max_layers=max_layers)
 
 
 EQUILIBRIUM_SOLVERS: dict[str, Callable[..., Equilibrium]] = {

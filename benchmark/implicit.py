@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from benchmark.convergence import warn_unless_converged
-from benchmark.linear import LinearSolution, MatVec, SelfAdjoint
+from benchmark.linear import LinearSolution, MatVec, ProjectedSystem
 from benchmark.problem import Batch, Layer, LowerLevelProblem, upper_loss
 
 PRODUCT = {"allow_unused": True, "materialize_grads": True}
@@ -49,10 +49,10 @@ class Linearization:
         return _product(self._image, self.x, w)
 
     def adjoint_system(self) -> MatVec:
-        """w ↦ (I − Jᵀ)w; for a layer with two halves, as the self-adjoint operator that it is."""
+        """w ↦ (I − Jᵀ)w; for a layer with two halves, with both at hand."""
         if self._between is None:
             return lambda w: w - self.jt(w)
-        return SelfAdjoint(
+        return ProjectedSystem(
             P=lambda w: _product(self._image, self._between, w),
             G=lambda w: _product(self._between, self.x, w),
         )

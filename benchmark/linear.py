@@ -174,11 +174,11 @@ def bicgstab(
 
 
 @dataclass(frozen=True)
-class SelfAdjoint:
-    """A = I − G P with G symmetric and P symmetric, P ⪰ 0: self-adjoint in ⟨·, P·⟩.
+class ProjectedSystem:
+    """A = I − G P with G symmetric and P an orthogonal projection.
 
-    P and G map (N, …) to (N, …). The adjoint of a proximal-gradient layer is of this form: there
-    J = P G, G the Jacobian of the gradient step and P that of the proximity operator.
+    P and G map (N, …) to (N, …). The adjoint of forward-backward with soft-thresholding is of this
+    form: J = P G, G the Jacobian of the gradient step, P that of the threshold.
     """
 
     P: MatVec
@@ -190,23 +190,22 @@ class SelfAdjoint:
 
 
 def cg(
-    matvec: SelfAdjoint, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
+    matvec: ProjectedSystem, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
 ) -> LinearSolution:
-    """Conjugate gradients (Hestenes and Stiefel, 1952) in the inner product ⟨·, P·⟩.
+    """Conjugate gradients (Hestenes and Stiefel, 1952) for A = I − G P on the range of P.
 
-    Needs A = I − G P as ``SelfAdjoint`` says and positive definite in that product; a direction
-    with ⟨Pp, Ap⟩ ≤ 0 shows that it is not, and the sample stops there. Where P is singular
-    the product sees nothing of the kernel, on which A is the identity: what is left there is
-    solved by one step at the end. A P or G that is not symmetric can go unnoticed, but not in
+    There u = Px solves (I − PGP) u = Pb, which is symmetric, and then x = b + Gu. It must be
+    positive definite too: a direction with ⟨p, (I − PG)p⟩ ≤ 0 shows that it is not, and the sample
+    stops there. A G or P that is not as ``ProjectedSystem`` says can go unnoticed, but not in
     ``residual``, which is the true one. Cost: a product with P and one with G each step; memory:
-    eight vectors. From ``x0``, by default zero.
+    seven vectors. From ``x0``, by default zero.
 
     Raises ValueError for a ``matvec`` that is not of that form.
     """
-    if not isinstance(matvec, SelfAdjoint):
+    if not isinstance(matvec, ProjectedSystem):
         raise ValueError(
-            "cg needs a system that is self-adjoint: the layer must be a gradient step followed by "
-            "a proximity operator, and say so (LowerLevelProblem.halves)"
+            "cg needs a layer that is a gradient step followed by a projection in its derivative, "
+            "as soft-thresholding is, and that says so (LowerLevelProblem.halves)"
         )
     return _in_cycles(
         _cg_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=max_steps
@@ -405,34 +404,29 @@ def _bicgstab_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, s
     return _Cycle(best, used, torch.zeros_like(active))
 
 
-def _cg_cycle(A: SelfAdjoint, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
-    """Conjugate gradients on A c = r from c = 0, until a direction with ⟨Pp, Ap⟩ ≤ 0."""
-    x = torch.zeros_like(r)
-    p, z = r, A.P(r)
-    p_image = z
-    rho = dot(r, z)
+def _cg_cycle(A: ProjectedSystem, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
+    """Conjugate gradients on A c = r from c = 0, until a direction with ⟨p, (I − PG)p⟩ ≤ 0."""
+    p = s = A.P(r)
+    u = torch.zeros_like(s)
+    rho = dot(s, s)
     used = torch.zeros(len(r), dtype=torch.int64, device=r.device)
     indefinite = torch.zeros_like(active)
-    active = active & (norm(z) > target)
+    active = active & (rho.sqrt() > target)
     for _ in range(size):
         if not active.any():
             break
-        image = p - A.G(p_image)
+        image = p - A.P(A.G(p))
         used = used + active
-        curvature = dot(p_image, image)
+        curvature = dot(p, image)
         indefinite = indefinite | (active & ~(curvature > 0))
         active = active & ~indefinite
         alpha = torch.where(active, rho / curvature, 0.0)
-        x = x + like(alpha, x) * p
-        r = r - like(alpha, r) * image
-        z = A.P(r)
-        rho, before = dot(r, z), rho
-        active = active & (norm(z) > target)
-        beta = torch.where(active, rho / before, 0.0)
-        p = r + like(beta, r) * p
-        p_image = z + like(beta, r) * p_image
-    # A is the identity on the kernel of P, which z does not see
-    return _Cycle(x + (r - z), used, indefinite)
+        u = u + like(alpha, u) * p
+        s = s - like(alpha, s) * image
+        rho, before = dot(s, s), rho
+        active = active & (rho.sqrt() > target)
+        p = s + like(torch.where(active, rho / before, 0.0), s) * p
+    return _Cycle(r + A.G(u), used, indefinite)
 
 
 def _start(x0: Tensor, b: Tensor) -> Tensor:

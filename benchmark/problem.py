@@ -21,8 +21,8 @@ Layer = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Halves:
-    """T(x; y) = proximity(gradient_step(x, y)), both with symmetric Jacobians in their first
-    argument, that of ``proximity`` (of a convex function) positive semidefinite.
+    """T(x; y) = proximity(gradient_step(x, y)): the Jacobian of the gradient step in x is
+    symmetric, that of ``proximity`` an orthogonal projection wherever it has one.
     """
 
     gradient_step: Callable[[Tensor, Tensor], Tensor]
@@ -52,7 +52,7 @@ class LowerLevelProblem(nn.Module, ABC):
         """R_θ(x): the image (N, C, H, W) that the state ``x`` stands for."""
 
     def halves(self) -> Halves | None:
-        """The two halves of a proximal-gradient layer; None where T is not known to be one."""
+        """The two halves of T; None where it is not known to have them."""
         return None
 
     def in_float64(self) -> LowerLevelProblem:

@@ -21,7 +21,7 @@ class Solver(EquilibriumMethod):
     relative error of the *hypergradient* is below it. A tolerance that the run's dtype cannot
     reach is met in float64, unless ``polish`` is False: then it is an error. Cost: the
     equilibrium, one layer, the products of the adjoint solver; memory: one graph and, for GMRES,
-    its basis. The adjoint solver "cg" is the fastest, for proximal-gradient layers alone.
+    its basis. The adjoint solver "cg" is for soft-thresholding layers (``wavelet_l1``).
     References: Bai, Kolter, Koltun, "Deep equilibrium models" (2019), arXiv 1909.01377; Saad and
     Schultz, "GMRES" (1986).
     """
@@ -37,7 +37,7 @@ class Solver(EquilibriumMethod):
 
     def skip(self, task):
         if self.adjoint_solver == "cg" and task.lower.halves() is None:
-            return True, "cg needs a layer that is a gradient step followed by a proximity operator"
+            return True, "cg needs a layer that is a gradient step followed by soft-thresholding"
         return False, None
 
     def hypergradient(self, lower, batch):

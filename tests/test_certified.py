@@ -255,10 +255,10 @@ def test_products_with_the_jacobians():
     assert torch.equal(flat(at.gradient(torch.zeros_like(w)))[-len(direct) :], direct)
 
 
-@pytest.mark.parametrize("spec", LOWER)
+@pytest.mark.parametrize("spec", LOWER[1:4])
 def test_conjugate_gradients_need_no_more_products_than_gmres(spec):
-    """And no basis: J = P G with P, G symmetric, for every proximal-gradient layer."""
-    task = small_task(lower=spec, degradation="inpainting(keep=0.5)")
+    """And no basis: J = P G with a projection P. Also where I − PGP is close to singular."""
+    task = small_task(lower=spec, degradation="inpainting(keep=0.3)")
     products, gradients = [], []
     for solver in ("cg", "gmres(restart=1000)"):
         counted = CountedProblem(task.lower)
@@ -274,7 +274,7 @@ def test_a_solver_that_needs_structure_is_skipped_where_it_is_missing():
     deq = plugins()["DEQ"].get_instance(adjoint_solver="cg")
     skipped, why = deq.skip(task)
     assert skipped
-    assert "a gradient step followed by a proximity operator" in why
+    assert "a gradient step followed by soft-thresholding" in why
     assert deq.skip(small_task(**SLOW)) == (False, None)
     assert plugins()["DEQ"].get_instance().skip(task) == (False, None)
 

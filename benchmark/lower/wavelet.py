@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmark.checks import nonnegative_number, positive_integer, positive_number, strictly_between
 from benchmark.lower.stepsize import bounded_stepsize
 from benchmark.lower.transform import ORIENTATIONS, OrthonormalWavelet
-from benchmark.problem import Halves, LowerLevelProblem
+from benchmark.problem import LowerLevelProblem
 
 
 class WaveletForwardBackward(LowerLevelProblem):
@@ -84,10 +84,6 @@ class WaveletForwardBackward(LowerLevelProblem):
     @final
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         return self.proximity(self.gradient_step(x, y))
-
-    @final
-    def halves(self) -> Halves:
-        return Halves(self.gradient_step, self.proximity)
 
     @final
     def smooth_gradient(self, x: Tensor, y: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.lower.wavelet import WaveletProximal
+from benchmark.problem import Halves
 
 
 @final
@@ -16,3 +17,7 @@ class WaveletL1(WaveletProximal):
 
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
         return d - torch.clamp(d, -threshold, threshold)
+
+    def halves(self) -> Halves:
+        """The derivative of soft-thresholding keeps the coefficients above it and no other."""
+        return Halves(self.gradient_step, self.proximity)
