@@ -1,6 +1,7 @@
 """Command line: benchopt's parquet files in, figures, tables and their provenance out.
 
     python -m benchmark.report outputs/run.parquet … --out results/ [--memory-curve memory.csv]
+                               [--width one|two]
     python -m benchmark.report claims PARQUET … [--out FILE.md] [--strict]
     python -m benchmark.report merge A.parquet B.parquet … --out C.parquet
     python -m benchmark.report check [RESULTS]
@@ -66,9 +67,18 @@ def _report(argv: Sequence[str]) -> int:
         metavar="CSV",
         help="memory sampled over a training run: method, seconds, mib",
     )
+    parser.add_argument(
+        "--width",
+        choices=("one", "two"),
+        default="two",
+        help="columns of a page that a figure is as wide as (default: two)",
+    )
     arguments = parser.parse_args(argv)
     import_module("benchmark.report.build").report(
-        arguments.parquet, out=arguments.out, memory_curve=arguments.memory_curve
+        arguments.parquet,
+        out=arguments.out,
+        memory_curve=arguments.memory_curve,
+        columns=arguments.width,
     )
     return 0
 
