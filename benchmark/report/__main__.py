@@ -6,6 +6,7 @@
     python -m benchmark.report merge A.parquet B.parquet … --out C.parquet
     python -m benchmark.report check [RESULTS]
     python -m benchmark.report site [RESULTS] --out DIR
+    python -m benchmark.report numbers README.md [--check]
 
 One line is printed for each thing written, left out or skipped. Exit code 2, with one line on the
 standard error, if an input cannot be used. The same inputs give the same bytes.
@@ -88,6 +89,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "merge": _module("merge"),
     "check": _module("check"),
     "site": _site,
+    "numbers": _module("readme"),
 }
 
 
