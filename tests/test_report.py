@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from benchmark.report import build, figures, tables
+from benchmark.report import build, figures, pictures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.frame import (
     Call,
@@ -88,6 +88,12 @@ def vjps_run(method: str, parameters: dict) -> int:
     return {"DEQ": 60}.get(method, parameters.get("layers", 1))
 
 
+def learned(method: str, *, index: int, repetition: int) -> str:
+    """θ: a stepsize, and six weights that part from each other step by step."""
+    weights = [-3 + index * (len(method) / 10 + position / 5) for position in range(6)]
+    return json.dumps({"log_weights": weights, "stepsize_logit": [0.1 * index + repetition]})
+
+
 def image(task: str, error: float) -> np.ndarray:
     """A smooth 8-bit image, off by a checkerboard of the given amplitude."""
     row, column = np.mgrid[:32, :32] / 31
@@ -140,10 +146,12 @@ def run(
                 "objective_outer_step": float(10 * index),
                 "objective_status": "ok",
                 "objective_message": "",
+                "objective_learned": learned(method, index=index, repetition=repetition),
             }
         )
     if status != "ok":
         empty = dict.fromkeys([key for key in rows[0] if key.startswith("objective_")], np.nan)
+        empty["objective_learned"] = None
         failed = {"objective_status": status, "objective_message": "it failed"}
         last = {**rows[-1], **empty, **failed, "stop_val": evaluations}
         rows = [*rows[: evaluations // 2], last]
@@ -269,6 +277,7 @@ def test_every_artefact_is_written_or_explained(page):
     drawn = {f"{kind}_wavelet_l1_inpainting" for kind in ("accuracy", "reconstructions")}
     drawn |= {"gradient_error_wavelet_l1_denoising", "time", "memory", "memory_over_time"}
     drawn |= {"pareto_wavelet_l1_denoising", "pareto_wavelet_l1_inpainting", "performance"}
+    drawn |= {"scaling", "learned_wavelet_l1_inpainting"}
     written = {path.name for path in out.iterdir()}
     assert {path for path in written if path.endswith(".png")} == {f"{n}.png" for n in drawn}
     assert {path for path in written if path.endswith(".pdf")} == {f"{n}.pdf" for n in drawn}
@@ -301,7 +310,7 @@ def test_same_bytes_in_another_process(page, inputs, tmp_path):
     with figures.look():
         drawings = {
             "memory": figures.memory(again, styles=styles),
-            "reconstructions_wavelet_l1_inpainting": figures.reconstructions(
+            "reconstructions_wavelet_l1_inpainting": pictures.reconstructions(
                 one_task(again, "inpainting"), styles=styles
             ),
         }
@@ -327,7 +336,8 @@ def test_provenance(page, inputs):
     assert record["platform"]["platform"] == ["Linux"]
     assert len(record["images_digests"]) == 2
     skipped = [entry["name"] for entry in record["artefacts"] if "skipped" in entry]
-    assert len(skipped) == 3 and "gradient_error_wavelet_l1_inpainting" in skipped
+    assert len(skipped) == 4 and "gradient_error_wavelet_l1_inpainting" in skipped
+    assert record["columns"] == "two"
 
 
 def test_the_same_file_twice_counts_once(tmp_path):
@@ -415,9 +425,9 @@ def test_site_is_built_from_a_folder_of_results(monkeypatch, tmp_path):
 def test_many_reconstructions_take_several_lines():
     rows = study(methods=[(name, {}) for name in KNOWN], tasks=[DENOISING])
     frame = tidy(rows)
-    drawing = figures.reconstructions(frame, styles=method_styles(frame["method"]))
+    drawing = pictures.reconstructions(frame, styles=method_styles(frame["method"]))
     shown = [axis for axis in drawing.figure.axes if axis.images]
-    assert len(shown) == 2 * (len(KNOWN) + 2) - 1  # the truth has no error map
+    assert len(shown) == 3 * (len(KNOWN) + 2) - 1  # the truth has no error map
     assert drawing.figure.get_figheight() > 4 and not drawing.notes
 
 
@@ -647,7 +657,7 @@ def test_failed_depth_is_marked():
 
 def test_reconstructions_carry_the_psnr_of_the_images(frame):
     rows = one_task(frame, "inpainting")
-    figure = figures.reconstructions(rows, styles=method_styles(frame["method"])).figure
+    figure = pictures.reconstructions(rows, styles=method_styles(frame["method"])).figure
     task = INPAINTING
     bias = 0.002 * min(1.0, gradient_error("Unrolling", {"layers": 10}, TASKS[task]))
     truth, shown = (image(task, error).astype(float) for error in (0.0, 0.05 + 10 * bias))
@@ -661,7 +671,7 @@ def test_other_test_image_is_left_out_and_said(frame):
         if rows.at[index, "truth"] is not None:
             rows.at[index, "truth"] = np.zeros((32, 32, 3), dtype=np.uint8)
     kept = rows[rows["method"].isin(["DEQ", "JFB", "Unrolling"])]
-    drawing = figures.reconstructions(kept, styles=method_styles(frame["method"]))
+    drawing = pictures.reconstructions(kept, styles=method_styles(frame["method"]))
     assert len(drawing.notes) == 1 and "another test image" in drawing.notes[0]
 
 
@@ -671,7 +681,7 @@ def test_unknown_method_is_everywhere():
     frame = tidy(rows)
     styles = method_styles(frame["method"])
     part = one_task(frame, "denoising")
-    for draw in (figures.accuracy, figures.gradient_error, figures.reconstructions):
+    for draw in (figures.accuracy, figures.gradient_error, pictures.reconstructions):
         assert "Shiny-New" in texts(draw(part, styles=styles).figure), draw.__name__
     for draw in (figures.time, figures.memory):
         assert "Shiny-New" in texts(draw(frame, styles=styles).figure), draw.__name__
@@ -685,7 +695,7 @@ def test_unknown_method_is_everywhere():
         figures.gradient_error,
         figures.time,
         figures.memory,
-        figures.reconstructions,
+        pictures.reconstructions,
     ],
 )
 def test_nothing_to_draw_is_said(draw):

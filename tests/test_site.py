@@ -16,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 
+from benchmark.report.captions import captioned, kind_and_task
 from benchmark.report.reading import ReportError
-from benchmark.report.site import build, captioned, kind_and_task, powers
+from benchmark.report.site import build, powers
 from benchmark.report.style import method_styles
 
 ROOT = Path(__file__).resolve().parents[1]

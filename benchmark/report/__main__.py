@@ -1,10 +1,12 @@
 """Command line: benchopt's parquet files in, figures, tables and their provenance out.
 
     python -m benchmark.report outputs/run.parquet … --out results/ [--memory-curve memory.csv]
+                               [--width one|two]
     python -m benchmark.report claims PARQUET … [--out FILE.md] [--strict]
     python -m benchmark.report merge A.parquet B.parquet … --out C.parquet
     python -m benchmark.report check [RESULTS]
     python -m benchmark.report site [RESULTS] --out DIR
+    python -m benchmark.report numbers README.md [--check]
 
 One line is printed for each thing written, left out or skipped. Exit code 2, with one line on the
 standard error, if an input cannot be used. The same inputs give the same bytes.
@@ -66,9 +68,18 @@ def _report(argv: Sequence[str]) -> int:
         metavar="CSV",
         help="memory sampled over a training run: method, seconds, mib",
     )
+    parser.add_argument(
+        "--width",
+        choices=("one", "two"),
+        default="two",
+        help="columns of a page that a figure is as wide as (default: two)",
+    )
     arguments = parser.parse_args(argv)
     import_module("benchmark.report.build").report(
-        arguments.parquet, out=arguments.out, memory_curve=arguments.memory_curve
+        arguments.parquet,
+        out=arguments.out,
+        memory_curve=arguments.memory_curve,
+        columns=arguments.width,
     )
     return 0
 
@@ -78,6 +89,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "merge": _module("merge"),
     "check": _module("check"),
     "site": _site,
+    "numbers": _module("readme"),
 }
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report import figures, headline, profiles, tables
+from benchmark.report import figures, headline, learned, pictures, profiles, scaling, tables
 from benchmark.report.frame import file_names, tidy, written
 from benchmark.report.reading import ReportError, Results, Source, digest, read
 from benchmark.report.style import Style, method_styles
 
+WIDTHS = {"one": figures.ONE_COLUMN, "two": figures.TWO_COLUMNS}
 CURVE_COLUMNS = ("method", "seconds", "mib")
 PLATFORM = (
     "platform",
@@ -36,8 +37,12 @@ ORIGIN = {
 }
 
 
-def report(paths: Sequence[Path], *, out: Path, memory_curve: Path | None = None) -> None:
+def report(
+    paths: Sequence[Path], *, out: Path, memory_curve: Path | None = None, columns: str = "two"
+) -> None:
     """Read the files and write every figure, the tables and ``provenance.json`` into ``out``.
+
+    ``columns``, of a page, that a figure is as wide as: one of ``WIDTHS``.
 
     Raises
     ------
@@ -55,8 +60,13 @@ def report(paths: Sequence[Path], *, out: Path, memory_curve: Path | None = None
             print(f"  {rows} rows {why}")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        artefacts = [*write_figures(frame, samples=samples, out=out), *write_tables(frame, out=out)]
-        record = provenance(results, artefacts=artefacts, memory_curve=memory_curve)
+        artefacts = [
+            *write_figures(frame, samples=samples, out=out, width=WIDTHS[columns]),
+            *write_tables(frame, out=out),
+        ]
+        record = provenance(
+            results, artefacts=artefacts, memory_curve=memory_curve, columns=columns
+        )
         _write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise ReportError(f"{out}: cannot be written to ({error.strerror})") from error
@@ -84,12 +94,16 @@ def read_memory_curve(path: Path) -> pd.DataFrame:
 
 
 def write_figures(
-    frame: pd.DataFrame, *, samples: pd.DataFrame | None, out: Path
+    frame: pd.DataFrame,
+    *,
+    samples: pd.DataFrame | None,
+    out: Path,
+    width: float = figures.TWO_COLUMNS,
 ) -> Iterator[dict[str, object]]:
     """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
     sampled = [] if samples is None else list(samples["method"])
     styles = method_styles([*frame["method"], *sampled])
-    for name, draw in _figures(frame, samples=samples, styles=styles):
+    for name, draw in _figures(frame, samples=samples, styles=styles, width=width):
         with figures.look():
             try:
                 drawing = draw()
@@ -142,7 +156,11 @@ def table_files(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def provenance(
-    results: Results, *, artefacts: Sequence[Mapping[str, object]], memory_curve: Path | None
+    results: Results,
+    *,
+    artefacts: Sequence[Mapping[str, object]],
+    memory_curve: Path | None,
+    columns: str,
 ) -> dict[str, object]:
     """What the report was made of: files, digests, versions, machines, rows; and what it made."""
     curve = None
@@ -151,6 +169,7 @@ def provenance(
     return {
         "inputs": [_described(source) for source in results.sources],
         "memory_curve": curve,
+        "columns": columns,
         "rows": {
             "read": sum(source.rows_read for source in results.sources),
             "used": sum(source.rows_used for source in results.sources),
@@ -165,7 +184,11 @@ def provenance(
 
 
 def _figures(
-    frame: pd.DataFrame, *, samples: pd.DataFrame | None, styles: Mapping[str, Style]
+    frame: pd.DataFrame,
+    *,
+    samples: pd.DataFrame | None,
+    styles: Mapping[str, Style],
+    width: float,
 ) -> Iterator[tuple[str, Callable[[], figures.Drawing]]]:
     """The name of each figure and the call that draws it."""
     names = file_names(frame["task"])
@@ -175,13 +198,14 @@ def _figures(
             figures.accuracy,
             figures.gradient_error,
             profiles.pareto,
-            figures.reconstructions,
+            learned.learned,
+            pictures.reconstructions,
         ):
-            yield f"{draw.__name__}_{name}", partial(draw, part, styles=styles)
-    for draw in (figures.time, figures.memory, profiles.performance):
-        yield draw.__name__, partial(draw, frame, styles=styles)
+            yield f"{draw.__name__}_{name}", partial(draw, part, styles=styles, width=width)
+    for draw in (figures.time, figures.memory, scaling.scaling, profiles.performance):
+        yield draw.__name__, partial(draw, frame, styles=styles, width=width)
     draw = figures.memory_over_time
-    yield draw.__name__, partial(draw, samples, styles=styles)
+    yield draw.__name__, partial(draw, samples, styles=styles, width=width)
 
 
 def _described(source: Source) -> dict[str, object]:

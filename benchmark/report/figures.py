@@ -1,12 +1,13 @@
 """The figures of a report, each from the tidy frame of one task or of all.
 
 A function returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; ``save`` writes
-one. Widths are those of a two-column page.
+one. ``width`` is in inches: that of one column of a page, where panels are stacked, or of both.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.report.frame import (
-    RUN,
     Cost,
     Curve,
     across,
@@ -36,14 +36,14 @@ from benchmark.report.frame import (
     labelled_styles,
     last_rows,
     measured_rows,
-    renamed,
     trained,
 )
 from benchmark.report.style import Style, method_order
 
 DPI = 200
-ABREAST = 7  # images in a line
-WIDTH = 7.1  # inches: both columns of a page
+# inches: one column of a page, or both
+ONE_COLUMN = 3.4
+TWO_COLUMNS = 7.1
 LOOK = {
     **sns.axes_style("ticks"),
     "font.family": "sans-serif",
@@ -73,7 +73,11 @@ TRAINING_AXES = {
     "training_layer_evals": "layer applications",
     "outer_step": "outer steps",
 }
-ACCURACY_AXES = {"value": "F(θ) at the true\nequilibrium (MSE)", "test_psnr": "test PSNR (dB)"}
+ACCURACY_AXES = {
+    "suboptimality": "F(θ) − least F (MSE)",
+    "test_psnr": "test PSNR (dB)",
+    "test_ssim": "test SSIM",
+}
 FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
 COST_AXES = {
     "layers": "layers differentiated, K",
@@ -88,15 +92,6 @@ class Drawing:
 
     figure: Figure
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Panel:
-    """An image (height, width, 3), uint8, with its label and the colour of its frame."""
-
-    label: str
-    image: np.ndarray
-    color: str = "#bbbbbb"
 
 
 class NothingToDrawError(Exception):
@@ -120,26 +115,36 @@ def save(figure: Figure, *, stem: Path) -> list[str]:
 # --- figures ---------------------------------------------------------------------------------
 
 
-def accuracy(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
-    """One task: F(θ) and test PSNR against time, layer applications and outer steps of training.
+def accuracy(
+    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
+) -> Drawing:
+    """One task: loss and test quality against time, layer applications and outer steps of training.
 
-    A line per configuration: the median over runs, and its quartiles as a band. A cross marks the
-    last finite point of a run that failed; the legend counts the failures.
+    The loss is F(θ) less the least F that any run of the same repetition reaches (``suboptimality``
+    below); that point itself has no place on the log axis. A line per configuration: the median
+    over runs, and its quartiles as a band. A cross marks the last finite point of a run that
+    failed; the legend counts the failures. One column of a page has no room for layer applications.
     """
     runs = trained(frame)
     if not any(len(curve.x) > 1 for curve in curves_over_training(runs, x="outer_step", y="value")):
         raise NothingToDrawError("needs at least two evaluations of a run")
+    runs = runs.assign(suboptimality=suboptimality(runs))
     looks = labelled_styles(runs, name="configuration", styles=styles)
-    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
-    axes = figure.subplots(len(ACCURACY_AXES), len(TRAINING_AXES), sharex="col", sharey="row")
+    against, notes = dict(TRAINING_AXES), []
+    if width < TWO_COLUMNS:
+        notes.append(f"{against.pop('training_layer_evals')}: in the version for two columns")
+    figure = Figure(figsize=(width, 0.5 + 1.55 * len(ACCURACY_AXES)), layout="constrained")
+    axes = figure.subplots(len(ACCURACY_AXES), len(against), sharex="col", sharey="row")
     for row, (y, y_label) in zip(axes, ACCURACY_AXES.items(), strict=True):
         row[0].set_ylabel(y_label)
-        for axis, x in zip(row, TRAINING_AXES, strict=True):
+        if y == "suboptimality" and (runs[y] > 0).any():
+            row[0].set_yscale("log")
+        for axis, x in zip(row, against, strict=True):
             for curve in curves_over_training(runs, x=x, y=y):
-                _line(axis, curve, looks[curve.label])
+                draw_curve(axis, curve, looks[curve.label])
             for end in failures(runs, x=x, y=y):
                 _cross(axis, end.x, end.y, looks[end.label])
-    for axis, (x, x_label) in zip(axes[-1], TRAINING_AXES.items(), strict=True):
+    for axis, (x, x_label) in zip(axes[-1], against.items(), strict=True):
         axis.set_xlabel(x_label)
         _spread(axis, [curve.x for curve in curves_over_training(runs, x=x, y="value")])
     ends = last_rows(runs)
@@ -149,11 +154,20 @@ def accuracy(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
         handles.append(_failed_handle())
     finish(figure, title=_task(frame), handles=handles)
     left_out = frame["solver_name"].nunique() - runs["solver_name"].nunique()
-    note = f"{left_out} configurations evaluated only once, without training"
-    return Drawing(figure, (note,) if left_out else ())
+    if left_out:
+        notes.append(f"{left_out} configurations evaluated only once, without training")
+    return Drawing(figure, tuple(notes))
 
 
-def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+def suboptimality(runs: pd.DataFrame) -> pd.Series:
+    """F less the least F of the same task and repetition; NaN where it is the least itself."""
+    gap = runs["value"] - runs.groupby(["task", "repetition"])["value"].transform("min")
+    return gap.where(gap > 0)
+
+
+def gradient_error(
+    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
+) -> Drawing:
     """One task: error of the hypergradient against depth, time and memory, at the first θ of a run.
 
     The theory's slope κᴷ starts at the first point of Restarted-JFB with the most restarts, κ
@@ -171,16 +185,16 @@ def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawi
         notes.append(f"{len(exact)} rows with an error of exactly 0 ({names}): the axis is a log")
     shown = rows.assign(gradient_error=rows["gradient_error"].where(rows["gradient_error"] > 0))
     looks = labelled_styles(shown, name="series", styles=styles)
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-    axes = figure.subplots(1, len(COST_AXES), sharey=True)
-    axes[0].set_ylabel("relative gradient error")
+    figure, axes = in_a_line(len(COST_AXES), width=width, height=2.6)
+    for axis in axes if width < TWO_COLUMNS else axes[:1]:
+        axis.set_ylabel("relative gradient error")
     for axis, (x, x_label) in zip(axes, COST_AXES.items(), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=x_label)
         for curve in curves_over_depth(shown, x=x, y="gradient_error"):
             flat = across(curve, start=known[0], stop=known[-1])
-            _line(axis, flat, looks[curve.label], markers=flat is curve)
+            draw_curve(axis, flat, looks[curve.label], markers=flat is curve)
     tried = sorted({float(layers) for layers in rows["layers"].dropna()})
-    _ticks(axes[0], tried)
+    ticks(axes[0], tried)
     axes[0].yaxis.set_minor_locator(NullLocator())
     handles = [handle(label, style) for label, style in looks.items()]
     failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
@@ -200,25 +214,32 @@ def gradient_error(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawi
     return Drawing(figure, tuple(notes))
 
 
-def time(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+def time(
+    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
+) -> Drawing:
     """All tasks: time of one hypergradient of each configuration, in seconds and in layers' times.
 
     A dot is the median over runs, the bar behind it their range; at the last evaluation of a run.
+    One column of a page has room for the seconds alone.
     """
     if not frame["gradient_seconds"].notna().any():
         raise NothingToDrawError("no time of a hypergradient in the data")
-    panels = (
+    panels = [
         ("gradient_seconds", None, "seconds of one hypergradient"),
         ("gradient_seconds", "layer_seconds", "in applications of one layer"),
-    )
+    ]
+    notes = []
+    if width < TWO_COLUMNS:
+        notes.append(f"{panels.pop()[-1]}: in the version for two columns")
+        panels = [("gradient_seconds", None, "seconds")]
     tasks = list(dict.fromkeys(frame["task"]))
     counts = [frame.loc[frame["task"] == task, "gradient"].nunique() for task in tasks]
     figure = Figure(
-        figsize=(WIDTH, 0.5 + sum(0.55 + 0.17 * n for n in counts)), layout="constrained"
+        figsize=(width, 0.5 + sum(0.55 + 0.17 * n for n in counts)), layout="constrained"
     )
     axes = figure.subplots(
         len(tasks),
-        2,
+        len(panels),
         squeeze=False,
         sharex="col",
         sharey="row",
@@ -231,12 +252,14 @@ def time(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
         row[0].set_title(task, loc="left")
     for axis, (_, _, x_label) in zip(axes[-1], panels, strict=True):
         axis.set_xlabel(x_label)
-        _room(axis, share=0.25)
+        _room(axis, share=0.25 * TWO_COLUMNS / width)
     finish(figure)
-    return Drawing(figure)
+    return Drawing(figure, tuple(notes))
 
 
-def memory(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+def memory(
+    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
+) -> Drawing:
     """All tasks: peak memory of one hypergradient of each method, and its growth with depth.
 
     On the left a dot per configuration, at the last evaluation; on the right only where the data
@@ -248,64 +271,41 @@ def memory(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     deep = len(depths(rows, y="peak_memory_mib")) > 1
     tasks = list(dict.fromkeys(frame["task"]))
     high = max(1.7, 0.35 + 0.15 * frame["method"].nunique())
-    figure = Figure(
-        figsize=(WIDTH if deep else WIDTH / 2, 0.4 + high * len(tasks)), layout="constrained"
-    )
-    axes = figure.subplots(len(tasks), 2 if deep else 1, squeeze=False, sharex="col")
+    narrow = width < TWO_COLUMNS
+    shape = (len(tasks), 2 if deep else 1)
+    stacked = (shape[0] * shape[1], 1)
+    size = (width if deep or narrow else width / 2, 0.4 + high * (stacked if narrow else shape)[0])
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(*(stacked if narrow else shape), squeeze=False)
     looks = labelled_styles(rows, name="series", styles=styles)
-    for row, task in zip(axes, tasks, strict=True):
+    for row, task in zip(axes.reshape(shape), tasks, strict=True):
         group = rows[rows["task"] == task]
         _by_method(row[0], group, failed=_failed(frame[frame["task"] == task]), styles=styles)
-        row[0].set_title(task, loc="left")
         if deep:
             _growth(row[1], group, known=depths(rows, y="peak_memory_mib"), looks=looks)
-    axes[-1][0].set_xlabel("peak memory of one hypergradient (MiB)")
-    _room(axes[-1][0], share=0.5)
-    if deep:
-        axes[-1][1].set_xlabel(COST_AXES["layers"])
+        for axis in row[: None if narrow else 1]:
+            axis.set_title(task, loc="left")
+    labels = ("peak memory of one hypergradient (MiB)", COST_AXES["layers"])
+    for column, label in zip(axes.reshape(shape).T, labels, strict=False):
+        for axis in column[1:]:
+            axis.sharex(column[0])
+        column[0].autoscale(axis="x")
+        for axis in column if narrow else column[-1:]:
+            axis.set_xlabel(label)
+        for axis in column[:-1]:
+            axis.tick_params(labelbottom=narrow)
+    _room(axes.flat[0], share=0.5)
     finish(figure, handles=[handle(label, look) for label, look in looks.items()] if deep else [])
     return Drawing(figure)
 
 
-def reconstructions(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
-    """One task: truth, observation and each method's reconstruction of one image, and its errors.
-
-    Of each method the run with the most outer steps is shown (then the best test PSNR, then the
-    first repetition). PSNRs are those of the 8-bit images on display; error maps are the mean
-    absolute error over colours, in units of the image's range.
-    """
-    last = last_rows(frame)
-    arrays = last[["reconstruction", "observation", "truth"]].map(_is_image).all(axis=1)
-    ends = last[arrays].sort_values(
-        ["outer_step", "test_psnr", "repetition", *RUN],
-        ascending=[False, False, True, *[True] * len(RUN)],
-        kind="stable",
-    )
-    if ends.empty:
-        raise NothingToDrawError("no images in the data")
-    chosen = ends.groupby("method", sort=False).head(1).set_index("method")
-    truth = chosen["truth"].iloc[0]
-    same = [m for m in method_order(chosen.index) if np.array_equal(chosen.at[m, "truth"], truth)]
-    kept = [m for m in same if chosen.at[m, "reconstruction"].shape == truth.shape]
-    chosen = renamed(chosen.loc[kept].reset_index()).set_index("method", drop=False)
-    missing = [m for m in method_order(frame["method"]) if m not in chosen.index]
-    if chosen.empty:
-        raise NothingToDrawError("no reconstruction of the same size as the truth")
-    shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
-    shown += [
-        Panel(row["configuration"], row["reconstruction"], color=styles[method].color)
-        for method, row in chosen.iterrows()
-    ]
-    figure = _image_grid(shown, title=_task(frame))
-    why = "no final images, or of another test image"
-    return Drawing(figure, (f"{', '.join(missing)}: {why}",) if missing else ())
-
-
-def memory_over_time(samples: pd.DataFrame | None, *, styles: Mapping[str, Style]) -> Drawing:
+def memory_over_time(
+    samples: pd.DataFrame | None, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
+) -> Drawing:
     """Memory sampled during one training run per method: columns ``method, seconds, mib``."""
     if samples is None:
         raise NothingToDrawError("no --memory-curve was given")
-    figure = Figure(figsize=(WIDTH * 0.7, 2.6), layout="constrained")
+    figure = Figure(figsize=(min(width, TWO_COLUMNS * 0.7), 2.6), layout="constrained")
     axis = figure.subplots()
     for method in method_order(samples["method"]):
         run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
@@ -330,7 +330,17 @@ def artist(style: Style) -> dict[str, object]:
     }
 
 
-def _line(axis: Axes, curve: Curve, style: Style, *, markers: bool = True) -> None:
+def in_a_line(panels: int, *, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of panels abreast with one y axis; in one column of a page below each other."""
+    if width < TWO_COLUMNS:
+        figure = Figure(figsize=(width, 0.75 * height * panels), layout="constrained")
+        return figure, figure.subplots(panels, 1, squeeze=False, sharey=True)[:, 0]
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, panels, squeeze=False, sharey=True)[0]
+
+
+def draw_curve(axis: Axes, curve: Curve, style: Style, *, markers: bool = True) -> None:
+    """The median of a curve, and its quartiles as a band where there are repetitions."""
     drawn = artist(style) if markers else {**artist(style), "marker": ""}
     axis.plot(curve.x, curve.median, **drawn)
     if curve.repetitions > 1:
@@ -378,7 +388,7 @@ def _spread(axis: Axes, lines: Sequence[Sequence[float]]) -> None:
         axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
 
 
-def _ticks(axis: Axes, values: Sequence[float]) -> None:
+def ticks(axis: Axes, values: Sequence[float]) -> None:
     """Ticks at the values themselves, as plain numbers, those that would collide left out."""
     kept = [values[0]]
     span = np.log(values[-1] / values[0])
@@ -499,85 +509,24 @@ def _growth(
     axis.set(xscale="log", yscale="log", ylabel="peak memory (MiB)")
     for curve in curves_over_depth(rows, x="layers", y="peak_memory_mib"):
         flat = across(curve, start=known[0], stop=known[-1])
-        _line(axis, flat, looks[curve.label], markers=flat is curve)
-    _ticks(axis, known)
-
-
-def _image_grid(panels: Sequence[Panel], *, title: str) -> Figure:
-    """Images above (the first is the truth), below their absolute errors on one scale.
-
-    Past ``ABREAST`` images there are several such pairs of lines. The scale is that of the
-    reconstructions; the observation's errors may be off it.
-    """
-    truth = panels[0].image
-    errors = [_error(panel.image, truth) for panel in panels]
-    top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
-    captions = [_caption(panel, truth) for panel in panels]
-    blocks = math.ceil(len(panels) / ABREAST)
-    columns = math.ceil(len(panels) / blocks)
-    size = (WIDTH / columns - 0.06) * truth.shape[0] / truth.shape[1]
-    lines = 1 + max(caption.count("\n") for caption in captions)
-    figure = Figure(
-        figsize=(WIDTH, blocks * (2 * size + 0.12 * lines) + 0.45), layout="constrained"
-    )
-    axes = figure.subplots(2 * blocks, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    pairs = zip(axes[::2].flat, axes[1::2].flat, strict=True)
-    for panel, caption, error, (upper, lower) in zip(panels, captions, errors, pairs, strict=False):
-        upper.set_axis_on()
-        upper.imshow(panel.image, interpolation="nearest")
-        upper.set_title(caption, fontsize=6.5)
-        _frame(upper, color=panel.color)
-        if error is not None and panel is not panels[0]:
-            map_ = lower.imshow(error, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
-    beside = axes[1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
-    bar = figure.colorbar(map_, cax=beside, label="absolute error", extend="max")
-    bar.ax.yaxis.set_ticks_position("left")
-    bar.ax.yaxis.set_label_position("left")
-    figure.suptitle(title)
-    return figure
-
-
-def _caption(panel: Panel, truth: np.ndarray) -> str:
-    """The label, a parameter per line, and the PSNR (none for the truth itself)."""
-    label = panel.label.replace(" (", "\n").replace(", ", "\n").removesuffix(")")
-    known = panel.image is not truth and panel.image.shape == truth.shape
-    return f"{label}\n{_psnr(panel.image, truth):.2f} dB" if known else label
-
-
-def _frame(axis: Axes, *, color: str) -> None:
-    """No ticks, and the axes' frame in a colour."""
-    axis.set(xticks=[], yticks=[])
-    axis.spines[:].set(color=color, linewidth=1.5)
-
-
-def _is_image(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
-
-
-def _error(image: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
-    """Mean absolute difference over colours in [0, 1]; None for an image of another size."""
-    if image.shape != truth.shape:
-        return None
-    return np.abs(image.astype(float) - truth.astype(float)).mean(axis=2) / 255
-
-
-def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR of an 8-bit image, dB."""
-    mse = np.mean((image.astype(float) - truth.astype(float)) ** 2)
-    return float(10 * np.log10(255**2 / mse)) if mse > 0 else float("inf")
+        draw_curve(axis, flat, looks[curve.label], markers=flat is curve)
+    ticks(axis, known)
 
 
 def _task(frame: pd.DataFrame) -> str:
     return str(frame["task"].iloc[0])
 
 
+def headed(figure: Figure, title: str) -> None:
+    """A title, in as many lines as the figure's width takes."""
+    figure.suptitle("\n".join(textwrap.wrap(title, width=int(14 * figure.get_figwidth()))))
+
+
 def finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
     """Title, legend in room of its own below the panels, and no box around the data."""
     handles = list(handles)
     if title:
-        figure.suptitle(title)
+        headed(figure, title)
     if handles:
         longest = max(len(str(handle.get_label())) for handle in handles)
         fit = max(1, int(figure.get_figwidth() / (0.55 + 0.055 * longest)))

@@ -23,6 +23,8 @@ RUN = ["source", *NAMES, "repetition"]
 # hypergradient at a given θ.
 TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "evaluate_every")
 DEFINING = ("layers", "restarts")
+# What a scaling study varies of a problem; the number of images beside the probe costs nothing.
+VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
 
 
 @dataclass(frozen=True)
@@ -149,11 +151,15 @@ def _parameters(raw: pd.DataFrame, *, name: str, prefix: str) -> dict[str, dict[
     return found
 
 
-def _task_names(raw: pd.DataFrame) -> dict[Hashable, str]:
-    """A name for each (objective, dataset): the layer, the degradation, and what else differs."""
+def _problems(raw: pd.DataFrame) -> pd.DataFrame:
+    """A row for each (objective, dataset): ``task``, ``setting``, ``size``, ``batch``, ``ridge``.
+
+    A task is named by the layer, the degradation, and what else differs; a setting likewise, but
+    for what is ``VARIED``: tasks of one setting differ in nothing else.
+    """
     objectives = _parameters(raw, name="objective_name", prefix="p_obj_")
     datasets = _parameters(raw, name="dataset_name", prefix="p_dataset_")
-    heads, details = {}, {}
+    heads, details, apart, numbers = {}, {}, {}, {}
     for objective, dataset in raw[["objective_name", "dataset_name"]].drop_duplicates().to_numpy():
         lower = parse_call(objectives[objective].get("lower", parse_call(objective).name))
         source = parse_call(dataset).name
@@ -165,12 +171,36 @@ def _task_names(raw: pd.DataFrame) -> dict[Hashable, str]:
             "dataset": {k: v for k, v in datasets[dataset].items() if k != "degradation"}
             | {"dataset": source},
         }
-        heads[objective, dataset] = f"{lower.name}, {degradation.name}"
-        details[objective, dataset] = merged = {}
-        for group, arguments in groups.items():
-            for key, value in arguments.items():
-                merged[f"{group} {key}" if key in merged else key] = value
-    return distinguish(heads, details)
+        key = objective, dataset
+        heads[key] = f"{lower.name}, {degradation.name}"
+        details[key] = _merged(groups)
+        apart[key] = _merged({g: _without(found, VARIED) for g, found in groups.items()})
+        numbers[key] = {
+            "size": datasets[dataset].get("size"),
+            "batch": objectives[objective].get("probe_size"),
+            "n_train": datasets[dataset].get("n_train"),
+            "ridge": lower.arguments.get("ridge", 0),
+        }
+    tasks, settings = distinguish(heads, details), distinguish(heads, apart)
+    rows = {key: {"task": tasks[key], "setting": settings[key]} | numbers[key] for key in heads}
+    found = pd.DataFrame.from_dict(rows, orient="index")
+    columns = ["size", "batch", "n_train", "ridge"]
+    found[columns] = found[columns].apply(pd.to_numeric, errors="coerce").astype(float)
+    smaller = found[["batch", "n_train"]].min(axis="columns", skipna=True)
+    return found.assign(batch=smaller.where(found["batch"].notna())).drop(columns="n_train")
+
+
+def _merged(groups: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """All arguments by name, the group's name before one that was there already."""
+    merged: dict[str, str] = {}
+    for group, arguments in groups.items():
+        for key, value in arguments.items():
+            merged[f"{group} {key}" if key in merged else key] = value
+    return merged
+
+
+def _without(arguments: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {key: value for key, value in arguments.items() if key not in names}
 
 
 # --- the tidy frame --------------------------------------------------------------------------
@@ -179,13 +209,16 @@ def _task_names(raw: pd.DataFrame) -> dict[Hashable, str]:
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     """Benchopt's rows, renamed, typed, named and sorted.
 
-    Columns: ``source``, the three benchopt names, ``task``, ``method``, three names of the
-    configuration (``configuration``: all that differs; ``gradient``: without the parameters of
-    the outer loop; ``series``: without the depth either), ``parameters`` (all of them, as text),
-    ``layers``, ``restarts``, ``steps``, ``repetition``, ``seconds`` (of training), ``stop_val``,
-    ``METRICS`` (NaN where not finite), ``status``, ``message``, ``IMAGES``, and the test PSNR of
-    each image, which may still be packed (``reading.unpacked``). A run is a value of ``RUN``; its
-    rows come in order of outer step, a failed row last.
+    Columns: ``source``, the three benchopt names, ``task``, ``setting`` (the task but for what is
+    ``VARIED``), ``size`` (side of the images, pixels), ``batch`` (images of the probe:
+    ``probe_size``, or all of ``n_train``), ``ridge``,
+    ``method``, three names of the configuration (``configuration``: all that differs;
+    ``gradient``: without the parameters of the outer loop; ``series``: without the depth either),
+    ``parameters`` (all of them, as text), ``layers``, ``restarts``, ``steps``, ``repetition``,
+    ``seconds`` (of training), ``stop_val``, ``METRICS`` (NaN where not finite), ``status``,
+    ``message``, ``learned`` (θ as JSON, where it is small), ``IMAGES``, and the test PSNR of each
+    image, which may still be packed (``reading.unpacked``). A run is a value of ``RUN``; its rows
+    come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
     raw = raw.assign(**{name: _column(raw, name).fillna("unknown").astype(str) for name in NAMES})
@@ -199,7 +232,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     finite = frame["value"].notna().map({True: "ok", False: "error"})
     status = _column(raw, "objective_status")
     frame["status"] = status.where(status.notna(), finite).astype(str)
-    for name in ("message", *IMAGES, PSNR_IMAGES):
+    for name in ("message", "learned", *IMAGES, PSNR_IMAGES):
         frame[name] = _column(raw, f"objective_{name}")
     return _sorted(_named(frame, raw))
 
@@ -241,9 +274,10 @@ def _mapped(keys: pd.Series, values: Mapping[str, object]) -> pd.Series:
 
 def _named(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     """The frame with tasks, methods and configurations named."""
-    tasks = _task_names(raw)
+    problems = _problems(raw)
     codes, known = pd.factorize(pd.MultiIndex.from_frame(frame[["objective_name", "dataset_name"]]))
-    frame["task"] = pd.Series(np.array([tasks[key] for key in known], dtype=object)[codes])
+    for name, values in problems.loc[list(known)].items():
+        frame[name] = pd.Series(values.to_numpy()[codes])
     stated = pd.DataFrame(
         {"solver": frame["solver_name"], "method": _column(raw, "objective_method")}
     ).drop_duplicates()
@@ -321,7 +355,7 @@ def labelled_styles(
 def curves_over_training(frame: pd.DataFrame, *, x: str, y: str) -> list[Curve]:
     """A curve per configuration of one task: at each outer step the median x and y of its runs."""
     return [
-        _curve(group, by="outer_step", x=x, y=y, label=str(label))
+        summarised(group, by="outer_step", x=x, y=y, label=str(label))
         for label, group in frame.groupby("configuration", sort=False)
         if group[["outer_step", *_needed(x, y)]].notna().all(axis=1).any()
     ]
@@ -347,7 +381,7 @@ def curves_over_depth(rows: pd.DataFrame, *, x: str, y: str) -> list[Curve]:
     """
     keyed = rows.assign(depth=rows["layers"].fillna(0.0))
     return [
-        _curve(group, by="depth", x=x, y=y, label=str(label))
+        summarised(group, by="depth", x=x, y=y, label=str(label))
         for label, group in keyed.groupby("series", sort=False)
         if group[_needed(x, y)].notna().all(axis=1).any()
     ]
@@ -404,7 +438,7 @@ def _needed(x: str, y: str) -> list[str]:
     return [y] if x == "layers" else [x, y]
 
 
-def _curve(group: pd.DataFrame, *, by: str, x: str, y: str, label: str) -> Curve:
+def summarised(group: pd.DataFrame, *, by: str, x: str, y: str, label: str) -> Curve:
     """Median and quartiles of y, and median of x, at each value of ``by``."""
     known = group.dropna(subset=_needed(x, y))
     at = known.groupby(by, sort=True)

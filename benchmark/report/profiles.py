@@ -20,12 +20,13 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from benchmark.report.figures import (
-    WIDTH,
+    TWO_COLUMNS,
     Drawing,
     NothingToDrawError,
     artist,
     finish,
     handle,
+    in_a_line,
 )
 from benchmark.report.frame import RUN, first_rows, measured_rows
 from benchmark.report.style import Style, method_order
@@ -157,7 +158,9 @@ def comparable(frame: pd.DataFrame) -> bool:
 # --- figures ---------------------------------------------------------------------------------
 
 
-def performance(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+def performance(
+    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
+) -> Drawing:
     """All tasks: performance profiles in time and in evaluations, a column per accuracy."""
     if not comparable(frame):
         raise NothingToDrawError(ALONE)
@@ -170,10 +173,16 @@ def performance(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     }
     count = len(rows[PROBLEM].drop_duplicates())
     top = max([2.0, *(ratio for found in panels.values() for one in found for ratio in one.ratios)])
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    axes = figure.subplots(len(COSTS), len(ACCURACIES), sharex=True, sharey=True)
-    for axis, ((cost, accuracy), found) in zip(axes.flat, panels.items(), strict=True):
-        axis.set_title(f"{COSTS[cost]}, error ≤ {_power(accuracy)}", loc="left")
+    narrow = width < TWO_COLUMNS
+    shape = (len(ACCURACIES), len(COSTS)) if narrow else (len(COSTS), len(ACCURACIES))
+    figure = Figure(
+        figsize=(width, (1.8 if narrow else 1.7) * shape[0] + 0.2), layout="constrained"
+    )
+    axes = figure.subplots(*shape, sharex=True, sharey=True)
+    cells = (axes.T if narrow else axes).flat
+    for axis, ((cost, accuracy), found) in zip(cells, panels.items(), strict=True):
+        between = "\n" if narrow else ", "
+        axis.set_title(f"{COSTS[cost]}{between}error ≤ {_power(accuracy)}", loc="left")
         axis.set(xscale="log", xlim=(0.93, 1.3 * top), ylim=(-0.08, 1.1))
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
         for position, one in enumerate(found):
@@ -187,7 +196,9 @@ def performance(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     return Drawing(figure)
 
 
-def pareto(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
+def pareto(
+    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
+) -> Drawing:
     """One task: gradient error against time and memory of every configuration, and their front.
 
     A dot is the median over runs. On the grey line are the configurations that no other beats in
@@ -199,9 +210,9 @@ def pareto(frame: pd.DataFrame, *, styles: Mapping[str, Style]) -> Drawing:
     points = costs.median().dropna().reset_index()
     if len(points) < 4:
         raise NothingToDrawError("needs at least four configurations with error, time and memory")
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
-    axes = figure.subplots(1, len(FRONT_AXES), sharey=True)
-    axes[0].set_ylabel("relative gradient error")
+    figure, axes = in_a_line(len(FRONT_AXES), width=width, height=2.8)
+    for axis in axes if width < TWO_COLUMNS else axes[:1]:
+        axis.set_ylabel("relative gradient error")
     for axis, (cost, label) in zip(axes, FRONT_AXES.items(), strict=True):
         axis.set(xscale="log", yscale="log", xlabel=label)
         edge = front(points[cost], points["gradient_error"])

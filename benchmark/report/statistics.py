@@ -7,6 +7,10 @@ bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007; 
 of wide intervals). With one repetition only images are resampled: what another seed would change
 in all images alike cannot be seen then. Files without values per image leave the repetitions.
 
+The raised level below counts images, not repetitions. With a few repetitions that differ much from
+each other (an effect of the seed on all images alike) the interval is too narrow: in a simulation
+with three repetitions and a strong effect, nominal 95 % covered the truth in 87.6 %.
+
 Percentile intervals of a mean are too narrow for few units; the level is raised so that normal
 data get the width of Student's interval (Hesterberg, "What teachers should know about the
 bootstrap", 2015: expanded percentiles). Below ``FEW`` units no resampling reaches 95 %, and

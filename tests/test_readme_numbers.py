@@ -1,0 +1,101 @@
+"""The numbers of a text are those of its table, and a stale text is told."""
+
+from __future__ import annotations
+
+import pytest
+from test_headline import frame
+from test_report import cli
+
+from benchmark.report import headline, tables
+from benchmark.report.readme import read_headline
+
+TEXT = """# Title
+
+Before.
+
+<!-- numbers: results/headline.csv -->
+old
+<!-- /numbers -->
+
+After: 12.34 dB.
+"""
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A README beside a results folder with a headline."""
+    numbers = headline.headline(frame())
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "headline.csv").write_text(tables.to_csv(numbers), encoding="utf-8")
+    path = tmp_path / "README.md"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_a_block_becomes_the_table(text):
+    assert cli("numbers", text, "--check")[0] == 1
+    assert text.read_text(encoding="utf-8") == TEXT
+    code, printed, _ = cli("numbers", text)
+    assert (code, printed) == (0, f"{text}: numbers written\n")
+    new = text.read_text(encoding="utf-8")
+    numbers = headline.headline(frame())
+    marked = headline.bold(numbers)
+    assert marked and tables.to_markdown(headline.formatted(numbers), bold=marked) in new
+    assert new.startswith("# Title\n\nBefore.\n\n<!-- numbers: results/headline.csv -->\n\n- ")
+    assert new.endswith("\n<!-- /numbers -->\n\nAfter: 12.34 dB.\n")
+    assert "\nold\n" not in new
+    assert cli("numbers", text, "--check")[:2] == (0, f"{text}: up to date\n")
+
+
+def test_the_sentence_names_the_best(text):
+    cli("numbers", text)
+    numbers = headline.headline(frame()).set_index("configuration")
+    best = numbers.loc[numbers.index != "start", "test_psnr"].idxmax()
+    (said,) = [
+        line
+        for line in text.read_text(encoding="utf-8").splitlines()
+        if line.startswith("- wavelet_l1, inpainting: ")
+    ]
+    row = numbers.loc[best]
+    assert f"{row['test_psnr']:.2f} dB (95 % interval {row['low']:.2f} to" in said
+    assert f"with {best}, {row['gain']:+.2f} dB from the start" in said
+    others = set(numbers.index[numbers["best"]]) - {best}
+    assert all(name in said for name in others)
+    assert "Unrolling" not in said
+
+
+def test_a_changed_table_makes_the_text_stale(text):
+    cli("numbers", text)
+    csv = text.parent / "results" / "headline.csv"
+    numbers = read_headline(csv)
+    csv.write_text(tables.to_csv(numbers.assign(test_psnr=numbers["test_psnr"] + 0.01)))
+    code, printed, _ = cli("numbers", text, "--check")
+    assert code == 1 and printed == f"{text}: its numbers are not those of the tables\n"
+
+
+def test_a_changed_number_in_the_text_is_stale(text):
+    cli("numbers", text)
+    new = text.read_text(encoding="utf-8")
+    text.write_text(new.replace("dB from the start", "dB more"), encoding="utf-8")
+    assert cli("numbers", text, "--check")[0] == 1
+    cli("numbers", text)
+    assert text.read_text(encoding="utf-8") == new
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: "no markers", "expected pairs of lines"),
+        (lambda text: text.replace("<!-- /numbers -->", ""), "expected pairs of lines"),
+        (lambda text: text + "<!-- numbers: b.csv -->\n", "expected pairs of lines"),
+        (lambda text: text.replace("headline.csv", "other.csv"), "not a readable table"),
+        (lambda text: text.replace("results/headline.csv", "bad.csv"), "not a headline.csv"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(text, change, said):
+    (text.parent / "bad.csv").write_text("a,b\n1,2\n")
+    changed = change(TEXT)
+    text.write_text(changed, encoding="utf-8")
+    code, _, complaint = cli("numbers", text)
+    assert code == 2 and complaint.count("\n") == 1 and said in complaint
+    assert text.read_text(encoding="utf-8") == changed

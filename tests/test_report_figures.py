@@ -1,0 +1,250 @@
+"""Scaling, learned parameters, suboptimality, close-ups and widths, on made-up results."""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import pytest
+from test_report import DENOISING, INPAINTING, STUDY, run, study, sweep, texts
+
+from benchmark.report import figures, learned, pictures, profiles, scaling
+from benchmark.report.build import WIDTHS
+from benchmark.report.frame import tidy
+from benchmark.report.style import KNOWN, method_styles
+
+BATCHES, SIZES, RIDGES, DEPTHS = (1, 2, 4, 8), (32, 64, 128), (0.3, 0.1, 0.03, 0.01), (2, 8, 32)
+
+
+def problem(*, size: int, batch: int, ridge: float, n_train: int = 8) -> pd.DataFrame:
+    """One hypergradient of each method on one problem; the cost is a product of powers."""
+    methods = [("JFB", {}), ("DEQ", {})]
+    methods += [("Unrolling", {"layers": depth}) for depth in DEPTHS]
+    methods += [
+        ("Restarted-JFB", {"layers": depth, "restarts": restarts})
+        for depth in DEPTHS
+        for restarts in (1, 5, 20)
+    ]
+    seen = min(batch, n_train)
+    objective = {"lower": f"wavelet_l1(ridge={ridge})", "probe_size": batch}
+    dataset = {"degradation": "inpainting(keep=0.5)", "size": size, "n_train": n_train}
+    names = [",".join(f"{k}={v}" for k, v in found.items()) for found in (objective, dataset)]
+    rows = []
+    for method, parameters in methods:
+        (row,) = run(method, parameters, task=INPAINTING, evaluations=1)
+        depth = parameters.get("layers", 1)
+        for prefix, found in (("p_obj_", objective), ("p_dataset_", dataset)):
+            row |= {f"{prefix}{key}": value for key, value in found.items()}
+        row |= {
+            "objective_name": f"Bilevel[{names[0]}]",
+            "dataset_name": f"Photographs[{names[1]}]",
+            "p_solver_steps": 0,
+            "objective_contraction": 1 / (1 + ridge),
+            "objective_gradient_seconds": 1e-6 * size**2 * seen * depth / ridge,
+            "objective_peak_memory_mib": 1e-3 * size**2 * seen * depth,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def varied() -> pd.DataFrame:
+    """Each quantity alone: sizes with one training image, which is then all of the batch."""
+    parts = [problem(size=64, batch=batch, ridge=0.1) for batch in BATCHES]
+    parts += [problem(size=64, batch=2, ridge=ridge) for ridge in RIDGES if ridge != 0.1]
+    parts += [problem(size=size, batch=4, ridge=0.1, n_train=1) for size in (32, 128)]
+    return tidy(pd.concat(parts))
+
+
+# --- scaling -----------------------------------------------------------------------------------
+
+
+def test_problems_are_taken_apart(varied):
+    assert set(varied["setting"]) == {"wavelet_l1, inpainting"}
+    assert set(varied["size"]) == set(SIZES) and set(varied["ridge"]) == set(RIDGES)
+    assert set(varied.loc[varied["size"] == 128, "batch"]) == {1}
+    assert varied["task"].nunique() == 9
+
+
+def test_scaling_holds_the_others(varied):
+    drawing = scaling.scaling(varied, styles=method_styles(varied["method"]))
+    axes = np.array(drawing.figure.axes).reshape(3, 4)
+    held = [axis.get_title(loc="left") for axis in axes[0]]
+    assert held == [
+        "batch 1, ridge 0.1",
+        "64 × 64, ridge 0.1",
+        "64 × 64, batch 2, ridge 0.1",
+        "64 × 64, batch 2",
+    ]
+    assert drawing.notes == ("against depth: 8 other problems",)
+    lines = {line.get_color(): line for line in axes[0][0].lines}
+    unrolling = lines[KNOWN["Unrolling"].color]
+    assert list(unrolling.get_xdata()) == [size**2 for size in SIZES]
+    expected = [1e-6 * size**2 * 8 / 0.1 for size in SIZES]  # the middle depth
+    assert list(unrolling.get_ydata()) == pytest.approx(expected)
+    slowness = {line.get_color(): line for line in axes[0][3].lines}[KNOWN["DEQ"].color]
+    assert list(slowness.get_xdata()) == pytest.approx(
+        [1 / (1 - 1 / (1 + r)) for r in RIDGES[::-1]]
+    )
+    assert list(slowness.get_ydata()) == pytest.approx([1e-6 * 64**2 * 2 / r for r in RIDGES[::-1]])
+    depth = {line.get_color(): line for line in axes[1][2].lines}
+    assert list(depth[KNOWN["Restarted-JFB"].color].get_xdata()) == list(DEPTHS)
+    assert list(depth[KNOWN["JFB"].color].get_xdata()) == [2, 32]  # flat: it has no depth
+    legend = texts(drawing.figure)
+    assert "Restarted-JFB (layers=8, restarts=5)" in legend and "restarts=20" not in legend
+
+
+def test_scaling_says_what_does_not_vary():
+    frame = tidy(sweep(tasks=[DENOISING]))
+    drawing = scaling.scaling(frame, styles=method_styles(frame["method"]))
+    assert len(drawing.figure.axes) == 3
+    missing = [note for note in drawing.notes if "does not vary" in note]
+    assert [note.split(":")[0] for note in missing] == [
+        "against image size",
+        "against batch",
+        "against contraction",
+    ]
+    frame = tidy(study(tasks=[DENOISING]))
+    with pytest.raises(figures.NothingToDrawError, match="neither image size"):
+        scaling.scaling(frame, styles=method_styles(frame["method"]))
+
+
+def test_costs_of_two_files_are_not_on_one_line(varied):
+    apart = varied.assign(source=np.where(varied["size"] == 64, "a", "b"))
+    drawing = scaling.scaling(apart, styles=method_styles(apart["method"]))
+    titles = [axis.get_title(loc="left") for axis in drawing.figure.axes]
+    line = drawing.figure.axes[0].lines[0]
+    assert titles[0] == "batch 1, ridge 0.1" and list(line.get_xdata()) == [32**2, 128**2]
+
+
+# --- accuracy ----------------------------------------------------------------------------------
+
+
+def test_suboptimality_is_within_a_repetition():
+    frame = tidy(study(tasks=[DENOISING]))
+    gaps = frame.assign(gap=figures.suboptimality(frame))
+    for _, group in gaps.groupby("repetition"):
+        expected = group["value"] - group["value"].min()
+        assert group["gap"].isna().sum() == 1
+        known = group["gap"].notna()
+        assert group.loc[known, "gap"].to_numpy() == pytest.approx(expected[known].to_numpy())
+
+
+def test_accuracy_has_loss_psnr_and_ssim():
+    frame = tidy(study(tasks=[DENOISING]))
+    drawing = figures.accuracy(frame, styles=method_styles(frame["method"]))
+    axes = np.array(drawing.figure.axes).reshape(3, 3)
+    labels = [axis.get_ylabel() for axis in axes[:, 0]]
+    assert labels == ["F(θ) − least F (MSE)", "test PSNR (dB)", "test SSIM"]
+    assert [axis.get_yscale() for axis in axes[:, 0]] == ["log", "linear", "linear"]
+    ssim = {line.get_color(): line for line in axes[2][2].lines}[KNOWN["JFB"].color]
+    rows = frame[frame["method"] == "JFB"].groupby("outer_step")["test_ssim"].median()
+    assert list(ssim.get_ydata()) == pytest.approx(list(rows))
+
+
+# --- learned parameters ------------------------------------------------------------------------
+
+
+def test_learned_parameters():
+    frame = tidy(study(methods=STUDY[1:2], tasks=[DENOISING]))
+    drawing = learned.learned(frame, styles=method_styles(frame["method"]))
+    weights, stepsize = drawing.figure.axes
+    assert weights.get_ylabel() == "weights (natural log)"
+    assert stepsize.get_ylabel() == "stepsize (logit)"
+    middle, low, high = (line.get_ydata() for line in weights.lines)
+    steps = np.arange(8)
+    assert middle == pytest.approx(-3 + steps * (0.3 + 0.5))
+    assert low == pytest.approx(-3 + steps * 0.3)
+    assert high == pytest.approx(-3 + steps * (0.3 + 1.0))
+    assert list(weights.lines[0].get_xdata()) == list(10 * steps)
+    (line,) = stepsize.lines
+    assert line.get_ydata() == pytest.approx(0.1 * steps + 0.5)  # the median of two repetitions
+
+
+def test_few_entries_have_a_line_each():
+    rows = study(methods=STUDY[1:2], tasks=[DENOISING])
+    rows["objective_learned"] = json.dumps({"couplings": [1.0, 2.0]})
+    frame = tidy(rows)
+    (axis,) = learned.learned(frame, styles=method_styles(frame["method"])).figure.axes
+    assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("without", [None, "column"])
+def test_learned_is_skipped_without_parameters(without):
+    rows = study(methods=STUDY[1:2], tasks=[DENOISING])
+    if without:
+        rows = rows.drop(columns="objective_learned")
+    else:
+        rows["objective_learned"] = None
+    frame = tidy(rows)
+    with pytest.raises(figures.NothingToDrawError, match="no learned parameters"):
+        learned.learned(frame, styles=method_styles(frame["method"]))
+
+
+# --- reconstructions ---------------------------------------------------------------------------
+
+
+def test_window_is_where_the_methods_differ():
+    truth = np.zeros((40, 50, 3), dtype=np.uint8)
+    one, other = truth.copy(), truth.copy()
+    other[20:32, 30:42] = 90
+    found = pictures.window([one, other], truth)
+    assert (found.row, found.column, found.side) == (20, 30, 12)
+    assert (found.of(other) == 90).all()
+    textured = truth.copy()
+    textured[4:16:2, 6:18] = 200
+    same = pictures.window([one, one], textured)
+    assert abs(same.row - 4) <= 2 and abs(same.column - 6) <= 2
+    assert pictures.window([one], np.zeros((5, 6, 3), dtype=np.uint8)).side == 5
+
+
+def test_close_ups_show_the_window():
+    frame = tidy(study(tasks=[DENOISING]))
+    drawing = pictures.reconstructions(frame, styles=method_styles(frame["method"]))
+    axes = np.array(drawing.figure.axes[: 3 * 6]).reshape(3, 6)
+    ends = frame[frame["method"] == "DEQ"].dropna(subset=["truth"]).iloc[-1]
+    whole, close = (axis.images[0].get_array() for axis in axes[:2, -1])
+    assert np.array_equal(whole, ends["reconstruction"])
+    corner = axes[0][-1].patches[0].get_xy()
+    column, row = round(corner[0] + 0.5), round(corner[1] + 0.5)
+    assert np.array_equal(close, whole[row : row + len(close), column : column + len(close)])
+    assert "1: full range" in texts(drawing.figure)
+
+
+# --- widths ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", list(WIDTHS))
+def test_figures_have_the_width_asked_for_and_nothing_sticks_out(columns, varied):
+    trained, deep = tidy(study(tasks=[DENOISING])), tidy(sweep(tasks=[DENOISING]))
+    width = WIDTHS[columns]
+    draws = {
+        figures.accuracy: trained,
+        figures.gradient_error: deep,
+        figures.memory: deep,
+        figures.time: trained,
+        profiles.performance: deep,
+        profiles.pareto: deep,
+        pictures.reconstructions: trained,
+        learned.learned: trained,
+        scaling.scaling: varied,
+    }
+    for draw, frame in draws.items():
+        with figures.look():
+            drawing = draw(frame, styles=method_styles(frame["method"]), width=width)
+            figure = drawing.figure
+            assert figure.get_figwidth() == pytest.approx(width), draw.__name__
+            figure.draw_without_rendering()
+            box = figure.get_tightbbox()
+            assert box.x0 > -0.02 and box.x1 < width + 0.02, (draw.__name__, box)
+            assert box.y1 < figure.get_figheight() + 0.02, (draw.__name__, box)
+
+
+def test_a_method_has_one_colour_in_all_figures(varied):
+    styles = method_styles(varied["method"])
+    with figures.look():
+        figure = scaling.scaling(varied, styles=styles).figure
+    used = {matplotlib.colors.to_hex(line.get_color()) for a in figure.axes for line in a.lines}
+    assert used == {styles[method].color for method in styles}
