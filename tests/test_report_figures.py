@@ -8,11 +8,12 @@ import matplotlib.colors
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import DENOISING, INPAINTING, STUDY, run, study, sweep, texts
+from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
 
-from benchmark.report import figures, learned, pictures, profiles, scaling
+from benchmark.report import build, figures, learned, pictures, profiles, scaling
 from benchmark.report.build import WIDTHS
-from benchmark.report.frame import tidy
+from benchmark.report.captions import CAPTIONS, kind_and_task
+from benchmark.report.frame import file_names, tidy
 from benchmark.report.style import KNOWN, method_styles
 
 BATCHES, SIZES, RIDGES, DEPTHS = (1, 2, 4, 8), (32, 64, 128), (0.3, 0.1, 0.03, 0.01), (2, 8, 32)
@@ -171,10 +172,12 @@ def test_few_entries_have_a_line_each():
     assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("without", [None, "column"])
+@pytest.mark.parametrize("without", ["values", "column", "training"])
 def test_learned_is_skipped_without_parameters(without):
     rows = study(methods=STUDY[1:2], tasks=[DENOISING])
-    if without:
+    if without == "training":
+        rows = sweep(tasks=[DENOISING])
+    elif without == "column":
         rows = rows.drop(columns="objective_learned")
     else:
         rows["objective_learned"] = None
@@ -248,3 +251,22 @@ def test_a_method_has_one_colour_in_all_figures(varied):
         figure = scaling.scaling(varied, styles=styles).figure
     used = {matplotlib.colors.to_hex(line.get_color()) for a in figure.axes for line in a.lines}
     assert used == {styles[method].color for method in styles}
+
+
+def test_every_figure_has_a_caption(varied):
+    styles = method_styles(varied["method"])
+    names = file_names(varied["task"])
+    made = build._figures(varied, samples=None, styles=styles, width=figures.TWO_COLUMNS)
+    kinds = {kind_and_task(name, tasks=names)[0] for name, _ in made}
+    assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(CAPTIONS)
+
+
+def test_the_width_is_asked_for_on_the_command_line(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(build, "_figures", lambda *a, width, **k: asked.append(width) or iter(()))
+    path = save(study(methods=STUDY[1:2], tasks=[DENOISING]), tmp_path / "a.parquet")
+    for option in ([], ["--width", "one"]):
+        assert cli(path, "--out", tmp_path / "out", *option)[0] == 0
+        record = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))
+        assert record["columns"] == (option or ["two"])[-1]
+    assert asked == [7.1, 3.4]

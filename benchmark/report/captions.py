@@ -8,18 +8,33 @@ CAPTIONS = {
     "accuracy": (
         "Accuracy along training",
         "Loss and test quality of the true equilibrium against training time, layer applications "
-        "and outer steps: the median over repetitions, the quartiles as a band. A cross marks the "
-        "last finite point of a failed run.",
+        "and outer steps: the median over repetitions, the quartiles as a band. The loss is shown "
+        "above the least that any run of the repetition reached; that point itself is off the log "
+        "axis. A cross marks the last finite point of a failed run.",
     ),
     "gradient_error": (
         "Error of the hypergradient",
         "Relative error against the float64 reference, all methods at the same θ, over the layers "
         "differentiated, time and memory. The dashed grey line falls as κᴷ, κ measured.",
     ),
+    "learned": (
+        "Learned parameters",
+        "θ along training, a panel per parameter on the scale on which it is learned: a line per "
+        "entry, or of many entries their median and, as a band, their range; entries are medians "
+        "over repetitions.",
+    ),
     "reconstructions": (
         "Reconstructions",
-        "One test image as each method reconstructs it, and the absolute errors on one scale. "
-        "PSNRs are those of the 8-bit images shown.",
+        "One test image as each method reconstructs it; close up, the dashed window in which the "
+        "methods differ most; and the absolute errors, averaged over colours, on one scale. PSNRs "
+        "are those of the 8-bit images shown.",
+    ),
+    "scaling": (
+        "Scaling",
+        "Cost of one hypergradient against image size, batch, depth and contraction, one of them "
+        "varied in each column and the others held at the values above it; of each method the "
+        "configuration of the legend. Methods without depth are level lines. Cost alone: the "
+        "methods do not reach the same accuracy.",
     ),
     "time": (
         "Time of one hypergradient",
@@ -34,9 +49,10 @@ CAPTIONS = {
         "Memory during training",
         "Sampled over one training run of each method, above what was held at the start.",
     ),
-    "performance_profile": (
-        "Performance profile",
-        "Share of the tasks a method solves within a factor of the best method's cost.",
+    "performance": (
+        "Performance profiles",
+        "Share of the problems on which a method reaches an accuracy within a factor τ of the best "
+        "method's cost.",
     ),
     "pareto": (
         "Error against cost",

@@ -37,7 +37,7 @@ def learned(
     greatest. Every entry is the median over the repetitions of a configuration.
     """
     runs = trained(frame)
-    runs = runs[runs["learned"].map(lambda text: isinstance(text, str))]
+    runs = runs[runs["learned"].notna()]
     theta = entries(runs)
     if theta.empty:
         raise NothingToDrawError("no learned parameters in the rows")

@@ -284,6 +284,7 @@ def read_study(folder: Path, *, results: Path) -> Study:
                 out=folder.relative_to(results.parent).as_posix(),
                 inputs=[entry.file for entry in inputs if entry.file in present],
                 curve=str(curve_file) if curve_file in present else None,
+                columns=str(record.get("columns", "two")),
             )
         ),
         claims=read_claims(folder),
@@ -398,9 +399,12 @@ def configuration_comment(name: str) -> str:
     return " ".join(line for line in text if not line.startswith("benchopt run"))
 
 
-def commands(name: str, *, out: str, inputs: Sequence[str], curve: str | None) -> Iterator[Command]:
+def commands(
+    name: str, *, out: str, inputs: Sequence[str], curve: str | None, columns: str
+) -> Iterator[Command]:
     """What makes a study's figures and tables: from its rows, and from nothing."""
     option = ["--memory-curve", f"{out}/{curve}"] if curve else []
+    option += ["--width", columns] if columns != "two" else []
     report = ["python", "-m", "benchmark.report"]
     if inputs:
         files = [f"{out}/{file}" for file in inputs]
