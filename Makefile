@@ -8,12 +8,14 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
 
-.PHONY: help run test lint results cpu gpu clean-env
+.PHONY: help run test lint results report site cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
-	@echo "make results  re-run the studies under results/ and all that is made from them"
+	@echo "make results  re-run the studies under results/ and all that is made from them (an hour)"
+	@echo "make report   make again, from the rows under results/, all that is made from them"
+	@echo "make site     turn results/ into pages, in site/"
 	@echo "make cpu      the paper's three learning problems at a size for two cores"
 	@echo "make gpu      the tests and the quick study on a CUDA device"
 
@@ -29,10 +31,24 @@ define study
 	$(BIN)/python -m benchmark.report outputs/$(notdir $(1)).parquet --out $(2) $(4)
 endef
 
-# A study whose results are published, with the rows that they are made from. $(3) options of the report
-define published
-	$(call study,$(1),$(2),--no-cache,$(3))
-	cp outputs/$(notdir $(1)).parquet $(2)/
+# The studies under results/; each has the rows that it is made from beside it
+STUDIES = quick gradient_error scaling methods time_to_accuracy \
+	cpu/weighted_norms cpu/plug_and_play cpu/drunet
+
+# $(1) a study: its configuration run by benchopt, its rows kept
+define rows
+	rm -f outputs/$(notdir $(1)).parquet
+	$(BIN)/benchopt run . --config configs/$(1).yml --no-display --no-cache --output $(notdir $(1))
+	mkdir -p results/$(1)
+	cp outputs/$(notdir $(1)).parquet results/$(1)/
+
+endef
+
+# $(1) a study: its figures and tables, from the rows
+define figures
+	$(BIN)/python -m benchmark.report results/$(1)/*.parquet --out results/$(1) \
+		$(addprefix --memory-curve ,$(wildcard results/$(1)/memory_curve.csv))
+
 endef
 
 run: $(VENV)/.installed
@@ -49,12 +65,18 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 
 results: $(VENV)/.installed
+	$(foreach study,$(STUDIES),$(call rows,$(study)))
 	$(BIN)/python -m benchmark.memory_curve --out results/quick/memory_curve.csv
-	$(call published,quick,results/quick,--memory-curve results/quick/memory_curve.csv)
-	$(call published,gradient_error,results/gradient_error,)
-	$(call published,cpu/weighted_norms,results/cpu/weighted_norms,)
-	$(call published,cpu/plug_and_play,results/cpu/plug_and_play,)
-	$(call published,cpu/drunet,results/cpu/drunet,)
+	$(MAKE) report
+
+report: $(VENV)/.installed
+	$(foreach study,$(STUDIES),$(call figures,$(study)))
+	$(BIN)/python -m benchmark.report claims $(foreach study,$(STUDIES),results/$(study)/$(notdir $(study)).parquet) --out results/claims.md
+	$(BIN)/python -m benchmark.report numbers README.md
+	$(BIN)/python -m benchmark.report check results
+
+site: $(VENV)/.installed
+	$(BIN)/python -m benchmark.report site results --out site
 
 cpu: $(VENV)/.installed
 	$(call study,cpu/weighted_norms,outputs/cpu/weighted_norms,,)
