@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmark.report.figures import (
     ONE_COLUMN,
@@ -52,6 +53,7 @@ def learned(
         axis.remove()
     for axis, name in zip(axes, names, strict=False):
         axis.set(ylabel=label(name), xlabel="outer steps")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         own = theta[theta["parameter"] == name]
         for configuration, look in looks.items():
             _parameter(axis, own[own["configuration"] == configuration], look)
@@ -96,6 +98,6 @@ def _parameter(axis: Axes, theta: pd.DataFrame, look: Style) -> None:
         return
     axis.plot(table.index, table.median(axis="columns"), **artist(look))
     low, high = table.min(axis="columns"), table.max(axis="columns")
-    axis.fill_between(table.index, low, high, color=look.color, alpha=0.12, linewidth=0)
+    axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
     for bound in (low, high):
         axis.plot(bound.index, bound, color=look.color, linewidth=0.5, linestyle=look.linestyle)
