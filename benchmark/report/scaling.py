@@ -101,7 +101,7 @@ def scaling(
         for axis, (column, label) in zip(cells, costs.items(), strict=True):
             _panel(axis, panels, cost=column, styles=styles)
             if narrow or panels is found[0]:
-                axis.set_ylabel(label)
+                axis.set_ylabel(label.removeprefix("peak ") if narrow else label)
             if narrow or axis is cells[-1]:
                 axis.set_xlabel(panels.quantity.label)
     methods = method_order(method for panels in found for method in panels.rows["method"])
