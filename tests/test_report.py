@@ -132,6 +132,9 @@ def run(
                 "objective_test_psnr_deployed": -10 * np.log10(1.3 * value),
                 "objective_gradient_error": scale * gradient_error(method, parameters, kappa),
                 "objective_gradient_cosine": 1 - gradient_error(method, parameters, kappa) / 9,
+                "objective_gradient_error_estimate": 0.3
+                * gradient_error(method, parameters, kappa),
+                "objective_overhead": 1.2,
                 "objective_reference_residual": 1e-11,
                 "objective_contraction": kappa,
                 "objective_state_residual": 1e-6,

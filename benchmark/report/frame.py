@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from benchmark.report.reading import IMAGES, METRICS, NAMES
+from benchmark.report.reading import IMAGES, METRICS, NAMES, OPTIONAL
 from benchmark.report.statistics import PSNR_IMAGES
 from benchmark.report.style import Style, method_order, shades
 
@@ -215,10 +215,10 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     ``method``, three names of the configuration (``configuration``: all that differs;
     ``gradient``: without the parameters of the outer loop; ``series``: without the depth either),
     ``parameters`` (all of them, as text), ``layers``, ``restarts``, ``steps``, ``repetition``,
-    ``seconds`` (of training), ``stop_val``, ``METRICS`` (NaN where not finite), ``status``,
-    ``message``, ``learned`` (θ as JSON, where it is small), ``IMAGES``, and the test PSNR of each
-    image, which may still be packed (``reading.unpacked``). A run is a value of ``RUN``; its rows
-    come in order of outer step, a failed row last.
+    ``seconds`` (of training), ``stop_val``, ``METRICS`` and ``OPTIONAL`` (NaN where not finite),
+    ``status``, ``message``, ``learned`` (θ as JSON, where it is small), ``IMAGES``, and the test
+    PSNR of each image, which may still be packed (``reading.unpacked``). A run is a value of
+    ``RUN``; its rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
     raw = raw.assign(**{name: _column(raw, name).fillna("unknown").astype(str) for name in NAMES})
@@ -227,7 +227,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     frame["repetition"] = _numbers(raw, "idx_rep").fillna(0).astype(int)
     frame["seconds"] = _numbers(raw, "time")
     frame["stop_val"] = _numbers(raw, "stop_val")
-    for name in METRICS:
+    for name in (*METRICS, *OPTIONAL):
         frame[name] = _numbers(raw, f"objective_{name}")
     finite = frame["value"].notna().map({True: "ok", False: "error"})
     status = _column(raw, "objective_status")

@@ -36,6 +36,8 @@ METRICS = (
     "training_layer_evals",
     "outer_step",
 )
+# what files of earlier versions may lack
+OPTIONAL = ("gradient_error_estimate", "overhead")
 IMAGES = ("reconstruction", "observation", "truth")
 NUMBERS = ("idx_rep", "time", *(f"objective_{name}" for name in METRICS))
 TRUSTED = 1e-6  # above it a reference hypergradient is not one, and gradient columns are empty
