@@ -311,7 +311,7 @@ def test_every_method_learns_with_every_operator(plugin, degradation):
 @pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
 @pytest.mark.parametrize("degradation", MORE_DEGRADATION_SPECS)
 @pytest.mark.parametrize("lower", LOWER_SPECS)
-@pytest.mark.parametrize("name", ["DEQ", "Unrolling"])
+@pytest.mark.parametrize("name", ["DEQ", "JFB", "Restarted-JFB", "Unrolling"])
 def test_every_lower_level_learns_with_every_operator(name, lower, degradation):
     learns(plugins()[name], lower, degradation)
 
