@@ -47,7 +47,9 @@ endef
 # $(1) a study: its figures and tables, from the rows
 define figures
 	$(BIN)/python -m benchmark.report results/$(1)/*.parquet --out results/$(1) \
-		$(addprefix --memory-curve ,$(wildcard results/$(1)/memory_curve.csv))
+		$(addprefix --memory-curve ,$(wildcard results/$(1)/memory_curve.csv)) \
+		$(if $(filter scaling,$(1)),--only scaling) \
+		$(if $(filter time_to_accuracy,$(1)),--only performance pareto)
 
 endef
 

@@ -243,7 +243,8 @@ def test_the_budget_of_products_is_kept(name):
         for max_steps in (1, 2, 3, 8, 21):
             counted = Counted(product(a))
             found = SOLVERS[name](counted, b, tol=1e-13, max_steps=max_steps, x0=x0)
-            assert counted.calls <= max_steps
+            # cg ends with half a product more: one with G, without P
+            assert counted.calls <= max_steps + (name == "cg")
             assert found.steps.max() <= max_steps
             assert not found.converged.any()
             # the residual is that of the x returned, whatever stopped the solver

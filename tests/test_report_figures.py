@@ -261,6 +261,18 @@ def test_every_figure_has_a_caption(varied):
     assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(CAPTIONS)
 
 
+def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):
+    path = save(study(methods=STUDY[1:2], tasks=[DENOISING]), tmp_path / "a.parquet")
+    code, *_ = cli(path, "--out", tmp_path / "out", "--only", "time", "scaling")
+    assert code == 0
+    record = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))
+    assert record["only"] == ["time", "scaling"]
+    assert [file.name for file in sorted((tmp_path / "out").glob("*.png"))] == ["time.png"]
+    code, _, errors = cli(path, "--out", tmp_path / "out", "--only", "tme")
+    assert code == 2
+    assert "no figure of the kind tme: expected some of accuracy," in errors
+
+
 def test_the_width_is_asked_for_on_the_command_line(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(build, "_figures", lambda *a, width, **k: asked.append(width) or iter(()))

@@ -1,7 +1,7 @@
 """Command line: benchopt's parquet files in, figures, tables and their provenance out.
 
     python -m benchmark.report outputs/run.parquet … --out results/ [--memory-curve memory.csv]
-                               [--width one|two]
+                               [--width one|two] [--only KIND …]
     python -m benchmark.report claims PARQUET … [--out FILE.md] [--strict]
     python -m benchmark.report merge A.parquet B.parquet … --out C.parquet
     python -m benchmark.report check [RESULTS]
@@ -74,12 +74,20 @@ def _report(argv: Sequence[str]) -> int:
         default="two",
         help="columns of a page that a figure is as wide as (default: two)",
     )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="KIND",
+        help="figures of these kinds alone: accuracy, time, scaling, …",
+    )
     arguments = parser.parse_args(argv)
     import_module("benchmark.report.build").report(
         arguments.parquet,
         out=arguments.out,
         memory_curve=arguments.memory_curve,
         columns=arguments.width,
+        only=arguments.only,
     )
     return 0
 

@@ -28,6 +28,27 @@ PLATFORM = (
     "version-numpy",
     "env-OMP_NUM_THREADS",
 )
+OF_A_TASK = {
+    draw.__name__: draw
+    for draw in (
+        figures.accuracy,
+        figures.gradient_error,
+        profiles.pareto,
+        learned.learned,
+        pictures.reconstructions,
+    )
+}
+OF_ALL = {
+    draw.__name__: draw
+    for draw in (
+        figures.time,
+        figures.memory,
+        scaling.scaling,
+        profiles.performance,
+        figures.memory_over_time,
+    )
+}
+KINDS = OF_A_TASK | OF_ALL
 ORIGIN = {
     "sources_digests": "objective_sources_digest",
     "images_digests": "objective_images_digest",
@@ -38,11 +59,17 @@ ORIGIN = {
 
 
 def report(
-    paths: Sequence[Path], *, out: Path, memory_curve: Path | None = None, columns: str = "two"
+    paths: Sequence[Path],
+    *,
+    out: Path,
+    memory_curve: Path | None = None,
+    columns: str = "two",
+    only: Sequence[str] = (),
 ) -> None:
     """Read the files and write every figure, the tables and ``provenance.json`` into ``out``.
 
-    ``columns``, of a page, that a figure is as wide as: one of ``WIDTHS``.
+    ``columns``, of a page, that a figure is as wide as: one of ``WIDTHS``. ``only`` the figures of
+    these kinds ("accuracy", "scaling", …), all where none is named.
 
     Raises
     ------
@@ -61,11 +88,11 @@ def report(
     try:
         out.mkdir(parents=True, exist_ok=True)
         artefacts = [
-            *write_figures(frame, samples=samples, out=out, width=WIDTHS[columns]),
+            *write_figures(frame, samples=samples, out=out, width=WIDTHS[columns], only=only),
             *write_tables(frame, out=out),
         ]
         record = provenance(
-            results, artefacts=artefacts, memory_curve=memory_curve, columns=columns
+            results, artefacts=artefacts, memory_curve=memory_curve, columns=columns, only=only
         )
         _write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
@@ -99,11 +126,20 @@ def write_figures(
     samples: pd.DataFrame | None,
     out: Path,
     width: float = figures.TWO_COLUMNS,
+    only: Sequence[str] = (),
 ) -> Iterator[dict[str, object]]:
-    """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
+    """Write each figure as PNG and PDF; yields a record of what was written, or why not.
+
+    Raises ReportError for a kind in ``only`` that there is not.
+    """
+    if unknown := set(only) - KINDS.keys():
+        raise ReportError(
+            f"no figure of the kind {', '.join(sorted(unknown))}: expected some of "
+            f"{', '.join(KINDS)}"
+        )
     sampled = [] if samples is None else list(samples["method"])
     styles = method_styles([*frame["method"], *sampled])
-    for name, draw in _figures(frame, samples=samples, styles=styles, width=width):
+    for name, draw in _figures(frame, samples=samples, styles=styles, width=width, only=only):
         with figures.look():
             try:
                 drawing = draw()
@@ -161,6 +197,7 @@ def provenance(
     artefacts: Sequence[Mapping[str, object]],
     memory_curve: Path | None,
     columns: str,
+    only: Sequence[str],
 ) -> dict[str, object]:
     """What the report was made of: files, digests, versions, machines, rows; and what it made."""
     curve = None
@@ -170,6 +207,7 @@ def provenance(
         "inputs": [_described(source) for source in results.sources],
         "memory_curve": curve,
         "columns": columns,
+        "only": list(only),
         "rows": {
             "read": sum(source.rows_read for source in results.sources),
             "used": sum(source.rows_used for source in results.sources),
@@ -189,23 +227,20 @@ def _figures(
     samples: pd.DataFrame | None,
     styles: Mapping[str, Style],
     width: float,
+    only: Sequence[str] = (),
 ) -> Iterator[tuple[str, Callable[[], figures.Drawing]]]:
     """The name of each figure and the call that draws it."""
-    names = file_names(frame["task"])
-    for task, name in names.items():
+    wanted = {kind: draw for kind, draw in KINDS.items() if kind in only or not only}
+    options = {"styles": styles, "width": width}
+    for task, name in file_names(frame["task"]).items():
         part = frame[frame["task"] == task]
-        for draw in (
-            figures.accuracy,
-            figures.gradient_error,
-            profiles.pareto,
-            learned.learned,
-            pictures.reconstructions,
-        ):
-            yield f"{draw.__name__}_{name}", partial(draw, part, styles=styles, width=width)
-    for draw in (figures.time, figures.memory, scaling.scaling, profiles.performance):
-        yield draw.__name__, partial(draw, frame, styles=styles, width=width)
-    draw = figures.memory_over_time
-    yield draw.__name__, partial(draw, samples, styles=styles, width=width)
+        for kind, draw in wanted.items():
+            if kind in OF_A_TASK:
+                yield f"{kind}_{name}", partial(draw, part, **options)
+    for kind, draw in wanted.items():
+        if kind not in OF_A_TASK:
+            data = samples if kind == "memory_over_time" else frame
+            yield kind, partial(draw, data, **options)
 
 
 def _described(source: Source) -> dict[str, object]:

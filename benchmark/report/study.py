@@ -285,6 +285,7 @@ def read_study(folder: Path, *, results: Path) -> Study:
                 inputs=[entry.file for entry in inputs if entry.file in present],
                 curve=str(curve_file) if curve_file in present else None,
                 columns=str(record.get("columns", "two")),
+                only=[str(kind) for kind in record.get("only", ())],
             )
         ),
         claims=read_claims(folder),
@@ -400,11 +401,18 @@ def configuration_comment(name: str) -> str:
 
 
 def commands(
-    name: str, *, out: str, inputs: Sequence[str], curve: str | None, columns: str
+    name: str,
+    *,
+    out: str,
+    inputs: Sequence[str],
+    curve: str | None,
+    columns: str,
+    only: Sequence[str],
 ) -> Iterator[Command]:
     """What makes a study's figures and tables: from its rows, and from nothing."""
     option = ["--memory-curve", f"{out}/{curve}"] if curve else []
     option += ["--width", columns] if columns != "two" else []
+    option += ["--only", *only] if only else []
     report = ["python", "-m", "benchmark.report"]
     if inputs:
         files = [f"{out}/{file}" for file in inputs]
