@@ -32,7 +32,7 @@ define study
 endef
 
 # The studies under results/; each has the rows that it is made from beside it
-STUDIES = quick gradient_error time_to_accuracy cpu/weighted_norms cpu/plug_and_play cpu/drunet
+STUDIES = quick gradient_error cpu/weighted_norms cpu/plug_and_play cpu/drunet
 
 # $(1) a study: its configuration run by benchopt, its rows kept
 define rows
@@ -46,8 +46,7 @@ endef
 # $(1) a study: its figures and tables, from the rows
 define figures
 	$(BIN)/python -m benchmark.report results/$(1)/*.parquet --out results/$(1) \
-		$(addprefix --memory-curve ,$(wildcard results/$(1)/memory_curve.csv)) \
-		$(if $(filter time_to_accuracy,$(1)),--only performance pareto)
+		$(addprefix --memory-curve ,$(wildcard results/$(1)/memory_curve.csv))
 
 endef
 
