@@ -51,8 +51,12 @@ def learned(
     axes = figure.subplots(lines, abreast, squeeze=False, sharex=True).ravel()
     for axis in axes[len(names) :]:
         axis.remove()
+    for axis in axes[max(0, len(names) - abreast) : len(names)]:
+        # the last of its column, which need not be in the last line
+        axis.set_xlabel("outer steps")
+        axis.tick_params(labelbottom=True)
     for axis, name in zip(axes, names, strict=False):
-        axis.set(ylabel=label(name), xlabel="outer steps")
+        axis.set_ylabel(label(name))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         own = theta[theta["parameter"] == name]
         for configuration, look in looks.items():
