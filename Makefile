@@ -51,9 +51,7 @@ define figures
 endef
 
 run: $(VENV)/.installed
-	mkdir -p outputs
-	test -f outputs/memory_curve.csv || $(BIN)/python -m benchmark.memory_curve --out outputs/memory_curve.csv
-	$(call study,quick,outputs/quick,,--memory-curve outputs/memory_curve.csv)
+	$(call study,quick,outputs/quick,,)
 	@echo "The report is in outputs/quick, benchopt's page in outputs/benchmark_*_quick.html"
 
 test: $(VENV)/.installed lint
