@@ -51,7 +51,8 @@ define figures
 endef
 
 run: $(VENV)/.installed
-	$(call study,quick,outputs/quick,,)
+	$(BIN)/python -m benchmark.memory_curve --config configs/quick.yml --out outputs/quick/memory_curve.csv
+	$(call study,quick,outputs/quick,,--memory-curve outputs/quick/memory_curve.csv)
 	@echo "The report is in outputs/quick, benchopt's page in outputs/benchmark_*_quick.html"
 
 test: $(VENV)/.installed lint
@@ -63,7 +64,7 @@ lint: $(VENV)/.installed
 
 results: $(VENV)/.installed
 	$(foreach study,$(STUDIES),$(call rows,$(study)))
-	$(BIN)/python -m benchmark.memory_curve --out results/quick/memory_curve.csv
+	$(BIN)/python -m benchmark.memory_curve --config configs/quick.yml --out results/quick/memory_curve.csv
 	$(MAKE) report
 
 report: $(VENV)/.installed

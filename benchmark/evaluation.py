@@ -19,8 +19,13 @@ from benchmark import metering, metrics
 from benchmark.estimator import BilevelSolver, OuterLoop, require_finite
 from benchmark.failure import DivergedError, Outcome, attempt
 from benchmark.images import to_uint8
-from benchmark.problem import BilevelTask, LowerLevelProblem, set_theta, upper_loss
-from benchmark.reference import Reference, reference_hypergradient, true_equilibrium
+from benchmark.problem import Batch, BilevelTask, LowerLevelProblem, set_theta, upper_loss
+from benchmark.reference import (
+    MAX_LAYERS,
+    Reference,
+    reference_hypergradient,
+    true_equilibrium,
+)
 
 #: the learned tensors by name
 Theta = Mapping[str, Tensor]
@@ -30,6 +35,8 @@ TIMING_BUDGET = 5.0
 MOST_LEARNED = 256
 #: relative residual to which the equilibria behind F and the PSNR are solved
 EQUILIBRIUM_TOL = 1e-8
+#: relative residual above which a state is no equilibrium to judge θ by
+NO_EQUILIBRIUM = 1e-4
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Accuracy:
 
     value : F(θ) on the training set; test_psnr : dB; test_ssim : in [0, 1]; equilibrium_residual :
     the larger relative residual of the two equilibria; test_psnr_images : of each test image, dB.
+    Where there is no equilibrium to be found they are empty, and the row's status ``diverged``.
     """
 
     value: float = nan
@@ -100,10 +108,10 @@ class Cost:
     gradient_seconds : median over rounds; layer_seconds, vjp_seconds : one layer without a graph,
     one product with Jᵀ, timed in the same rounds; gradient_cost : the hypergradient in layers, the
     median of the ratios round by round; overhead : the hypergradient over the sum of its layers,
-    with or without a graph, and products as timed alone: 1 where the method's own arithmetic, R_θ
-    and ∇ℓ are free; contended : 1 where other processes disturbed the timing, 0 where not;
-    peak_memory_mib : peak of live tensor bytes,
-    deterministic; peak_device_mib : what the device, or the process, held more than before.
+    with or without a graph, and products as timed alone, each in its precision: 1 where the
+    method's own arithmetic, R_θ and ∇ℓ are free; contended : 1 where other processes disturbed the
+    timing, 0 where not; peak_memory_mib : peak of live tensor bytes, deterministic;
+    peak_device_mib : what the device, or the process, held more than before.
     """
 
     gradient_seconds: float = nan
@@ -147,13 +155,19 @@ class Truth:
             true_equilibrium(lower, batch.observation, tol=EQUILIBRIUM_TOL)
             for batch in (self.task.train, self.task.test)
         )
+        residual = max(train.residual, test.residual)
+        if not residual <= NO_EQUILIBRIUM:
+            raise DivergedError(
+                f"the layer has no equilibrium within reach: relative residual {residual:.1e}, "
+                f"expected at most {NO_EQUILIBRIUM:g} after {2 * MAX_LAYERS} layers"
+            )
         image = lower.reconstruct(test.x)
         return Accuracy(
             value=float(upper_loss(lower, train.x, self.task.train.truth)),
             test_psnr=metrics.psnr(image, self.task.test.truth),
             test_psnr_images=metrics.psnr_of_each(image, self.task.test.truth).cpu().numpy(),
             test_ssim=metrics.ssim(image, self.task.test.truth),
-            equilibrium_residual=max(train.residual, test.residual),
+            equilibrium_residual=residual,
         )
 
 
@@ -243,40 +257,29 @@ def estimate(
 
 def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> Cost:
     """Time and memory of one hypergradient on the probe, each in calls of its own."""
-    device = task.probe.truth.device
-    layer = lower.layer(task.probe.observation)
-    x = lower.init(task.probe.observation).detach().requires_grad_()
-    image = layer(x)
+    device, dtype = task.probe.truth.device, task.probe.truth.dtype
+    counted = metering.CountedProblem(lower)
+    method.hypergradient_on_probe(counted, task.probe)
 
     def hypergradient() -> object:
         return method.hypergradient_on_probe(lower, task.probe)
 
-    @torch.no_grad()
-    def one_layer() -> Tensor:
-        return layer(x)
-
-    def one_graph() -> Tensor:
-        return layer(x)
-
-    def one_product() -> object:
-        return torch.autograd.grad(image, x, image.detach(), retain_graph=True, allow_unused=True)
-
-    calls = {
-        "gradient": hypergradient,
-        "layer": one_layer,
-        "graph": one_graph,
-        "product": one_product,
-    }
+    calls = {("gradient", dtype): hypergradient}
+    for precision in {dtype, *counted.counts.by_dtype}:
+        posed = lower if precision == dtype else lower.in_float64()
+        single_calls = _single_calls(posed, task.probe.to(dtype=precision))
+        calls |= {(name, precision): call for name, call in single_calls.items()}
     timings = metering.seconds(calls, device, budget=TIMING_BUDGET)
-    gradient, single, product = (timings[name] for name in ("gradient", "layer", "product"))
-    counted = metering.CountedProblem(lower)
-    method.hypergradient_on_probe(counted, task.probe)
-    counts = counted.counts
-    parts = (
-        (counts.layer_evals - counts.graph_evals, single),
-        (counts.graph_evals, timings["graph"]),
-        (counts.vjp_evals, product),
-    )
+    gradient, single, product = (timings[n, dtype] for n in ("gradient", "layer", "product"))
+    parts = [
+        part
+        for precision, count in counted.counts.by_dtype.items()
+        for part in (
+            (count["layers"] - count["graphs"], timings["layer", precision]),
+            (count["graphs"], timings["graph", precision]),
+            (count["products"], timings["product", precision]),
+        )
+    ]
     return Cost(
         gradient_seconds=gradient.seconds,
         layer_seconds=single.seconds,
@@ -287,6 +290,20 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
         peak_memory_mib=metering.live_memory(hypergradient),
         peak_device_mib=metering.device_memory(hypergradient, device),
     )
+
+
+def _single_calls(lower: LowerLevelProblem, batch: Batch) -> dict[str, Callable[[], object]]:
+    """One layer without a graph, one with it, one product with Jᵀ."""
+    layer = lower.layer(batch.observation)
+    x = lower.init(batch.observation).detach().requires_grad_()
+    image = layer(x)
+    return {
+        "layer": torch.no_grad()(lambda: layer(x)),
+        "graph": lambda: layer(x),
+        "product": lambda: torch.autograd.grad(
+            image, x, image.detach(), retain_graph=True, allow_unused=True
+        ),
+    }
 
 
 def _as_text(theta: Theta) -> str | None:

@@ -132,9 +132,6 @@ class _Adjoint(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, g):
         image, x = ctx.saved_tensors
-
-        def matvec(w: Tensor) -> Tensor:
-            return w - torch.autograd.grad(image, x, w, retain_graph=True, **PRODUCT)[0]
-
-        solution = warn_unless_converged(ctx.solve(matvec, g), what="the adjoint system")
+        found = ctx.solve(lambda w: w - _product(image, x, w), g)
+        solution = warn_unless_converged(found, what="the adjoint system")
         return solution.x, None, None

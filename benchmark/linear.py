@@ -197,8 +197,8 @@ def cg(
     There u = Px solves (I − PGP) u = Pb, which is symmetric, and then x = b + Gu. It must be
     positive definite too: a direction with ⟨p, (I − PG)p⟩ ≤ 0 shows that it is not, and the sample
     stops there. A G or P that is not as ``ProjectedSystem`` says can go unnoticed, but not in
-    ``residual``, which is the true one. Cost: a product with P and one with G each step; memory:
-    seven vectors. From ``x0``, by default zero.
+    ``residual``, which is the true one. Cost: a product with P and one with G each step,
+    and at the end; memory: seven vectors. From ``x0``, by default zero.
 
     Raises ValueError for a ``matvec`` that is not of that form.
     """
@@ -212,6 +212,14 @@ def cg(
     )
 
 
+def auto(
+    matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
+) -> LinearSolution:
+    """``cg`` where ``matvec`` is a ``ProjectedSystem``, ``gmres`` where it is not."""
+    solve = cg if isinstance(matvec, ProjectedSystem) else gmres
+    return solve(matvec, b, tol=tol, max_steps=max_steps, x0=x0)
+
+
 #: ``cg`` needs more of the layer than its products
 ADJOINT_SOLVERS: dict[str, Callable[..., LinearSolution]] = {
     "neumann": neumann,
@@ -219,6 +227,7 @@ ADJOINT_SOLVERS: dict[str, Callable[..., LinearSolution]] = {
     "gmres": gmres,
     "bicgstab": bicgstab,
     "cg": cg,
+    "auto": auto,
 }
 
 
@@ -409,10 +418,11 @@ def _cg_cycle(A: ProjectedSystem, r: Tensor, active: Tensor, target: Tensor, siz
     p = s = A.P(r)
     u = torch.zeros_like(s)
     rho = dot(s, s)
-    used = torch.zeros(len(r), dtype=torch.int64, device=r.device)
+    # the P above and the G below are a product too
+    used = active.to(torch.int64)
     indefinite = torch.zeros_like(active)
     active = active & (rho.sqrt() > target)
-    for _ in range(size):
+    for _ in range(size - 1):
         if not active.any():
             break
         image = p - A.P(A.G(p))

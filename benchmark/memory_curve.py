@@ -1,10 +1,11 @@
 """The memory of a process over one training run of each method, sampled from outside.
 
-    python -m benchmark.memory_curve --out memory_curve.csv [--benchmark .] [--size 128]
+    python -m benchmark.memory_curve --out memory_curve.csv [--config FILE] [--size 128]
 
-Each solver plugin, at its defaults, trains in a process of its own on inpainted photographs under
-``wavelet_l1``, without any evaluation, while memory_profiler samples the process's resident memory.
-A method that fails is named and left out.
+Each solver plugin at its defaults, or those of a configuration of benchopt at the first of the
+values given there, trains in a process of its own on inpainted photographs under ``wavelet_l1``,
+without any evaluation, while memory_profiler samples the process's resident memory. A method that
+fails is named and left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
+import yaml
 
 from benchmark import metering
 from benchmark.checks import positive_integer
@@ -24,7 +26,9 @@ from benchmark.checks import positive_integer
 STEPS = 5
 
 
-def watch(name: str, *, benchmark: Path, size: int) -> list[tuple[float, float]]:
+def watch(
+    name: str, parameters: dict[str, object], *, benchmark: Path, size: int
+) -> list[tuple[float, float]]:
     """(seconds since training began, MiB above the process's memory at that moment) for a method.
 
     Raises RuntimeError where the training fails: the end of its error output.
@@ -33,7 +37,7 @@ def watch(name: str, *, benchmark: Path, size: int) -> list[tuple[float, float]]
     marks.mkdir(exist_ok=True)
     mark = marks / f".memory_curve_{name}.json"
     command = [sys.executable, "-m", "benchmark.memory_curve", "--benchmark", str(benchmark)]
-    command += ["--size", str(size), "--train", name, "--out", str(mark)]
+    command += ["--size", str(size), "--train", name, json.dumps(parameters), "--out", str(mark)]
     try:
         samples = metering.memory_curve(command)
         span = json.loads(mark.read_text())
@@ -43,9 +47,11 @@ def watch(name: str, *, benchmark: Path, size: int) -> list[tuple[float, float]]
     return [(t - span["start"], mib - inside[0][1]) for t, mib in inside]
 
 
-def train(name: str, *, benchmark: Path, size: int, mark: Path) -> None:
+def train(
+    name: str, parameters: dict[str, object], *, benchmark: Path, size: int, mark: Path
+) -> None:
     """One training run, in this process; its start and stop go to ``mark``."""
-    solver = solvers(benchmark)[name].get_instance(steps=STEPS)
+    solver = solvers(benchmark)[name].get_instance(**parameters | {"steps": STEPS})
     solver.set_objective(_task(size))
     solver.warm_up()
     start = metering.now()
@@ -61,6 +67,21 @@ def solvers(benchmark: Path) -> dict[str, type]:
     from benchopt.benchmark import Benchmark
 
     return {cls.name: cls for cls in Benchmark(benchmark).get_solvers() if cls.is_installed()}
+
+
+def configured(config: Path) -> dict[str, dict[str, object]]:
+    """The solvers of a configuration of benchopt by name, each parameter at its first value.
+
+    Raises ValueError naming the file where it lists no solvers, or one that is not a mapping.
+    """
+    entries = (yaml.safe_load(config.read_text()) or {}).get("solver")
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{config}: expected solvers as mappings of their parameters")
+    return {
+        name: {option: values[0] for option, values in (parameters or {}).items()}
+        for entry in reversed(entries)
+        for name, parameters in entry.items()
+    }
 
 
 def _task(size: int):
@@ -87,20 +108,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the CSV: method, seconds, mib")
     parser.add_argument("--benchmark", type=Path, default=Path(), help="folder of objective.py")
     parser.add_argument("--size", type=int, default=128, help="side of the images, pixels")
-    parser.add_argument("--train", help=argparse.SUPPRESS)
+    parser.add_argument("--config", type=Path, help="take the solvers of this configuration")
+    parser.add_argument("--train", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     positive_integer("size", options.size)
     place = {"benchmark": options.benchmark.resolve(), "size": options.size}
     if options.train:
-        train(options.train, **place, mark=options.out)
+        name, parameters = options.train
+        train(name, json.loads(parameters), **place, mark=options.out)
         return
+    known = solvers(place["benchmark"])
+    try:
+        chosen = configured(options.config) if options.config else {name: {} for name in known}
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if unknown := sorted(chosen.keys() - known.keys()):
+        parser.error(f"no solver {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["method", "seconds", "mib"])
-        for name in sorted(solvers(place["benchmark"])):
+        for name in sorted(chosen):
             try:
-                curve = watch(name, **place)
+                curve = watch(name, chosen[name], **place)
             except RuntimeError as error:
                 print(f"memory of {name}: left out: {str(error).splitlines()[-1]}", flush=True)
                 continue

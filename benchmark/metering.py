@@ -16,13 +16,15 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf, nan
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, process_time
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,23 +34,30 @@ from torch.utils._pytree import tree_leaves
 from benchmark.problem import Halves, LowerLevelProblem
 
 MIB = 2**20
+Name = TypeVar("Name", bound=Hashable)
 #: where Linux tells a process about itself and its processor
 PROC = Path("/proc")
 
 
-@dataclass
 class Counts:
     """Applications of T, those of them that kept a graph, and products with its Jacobian
-    transposed, so far.
+    transposed, so far: ``by_dtype[dtype]["layers" | "graphs" | "products"]``.
     """
 
-    layer_evals: int = 0
-    graph_evals: int = 0
-    vjp_evals: int = 0
+    def __init__(self) -> None:
+        self.by_dtype: defaultdict[torch.dtype, Counter[str]] = defaultdict(Counter)
+
+    def add(self, what: str, x: Tensor) -> None:
+        """One more, in the dtype of ``x``."""
+        self.by_dtype[x.dtype][what] += 1
+
+    def total(self, what: str) -> int:
+        """Over all dtypes."""
+        return sum(counter[what] for counter in self.by_dtype.values())
 
 
 class _Tick(torch.autograd.Function):
-    """The identity, whose backward pass adds one to ``counts.vjp_evals``."""
+    """The identity, whose backward pass counts as a product."""
 
     generate_vmap_rule = True
 
@@ -62,7 +71,7 @@ class _Tick(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        ctx.counts.vjp_evals += 1
+        ctx.counts.add("products", gradient)
         # where the backward pass is differentiated in turn: a product with J
         return _TickOfTick.apply(gradient, ctx.counts), None
 
@@ -72,7 +81,7 @@ class _Tick(torch.autograd.Function):
 
 
 class _TickOfTick(torch.autograd.Function):
-    """The identity, whose backward pass adds one to ``counts.layer_evals``."""
+    """The identity, whose backward pass counts as a layer."""
 
     generate_vmap_rule = True
 
@@ -86,7 +95,7 @@ class _TickOfTick(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        ctx.counts.layer_evals += 1
+        ctx.counts.add("layers", gradient)
         return gradient, None
 
 
@@ -109,20 +118,20 @@ class CountedLayer:
     @property
     def layer_evals(self) -> int:
         """Applications of T so far."""
-        return self.counts.layer_evals
+        return self.counts.total("layers")
 
     @property
     def vjp_evals(self) -> int:
         """Vector-Jacobian products through T so far."""
-        return self.counts.vjp_evals
+        return self.counts.total("products")
 
     def __call__(self, x: Tensor, *fixed: Tensor) -> Tensor:
-        self.counts.layer_evals += 1
+        self.counts.add("layers", x)
         image = self.T(x, *fixed)
         if not torch.is_grad_enabled():
             return image
         # not image.requires_grad: inside vmap it is False although an outer level differentiates
-        self.counts.graph_evals += 1
+        self.counts.add("graphs", x)
         return _Tick.apply(image, self.counts)
 
 
@@ -196,11 +205,11 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds(
-    calls: Mapping[str, Callable[[], object]],
+    calls: Mapping[Name, Callable[[], object]],
     device: torch.device,
     rounds: int = 7,
     budget: float = inf,
-) -> dict[str, Timing]:
+) -> dict[Name, Timing]:
     """Times the calls against each other: in each round every call once, in shuffled order.
 
     A drift of the machine's speed then meets all calls alike, and ``ratio`` cancels it. Each call
@@ -214,7 +223,7 @@ def seconds(
         raise ValueError(f"rounds must be at least 1, got {rounds}")
     start = perf_counter()
     shuffled = random.Random(0).sample
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    samples: dict[Name, list[tuple[float, float]]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     gc.freeze()  # each collection then looks at what the calls made, not at all that is imported

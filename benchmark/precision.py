@@ -38,8 +38,7 @@ def in_reach(
     Where the dtype of ``x0`` reaches it, the arguments themselves. Otherwise, with ``polish``, a
     copy in float64 (θ a leaf of its own), its starting state solved to ``POLISH_FROM`` before by
     at most ``max_layers`` layers in the dtype of ``x0``. The copy is of the problem as it stands:
-    that θ, A and y were rounded to float32 moves ∇F by 1e-7 to 6e-6 (relative, on the wavelet
-    tasks of the tests), and polishing does not undo it.
+    that θ, A and y were rounded to float32 moves ∇F too, and polishing does not undo it.
 
     Raises ValueError for a ``tol`` that is out of reach: without ``polish`` that of the dtype,
     with it that of float64.

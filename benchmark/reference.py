@@ -7,6 +7,7 @@ short, by FISTA from there; the adjoint by GMRES; the residual of the state is c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -18,6 +19,13 @@ from benchmark.linear import LinearSolution, gmres, like, norm
 from benchmark.metrics import relative_residual
 from benchmark.problem import Batch, LowerLevelProblem
 
+#: layers that an equilibrium may take by each of two solvers: where it needs more, a layer hardly
+#: has one that could be judged
+MAX_LAYERS = 4000
+#: layers for all samples of a batch together; those that need more go on alone
+_TOGETHER = 100
+#: residual above which nothing computed at a state may serve as a reference
+_TRUSTED = 1e-6
 #: the error bar compares with residuals this many times larger
 _COARSER = 100.0
 
@@ -55,7 +63,7 @@ class Reference:
     @property
     def trusted(self) -> bool:
         """Whether the gradient may serve as a reference at all: residuals of at most 1e-6."""
-        return self.residual <= 1e-6
+        return self.residual <= _TRUSTED
 
 
 def true_equilibrium(
@@ -63,26 +71,34 @@ def true_equilibrium(
     y: Tensor,
     *,
     tol: float,
-    max_layers: int = 10_000,
+    max_layers: int = MAX_LAYERS,
     x0: Tensor | None = None,
 ) -> TrueEquilibrium:
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph.
 
-    ``x0`` is where to start, ``lower.init(y)`` if it is None.
+    ``x0`` is where to start, ``lower.init(y)`` if it is None. Up to ``max_layers`` layers of
+    either solver, after the first ``_TOGETHER`` for the samples alone that are not there yet.
     """
-    T = lower.layer(y)
-    found = anderson(T, lower.init(y) if x0 is None else x0, tol=tol, max_layers=max_layers)
-    if not found.converged.all():
-        found = fista(T, found.x, tol=tol, max_layers=max_layers)
     with torch.no_grad():
-        return TrueEquilibrium(found.x, relative_residual(T(found.x), found.x))
+        x = (lower.init(y) if x0 is None else x0).clone()
+    left = torch.arange(len(y), device=y.device)
+    for solve, most in ((anderson, _TOGETHER), (anderson, max_layers), (fista, max_layers)):
+        budget = {"tol": tol, "max_layers": min(most, max_layers)}
+        found = solve(lower.layer(y[left]), x[left], **budget)
+        x[left] = found.x
+        left = left[~found.converged]
+        if len(left) == 0:
+            break
+    with torch.no_grad():
+        return TrueEquilibrium(x, relative_residual(lower.step(x, y), x))
 
 
 def reference_hypergradient(
-    lower: LowerLevelProblem, batch: Batch, *, tol: float = 1e-12, max_layers: int = 10_000
+    lower: LowerLevelProblem, batch: Batch, *, tol: float = 1e-12, max_layers: int = MAX_LAYERS
 ) -> Reference:
     """∇F(θ) = Bᵀ(I − Jᵀ)⁻¹∇ℓ + the direct term through R_θ, at the true equilibrium of ``batch``.
 
+    Where no equilibrium is found the gradient is NaN and the adjoint is not tried.
     ``lower`` and ``batch`` must be in float64 (ValueError otherwise). Cost: the equilibrium, some
     hundred vector-Jacobian products for the adjoint, fifty for the contraction factor.
     """
@@ -94,6 +110,15 @@ def reference_hypergradient(
         lower, batch.observation, tol=_COARSER * tol, max_layers=max_layers
     )
     coarse = Linearization(lower, batch, equilibrium.x)
+    if not equilibrium.residual <= _TRUSTED:
+        nowhere = torch.full((sum(p.numel() for p in theta),), torch.nan)
+        return Reference(
+            gradient=nowhere.to(batch.observation),
+            error=inf,
+            state_residual=equilibrium.residual,
+            adjoint_residual=inf,
+            contraction=_contraction(coarse),
+        )
     w = _adjoint(coarse, None, tol=_COARSER * tol, max_steps=max_layers).x
     before = flat(coarse.gradient(w))
     equilibrium = true_equilibrium(
@@ -102,13 +127,12 @@ def reference_hypergradient(
     at = Linearization(lower, batch, equilibrium.x)
     adjoint = _adjoint(at, w, tol=tol, max_steps=max_layers)
     gradient = flat(at.gradient(adjoint.x))
-    start = torch.randn(at.g.shape, generator=torch.Generator().manual_seed(0), dtype=at.g.dtype)
     return Reference(
         gradient=gradient,
         error=relative_change(gradient, before),
         state_residual=equilibrium.residual,
         adjoint_residual=float(adjoint.residual.max()),
-        contraction=_spectral_radius(at.jt, start.to(at.g.device), steps=50),
+        contraction=_contraction(at),
     )
 
 
@@ -116,12 +140,16 @@ def _adjoint(at: Linearization, w0: Tensor | None, *, tol: float, max_steps: int
     return gmres(at.adjoint_system(), at.g, x0=w0, tol=tol, max_steps=max_steps, restart=100)
 
 
-def _spectral_radius(product, v: Tensor, *, steps: int) -> float:
-    """The geometric mean growth of ‖v‖ over the second half of ``steps`` products, worst sample."""
+def _contraction(at: Linearization, *, steps: int = 50) -> float:
+    """The geometric mean growth of ‖v‖ over the second half of ``steps`` products with Jᵀ from a
+    random v, of the worst sample.
+    """
+    g = at.g
+    v = torch.randn(g.shape, generator=torch.Generator().manual_seed(0), dtype=g.dtype).to(g.device)
     growth = torch.zeros(len(v), dtype=v.dtype, device=v.device)
     for step in range(steps):
         v = v / like(norm(v).clamp_min(torch.finfo(v.dtype).tiny), v)
-        v = product(v)
+        v = at.jt(v)
         if step >= steps // 2:
             growth = growth + norm(v).clamp_min(torch.finfo(v.dtype).tiny).log()
     return float((growth / (steps - steps // 2)).exp().max())

@@ -25,8 +25,9 @@ def make_task(
     lower : ``"name"`` or ``"name(option=value, …)"`` of ``benchmark.lower.LOWER_LEVELS``.
     seed : of the operator, the noise and the order of mini-batches.
 
-    Raises ValueError naming the value where a set is empty, the images of the two sets differ in
-    shape, a name or option is not known, or a learned parameter does not influence the probe.
+    Raises ValueError naming the value where a set is empty or smaller than the probe, the images of
+    the two sets differ in shape, a name or option is not known, or a learned parameter does not
+    influence the probe.
     """
     positive_integer("probe_size", probe_size)
     for name, images in (("train", train), ("test", test)):
@@ -35,6 +36,11 @@ def make_task(
                 f"the {name} set must hold at least one image as (N, C, H, W), "
                 f"got a tensor of shape {tuple(images.shape)}"
             )
+    if probe_size > len(train):
+        raise ValueError(
+            f"probe_size must be at most the number of training images, {len(train)}, "
+            f"got {probe_size}"
+        )
     shape = tuple(train.shape[1:])
     if tuple(test.shape[1:]) != shape:
         raise ValueError(f"test images of shape {tuple(test.shape[1:])}, expected {shape} as train")

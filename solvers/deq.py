@@ -21,7 +21,8 @@ class Solver(EquilibriumMethod):
     relative error of the *hypergradient* is below it. A tolerance that the run's dtype cannot
     reach is met in float64, unless ``polish`` is False: then it is an error. Cost: the
     equilibrium, one layer, the products of the adjoint solver; memory: one graph and, for GMRES,
-    its basis. The adjoint solver "cg" is for soft-thresholding layers (``wavelet_l1``).
+    its basis. The adjoint solver "auto" is conjugate gradients, without a basis, for layers of
+    soft-thresholding (``wavelet_l1``), for which alone "cg" is, and GMRES for others.
     References: Bai, Kolter, Koltun, "Deep equilibrium models" (2019), arXiv 1909.01377; Saad and
     Schultz, "GMRES" (1986).
     """
@@ -31,7 +32,7 @@ class Solver(EquilibriumMethod):
         **EquilibriumMethod.parameters,
         "adjoint_tol": [1e-10],
         "gradient_tol": [None],
-        "adjoint_solver": ["gmres"],
+        "adjoint_solver": ["auto"],
         "polish": [True],
     }
 

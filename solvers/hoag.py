@@ -23,7 +23,7 @@ class Solver(EquilibriumMethod):
         "warm_start": [True],
         "first_tol": [0.1],
         "decrease": ["exponential"],
-        "adjoint_solver": ["gmres"],
+        "adjoint_solver": ["auto"],
         "polish": [True],
     }
 

@@ -44,6 +44,15 @@ MORE_DEGRADATION_SPECS = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--problems",
+        type=int,
+        default=24,
+        help="random problems on which the tolerance on the gradient is tested",
+    )
+
+
 #: libraries that some plugins need and that need not be there
 OPTIONAL = ("torchdeq",)
 

@@ -69,10 +69,10 @@ def error(found: ExactGradient, task: BilevelTask) -> float:
     )
 
 
-def test_the_gradient_is_within_its_tolerance():
+def test_the_gradient_is_within_its_tolerance(pytestconfig):
     tolerances = (1e-2, 1e-4, 1e-6)
     shares = []
-    for task in random_problems(24):
+    for task in random_problems(pytestconfig.getoption("--problems")):
         truth = reference_hypergradient(task.lower, task.probe)
         assert truth.error < 1e-5
         for tol in tolerances:
@@ -80,7 +80,9 @@ def test_the_gradient_is_within_its_tolerance():
             assert found.converged
             assert found.error <= tol
             shares.append(gradient_error(flat(found.gradient), truth.gradient) / tol)
-    assert sum(share <= 1 for share in shares) >= 0.95 * len(shares)
+    above = sum(share > 1 for share in shares)
+    print(f"{above} of {len(shares)} above their tolerance, at most {max(shares):.1f} times")
+    assert above <= 0.05 * len(shares)
     assert max(shares) < 10
 
 
@@ -267,6 +269,23 @@ def test_conjugate_gradients_need_no_more_products_than_gmres(spec):
         products.append(counted.vjp_evals)
     assert products[0] < 1.2 * products[1]
     assert gradient_error(*gradients) < 1e-6
+
+
+def test_the_adjoint_solver_is_chosen_by_the_layer():
+    """By default: conjugate gradients, with no basis to hold, where the layer has the structure."""
+    spent = {}
+    for spec in ("wavelet_l1(wavelet='db2',levels=2)", "wavelet_l12(wavelet='db2',levels=2)"):
+        task = small_task(lower=spec, degradation="inpainting(keep=0.5)")
+        for solver in ("auto", "cg", "gmres"):
+            if solver == "cg" and task.lower.halves() is None:
+                continue
+            deq = plugins()["DEQ"].get_instance(adjoint_solver=solver)
+            found = flat(deq.hypergradient(task.lower, task.probe).gradient)
+            spent[spec[:11], solver] = found
+    assert torch.equal(spent["wavelet_l1(", "auto"], spent["wavelet_l1(", "cg"])
+    assert not torch.equal(spent["wavelet_l1(", "auto"], spent["wavelet_l1(", "gmres"])
+    assert torch.equal(spent["wavelet_l12", "auto"], spent["wavelet_l12", "gmres"])
+    assert plugins()["DEQ"].get_instance().adjoint_solver == "auto"
 
 
 def test_a_solver_that_needs_structure_is_skipped_where_it_is_missing():

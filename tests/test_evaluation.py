@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import random
-from math import isnan
+from dataclasses import replace
+from math import inf, isfinite, isnan
 
 import numpy as np
 import pytest
 import torch
 from conftest import plugins, small_task
+from oracles import LayerProblem
 from torch import Tensor
 
 from benchmark import evaluation, metering, metrics
@@ -19,6 +21,7 @@ from benchmark.evaluation import Truth, evaluate
 from benchmark.failure import DivergedError, Outcome, attempt
 from benchmark.fixed_point import iterate
 from benchmark.problem import BilevelTask, upper_loss
+from benchmark.reference import true_equilibrium
 
 RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.02)"
 INPAINTING = "inpainting(keep=0.5)"
@@ -107,6 +110,35 @@ def test_accuracy_where_the_equilibrium_is_hard_to_find():
         expected = upper_loss(task.lower, x, batch.truth)
     found = Truth(task).accuracy(theta_of(task))
     assert found.value == pytest.approx(float(expected), rel=0.05)
+
+
+def test_a_layer_without_equilibrium_is_a_diverged_run(task, no_debug):
+    """x + θ has no fixed point, and far out it hardly moves: its row says so and has no PSNR."""
+    drifting = LayerProblem(torch.ones((), dtype=torch.float64), lambda theta, x, y: x + theta)
+    task = replace(task, lower=drifting)
+    row = row_of(method("Unrolling"), task, truth=Truth(task))
+    assert row["status"] == "diverged"
+    assert "the layer has no equilibrium within reach" in row["message"]
+    assert all(isnan(row[name]) for name in (*ACCURACY, "gradient_error", "gradient_cosine"))
+    assert row["reference_residual"] == inf
+    assert isfinite(row["test_psnr_deployed"])
+
+
+def test_samples_that_are_slow_to_converge_go_on_alone():
+    """x ← y·x + 1, entry by entry: three samples, of which the second has rates close to 1."""
+    y = torch.linspace(0, 1, 300, dtype=torch.float64) * torch.tensor([[0.1], [0.9999], [0.5]])
+    batches = []
+
+    def layer(theta, x, y):
+        batches.append(len(x))
+        return y * x + theta
+
+    one = torch.ones((), dtype=torch.float64)
+    found = true_equilibrium(LayerProblem(one, layer), y, tol=1e-10)
+    assert torch.allclose(found.x, 1 / (1 - y), rtol=1e-5)
+    # the first hundred layers together, the last one for the residual of all
+    assert set(batches[:100]) == {3}
+    assert set(batches[100:-1]) == {1}
 
 
 @pytest.mark.parametrize("degradation", ["denoising(sigma=0.1)", INPAINTING])
@@ -278,8 +310,11 @@ def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
     seconds = {"gradient": 30.0, "layer": 1.0, "graph": 2.0, "product": 3.0}
 
     def timed(calls, device, budget):
-        assert set(calls) == set(seconds)
-        return {name: metering.Timing(s, 0.0, 1, False, (s,)) for name, s in seconds.items()}
+        assert set(calls) == {(name, torch.float64) for name in seconds}
+        return {
+            (name, dtype): metering.Timing(s, 0.0, 1, False, (s,))
+            for (name, dtype), s in ((call, seconds[call[0]]) for call in calls)
+        }
 
     monkeypatch.setattr(metering, "seconds", timed)
     row = row_of(method("Restarted-JFB", layers=2, restarts=5), task, truth=truth, last=True)
@@ -287,6 +322,31 @@ def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
     assert row["overhead"] == 30 / (10 * 1 + 2 * 2 + 2 * 3)
     assert row["gradient_cost"] == 30
     assert row["vjp_seconds"] == 3
+
+
+def test_overhead_counts_each_call_in_its_precision(task, truth, monkeypatch):
+    """Float32 polished in float64: layers of both are timed."""
+    speed = {torch.float32: 1.0, torch.float64: 10.0}
+    counted = []
+
+    class Counted(metering.CountedProblem):
+        def __init__(self, lower, **options):
+            super().__init__(lower, **options)
+            counted.append(self.counts)
+
+    def timed(calls, device, budget):
+        taken = {call: speed[call[1]] for call in calls}
+        return {call: metering.Timing(s, 0.0, 1, False, (s,)) for call, s in taken.items()}
+
+    monkeypatch.setattr(metering, "seconds", timed)
+    monkeypatch.setattr(metering, "CountedProblem", Counted)
+    single = task.to(device=torch.device("cpu"), dtype=torch.float32)
+    found = evaluation.cost(method("DEQ"), single, single.lower)
+    spent = {
+        dtype: count["layers"] + count["products"] for dtype, count in counted[0].by_dtype.items()
+    }
+    assert set(spent) == {torch.float32, torch.float64}
+    assert found.overhead == pytest.approx(1 / sum(speed[d] * n for d, n in spent.items()))
 
 
 def test_a_method_that_raises_leaves_the_rest_measured(task, truth, no_debug):

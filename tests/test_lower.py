@@ -269,5 +269,7 @@ def test_an_empty_split_is_named():
     }
     with pytest.raises(ValueError, match="the test set must hold at least one image"):
         make_task(train=images, test=images[:0], **options)
+    with pytest.raises(ValueError, match="at most the number of training images, 1, got 2"):
+        make_task(train=images, test=images, **options | {"probe_size": 2})
     with pytest.raises(ValueError, match="expected \\(3, 8, 8\\) as train"):
         make_task(train=images, test=images[:, :, :4], **options)
