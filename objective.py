@@ -4,7 +4,7 @@ import torch
 from benchopt import BaseObjective
 
 from benchmark import evaluation, metering
-from benchmark.checks import one_of
+from benchmark.checks import boolean, one_of
 from benchmark.images import digest
 from benchmark.provenance import sources_digest
 from benchmark.task import make_task
@@ -21,6 +21,7 @@ class Objective(BaseObjective):
     probe_size : number of training images on which gradients are compared.
     dtype : "float32" or "float64", of the methods; the reference is always in float64.
     device : "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:i".
+    compiled : whether the methods' layers go through torch.compile.
     """
 
     name = "Learning at equilibrium"
@@ -32,6 +33,7 @@ class Objective(BaseObjective):
         "probe_size": [2],
         "dtype": ["float32"],
         "device": ["auto"],
+        "compiled": [False],
     }
     sampling_strategy = "callback"
     test_dataset_name = "simulated"
@@ -42,6 +44,7 @@ class Objective(BaseObjective):
             return True, unavailable
         try:
             one_of("dtype", self.dtype, DTYPES)
+            boolean("compiled", self.compiled)
             device = metering.resolve_device(self.device)
             exact = make_task(
                 train=train,
@@ -55,6 +58,7 @@ class Objective(BaseObjective):
             return True, str(error)
         self.truth = evaluation.Truth(exact.to(device=device, dtype=torch.float64))
         self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
+        self.task.lower.compiled = self.compiled
         self.provenance = {
             "images_digest": digest(
                 *(t for b in (exact.train, exact.test) for t in (b.truth, b.observation))

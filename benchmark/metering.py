@@ -145,7 +145,7 @@ class CountedProblem(LowerLevelProblem):
     def __init__(self, lower: LowerLevelProblem, *, counts: Counts | None = None) -> None:
         super().__init__()
         self.lower = lower
-        self._counted_step = CountedLayer(lower.step, counts=counts)
+        self._counted_step = CountedLayer(lower.faster("step"), counts=counts)
 
     def halves(self) -> Halves | None:
         halves = self.lower.halves()

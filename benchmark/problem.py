@@ -16,6 +16,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from benchmark.compiled import compiled
+
 Layer = Callable[[Tensor], Tensor]
 
 
@@ -38,6 +40,8 @@ class LowerLevelProblem(nn.Module, ABC):
 
     #: parameters, logarithms, whose common shift makes the regularisation stronger or weaker
     strength: ClassVar[tuple[str, ...]] = ()
+    #: whether layers go through torch.compile (``benchmark.compiled``); copies keep it
+    compiled = False
 
     @abstractmethod
     def init(self, y: Tensor) -> Tensor:
@@ -62,7 +66,14 @@ class LowerLevelProblem(nn.Module, ABC):
     @final
     def layer(self, y: Tensor) -> Layer:
         """The layer x ↦ T_θ(x; y) at fixed observations."""
-        return partial(self.step, y=y)
+        return partial(self.faster("step"), y=y)
+
+    @final
+    def faster(self, method: str) -> Callable[..., Tensor]:
+        """The method of that name; where the problem is to be compiled, compiled."""
+        if not self.compiled:
+            return getattr(self, method)
+        return partial(compiled(getattr(type(self), method)), self)
 
     @final
     def theta(self) -> dict[str, nn.Parameter]:

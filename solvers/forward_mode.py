@@ -31,6 +31,11 @@ class Solver(EquilibriumMethod):
         "polish": [True],
     }
 
+    def skip(self, task):
+        if task.lower.compiled:
+            return True, "products with J are double backward passes, which torch.compile has not"
+        return False, None
+
     def hypergradient(self, lower, batch):
         few_parameters(lower, self.max_parameters, what="forward mode solves a linear system")
         posed = self.posed(lower, batch)

@@ -20,4 +20,4 @@ class WaveletL1(WaveletProximal):
 
     def halves(self) -> Halves:
         """The derivative of soft-thresholding keeps the coefficients above it and no other."""
-        return Halves(self.gradient_step, self.proximity)
+        return Halves(self.faster("gradient_step"), self.faster("proximity"))
