@@ -50,6 +50,14 @@ define figures
 
 endef
 
+# $(1) a study: benchopt's interactive page of its rows, beside their copy in outputs/site
+define interactive
+	cp results/$(1)/$(notdir $(1)).parquet outputs/
+	$(BIN)/benchopt plot . -f $(notdir $(1)).parquet --no-display
+	mv outputs/benchmark_*_$(notdir $(1)).html outputs/site/results/$(1)/interactive.html
+
+endef
+
 run: $(VENV)/.installed
 	$(BIN)/python -m benchmark.memory_curve --config configs/quick.yml --out outputs/quick/memory_curve.csv
 	$(call study,quick,outputs/quick,,--memory-curve outputs/quick/memory_curve.csv)
@@ -74,7 +82,11 @@ report: $(VENV)/.installed
 	$(BIN)/python -m benchmark.report check results
 
 site: $(VENV)/.installed
-	$(BIN)/python -m benchmark.report site results --out site
+	rm -rf outputs/site
+	mkdir -p outputs/site
+	cp -r results outputs/site/
+	$(foreach study,$(STUDIES),$(call interactive,$(study)))
+	$(BIN)/python -m benchmark.report site outputs/site/results --out site
 
 cpu: $(VENV)/.installed
 	$(call study,cpu/weighted_norms,outputs/cpu/weighted_norms,,)

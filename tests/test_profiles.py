@@ -96,6 +96,33 @@ def test_time_to_accuracy_against_plain_loops(frame):
     assert set(never["time / fastest"]) == {"—"}
 
 
+def test_ranking_against_plain_loops(frame):
+    """Medians over problems, never as infinite, in order of the median ratio in time."""
+    table = profiles.ranking(frame)
+    raw = sweep().assign(
+        evals=lambda rows: rows["objective_layer_evals"] + rows["objective_vjp_evals"]
+    )
+    for accuracy, found in table.groupby("accuracy"):
+        assert list(found["time_ratio"]) == sorted(found["time_ratio"])
+        for _, row in found.iterrows():
+            for cost, name in (
+                ("objective_gradient_seconds", "time_ratio"),
+                ("evals", "evals_ratio"),
+            ):
+                ratios = []
+                for _, problem in raw.groupby("p_dataset_degradation"):
+                    reached = problem[problem["objective_gradient_error"] <= accuracy]
+                    own = reached[reached["objective_method"] == row["method"]][cost]
+                    ratios.append(own.min() / reached[cost].min() if len(own) else math.inf)
+                assert row[name] == pytest.approx(np.median(ratios))
+                if name == "time_ratio":
+                    assert row["solved"] == sum(ratio < math.inf for ratio in ratios)
+                    assert row["fastest"] == sum(ratio == 1 for ratio in ratios)
+                    assert row["worst_time_ratio"] == pytest.approx(max(ratios))
+            assert row["problems"] == len(TASKS)
+    assert "never" in set(profiles.formatted_ranking(table)["largest"])
+
+
 def test_costs_of_a_trained_run_are_its_last_row_s_and_its_error_the_first_s():
     rows = pd.DataFrame(run("DEQ", {}, task=DENOISING))
     rows.loc[rows.index[:-1], "objective_gradient_seconds"] = np.nan

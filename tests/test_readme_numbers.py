@@ -47,6 +47,17 @@ def test_a_block_becomes_the_table(text):
     assert cli("numbers", text, "--check")[:2] == (0, f"{text}: up to date\n")
 
 
+def test_another_table_is_taken_as_it_is(text):
+    table = "| method | solved |\n| --- | --- |\n| DEQ | 8/8 |\n"
+    (text.parent / "results" / "ranking.md").write_text(table, encoding="utf-8")
+    path = text.with_name("OTHER.md")
+    path.write_text("<!-- numbers: results/ranking.md -->\n<!-- /numbers -->\n", encoding="utf-8")
+    assert cli("numbers", path)[0] == 0
+    marked = f"<!-- numbers: results/ranking.md -->\n\n{table}\n<!-- /numbers -->\n"
+    assert path.read_text(encoding="utf-8") == marked
+    assert cli("numbers", path, "--check")[0] == 0
+
+
 def test_the_sentence_names_the_best(text):
     cli("numbers", text)
     numbers = headline.headline(frame()).set_index("configuration")

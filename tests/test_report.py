@@ -287,7 +287,9 @@ def test_every_artefact_is_written_or_explained(page):
     others = {path for path in written if not path.endswith((".png", ".pdf"))}
     kinds = ("csv", "md", "tex", "html")
     names = {
-        f"{name}.{kind}" for name in ("table", "headline", "time_to_accuracy") for kind in kinds
+        f"{name}.{kind}"
+        for name in ("table", "headline", "time_to_accuracy", "ranking")
+        for kind in kinds
     }
     assert others == {*names, "provenance.json"}
     lines = printed.splitlines()

@@ -151,14 +151,16 @@ def write_figures(
         print(f"{name}: {', '.join(files)}")
         for note in drawing.notes:
             print(f"  left out: {note}")
-        yield {"name": name, "files": files, "left_out": list(drawing.notes)}
+        drawn = {file: digest(out / file) for file in files}
+        yield {"name": name, "files": files, "sha256": drawn, "left_out": list(drawing.notes)}
 
 
 def write_tables(frame: pd.DataFrame, *, out: Path) -> Iterator[dict[str, object]]:
     """Write every table in four formats; yields a record of each file, or why there is none."""
     if not profiles.comparable(frame):
-        print(f"time_to_accuracy: skipped, {profiles.ALONE}")
-        yield {"name": "time_to_accuracy", "skipped": profiles.ALONE}
+        for name in ("time_to_accuracy", "ranking"):
+            print(f"{name}: skipped, {profiles.ALONE}")
+            yield {"name": name, "skipped": profiles.ALONE}
     for file, content in table_files(frame).items():
         _write(out / file, content)
         print(f"table: {file}")
@@ -175,6 +177,8 @@ def table_files(frame: pd.DataFrame) -> dict[str, str]:
     if profiles.comparable(frame):
         spent = profiles.time_to_accuracy(frame)
         kinds["time_to_accuracy"] = (spent, profiles.formatted(spent), frozenset())
+        ranked = profiles.ranking(frame)
+        kinds["ranking"] = (ranked, profiles.formatted_ranking(ranked), frozenset())
     files = {}
     for name, (raw, text, bold) in kinds.items():
         files |= {

@@ -3,8 +3,8 @@
     python -m benchmark.report check [RESULTS]
 
 A study is a folder with a ``provenance.json``. It is stale if its rows were made by other sources,
-if a file that it lists is missing, or if its tables are not what its parquet files give now. One
-line for each stale study, and exit code 1 if there is one.
+if a file that it lists is missing, if a figure is not the one that was drawn, or if its tables are
+not what its parquet files give now. One line for each stale study, and exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -62,11 +62,16 @@ def _reasons(folder: Path) -> Iterator[str]:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         inputs = [(folder / entry["file"], entry["sha256"]) for entry in record["inputs"]]
         listed = [name for entry in record["artefacts"] for name in entry.get("files", [])]
+        drawn = [
+            (folder / name, sha256)
+            for entry in record["artefacts"]
+            for name, sha256 in entry.get("sha256", {}).items()
+        ]
         curve = record.get("memory_curve")
     except FileNotFoundError:
         yield f"no {RECORD}"
         return
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         yield f"{RECORD} cannot be used ({type(error).__name__})"
         return
     inputs_and_curve = [*inputs, *([(folder / curve["file"], curve["sha256"])] if curve else [])]
@@ -74,10 +79,10 @@ def _reasons(folder: Path) -> Iterator[str]:
     missing += [name for name in listed if not (folder / name).is_file()]
     if missing:
         yield f"missing: {', '.join(missing)}"
-    present = [(path, sha256) for path, sha256 in inputs_and_curve if path.is_file()]
-    changed = [path.name for path, sha256 in present if digest(path) != sha256]
-    if changed:
+    if changed := _changed(inputs_and_curve):
         yield f"not the file that the report was made of: {', '.join(changed)}"
+    if changed := _changed(drawn):
+        yield f"not the figure that the report drew: {', '.join(changed)}"
     if not all(path.is_file() for path, _ in inputs):
         return
     try:
@@ -87,6 +92,11 @@ def _reasons(folder: Path) -> Iterator[str]:
         return
     yield from _other_sources(found)
     yield from _other_tables(found, folder)
+
+
+def _changed(recorded: Sequence[tuple[Path, str]]) -> list[str]:
+    """The names of files that are there with another content than recorded."""
+    return [path.name for path, sha in recorded if path.is_file() and digest(path) != sha]
 
 
 def _other_sources(results: Results) -> Iterator[str]:

@@ -148,6 +148,59 @@ def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({**table, "reached": numbers["reached"]}, dtype=str)
 
 
+def ranking(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per accuracy and method, over all problems: how many it solves, and at what price.
+
+    ``time_ratio`` and ``evals_ratio`` are the medians over problems of the least time, or layers
+    and products, over the least of all methods; never counts as infinite. ``worst_time_ratio`` is
+    the largest. ``fastest`` counts the problems on which no method was faster. Ordered by
+    accuracy and then by ``time_ratio``.
+    """
+    rows = hypergradients(frame)
+    tables = []
+    for accuracy in ACCURACIES:
+        ratios = {cost: _ratios(rows, accuracy=accuracy, cost=cost) for cost in COSTS}
+        time = ratios["gradient_seconds"]
+        table = pd.DataFrame(
+            {
+                "solved": np.isfinite(time).sum(),
+                "problems": len(time),
+                "fastest": (time == 1).sum(),
+                "time_ratio": time.median(),
+                "worst_time_ratio": time.max(),
+                "evals_ratio": ratios["evals"].median(),
+            }
+        ).loc[method_order(rows["method"])]
+        table = table.sort_values(["time_ratio", "solved"], ascending=[True, False], kind="stable")
+        tables.append(table.rename_axis("method").reset_index().assign(accuracy=accuracy))
+    names = ["accuracy", "method", "solved", "problems", "fastest"]
+    names += ["time_ratio", "worst_time_ratio", "evals_ratio"]
+    return pd.concat(tables)[names].reset_index(drop=True)
+
+
+def formatted_ranking(numbers: pd.DataFrame) -> pd.DataFrame:
+    """``ranking`` as text."""
+    ratios = {
+        "median time / fastest": "time_ratio",
+        "largest": "worst_time_ratio",
+        "median evals / fewest": "evals_ratio",
+    }
+    solved = zip(numbers["solved"], numbers["problems"], strict=True)
+    return pd.DataFrame(
+        {
+            "gradient error at most": [f"{accuracy:g}" for accuracy in numbers["accuracy"]],
+            "method": numbers["method"],
+            "problems solved": [f"{own}/{every}" for own, every in solved],
+            "fastest on": numbers["fastest"].astype(str),
+            **{
+                header: [f"{ratio:.2f}" if ratio < math.inf else "never" for ratio in numbers[name]]
+                for header, name in ratios.items()
+            },
+        },
+        dtype=str,
+    )
+
+
 def comparable(frame: pd.DataFrame) -> bool:
     """Whether there are two methods, one of them with several configurations, and their costs."""
     rows = hypergradients(frame)
@@ -245,6 +298,13 @@ def _problems(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame
     found = every.merge(reached, on=[*PROBLEM, "method"], how="left")
     problem = found[PROBLEM].astype(str).agg("\n".join, axis=1)
     return pd.DataFrame({"problem": problem, "method": found["method"], "cost": found[cost]})
+
+
+def _ratios(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
+    """A row per problem, a column per method: its cost over the least; infinite for never."""
+    found = _problems(rows, accuracy=accuracy, cost=cost)
+    table = found.pivot_table(index="problem", columns="method", values="cost", dropna=False)
+    return table.div(table.min(axis="columns"), axis="index").fillna(math.inf)
 
 
 def _steps(axis: Axes, profile: Profile, style: Style, *, stop: float, apart: float) -> None:

@@ -3,8 +3,9 @@
     python -m benchmark.report numbers README.md [--check]
 
 Between a line ``<!-- numbers: results/quick/headline.csv -->`` and a line ``<!-- /numbers -->``
-stands what the CSV says: a sentence per task and the headline table. The path is relative to the
-text's folder. With ``--check`` nothing is written, and the exit code is 1 if a text is stale.
+stands what the CSV says: a sentence per task and the headline table. Of another table, name the
+Markdown file instead: it is taken as it is. The path is relative to the text's folder. With
+``--check`` nothing is written, and the exit code is 1 if a text is stale.
 """
 
 from __future__ import annotations
@@ -76,8 +77,17 @@ def updated(text: str, *, path: Path) -> str:
     )
 
 
-def content(csv: Path) -> str:
-    """What a ``headline.csv`` says: a sentence per task, the table, and what is bold in it."""
+def content(table: Path) -> str:
+    """What a ``headline.csv`` says: a sentence per task, the table, and what is bold in it.
+
+    Of a table in Markdown, itself.
+    """
+    if table.suffix == ".md":
+        return f"\n{_read(table)}\n"
+    return _of_headline(table)
+
+
+def _of_headline(csv: Path) -> str:
     numbers = read_headline(csv)
     said = "".join(f"- {sentence}\n" for sentence in sentences(numbers))
     table = to_markdown(formatted(numbers), bold=bold(numbers))
