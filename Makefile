@@ -32,7 +32,8 @@ define study
 endef
 
 # The studies under results/; each has the rows that it is made from beside it
-STUDIES = quick gradient_error cpu/weighted_norms cpu/plug_and_play cpu/drunet
+STUDIES = quick gradient_error time_to_accuracy scaling methods compiled \
+	cpu/weighted_norms cpu/plug_and_play cpu/drunet
 
 # $(1) a study: its configuration run by benchopt, its rows kept
 define rows

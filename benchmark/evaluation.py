@@ -110,8 +110,9 @@ class Cost:
     median of the ratios round by round; overhead : the hypergradient over the sum of its layers,
     with or without a graph, and products as timed alone, each in its precision: 1 where the
     method's own arithmetic, R_θ and ∇ℓ are free; contended : 1 where other processes disturbed the
-    timing, 0 where not; peak_memory_mib : peak of live tensor bytes, deterministic;
-    peak_device_mib : what the device, or the process, held more than before.
+    timing, 0 where not; peak_memory_mib : peak of live tensor bytes, deterministic,
+    unknown of compiled layers, which do without what is counted; peak_device_mib : what the device,
+    or the process, held more than before.
     """
 
     gradient_seconds: float = nan
@@ -134,8 +135,18 @@ class Truth:
         self._reference: dict[bytes, Reference] = {}
 
     def accuracy(self, theta: Theta) -> Accuracy:
-        """F on the training set and the metrics on the test set, both at the true equilibrium."""
-        return self._once(self._accuracy, theta, self._compute_accuracy)
+        """F on the training set and the metrics on the test set, both at the true equilibrium.
+
+        Raises DivergedError where it cannot be found.
+        """
+        found = self._once(self._accuracy, theta, self._compute_accuracy)
+        if not found.equilibrium_residual <= NO_EQUILIBRIUM:
+            raise DivergedError(
+                "the layer has no equilibrium within reach: relative residual "
+                f"{found.equilibrium_residual:.1e} after {2 * MAX_LAYERS} layers and more, "
+                f"expected at most {NO_EQUILIBRIUM:g}"
+            )
+        return found
 
     def reference(self, theta: Theta) -> Reference:
         """The reference hypergradient on the probe."""
@@ -157,10 +168,7 @@ class Truth:
         )
         residual = max(train.residual, test.residual)
         if not residual <= NO_EQUILIBRIUM:
-            raise DivergedError(
-                f"the layer has no equilibrium within reach: relative residual {residual:.1e}, "
-                f"expected at most {NO_EQUILIBRIUM:g} after {2 * MAX_LAYERS} layers"
-            )
+            return Accuracy(equilibrium_residual=residual)
         image = lower.reconstruct(test.x)
         return Accuracy(
             value=float(upper_loss(lower, train.x, self.task.train.truth)),
@@ -287,7 +295,7 @@ def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> 
         gradient_cost=metering.ratio(gradient, single),
         overhead=metering.ratio_to_sum(gradient, *parts),
         contended=nan if gradient.contended is None else float(gradient.contended),
-        peak_memory_mib=metering.live_memory(hypergradient),
+        peak_memory_mib=nan if lower.compiled else metering.live_memory(hypergradient),
         peak_device_mib=metering.device_memory(hypergradient, device),
     )
 

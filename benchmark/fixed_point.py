@@ -152,7 +152,7 @@ _RISE, _STALL, _STRIKES = 100.0, 100, 3
 #: a state larger than this many times T(x⁰) counts no more than that: where T moves far points by a
 #: bounded amount, as soft-thresholding does, a state that an acceleration has thrown far away would
 #: have a small relative residual
-_FAR = 1e3
+FAR = 1e3
 
 
 @torch.no_grad()
@@ -182,7 +182,7 @@ def _solve(
         f = image - z
         size, moved = norm(image), norm(f)
         if step == 1:
-            far = torch.where(size > 0, _FAR * size, torch.inf)
+            far = torch.where(size > 0, FAR * size, torch.inf)
         finite = size.isfinite()
         moved = torch.where(finite, moved, torch.inf)
         improved = moved < distance

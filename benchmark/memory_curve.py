@@ -14,10 +14,12 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import yaml
+from benchopt.utils.parametrized_name_mixin import product_param
 
 from benchmark import metering
 from benchmark.checks import positive_integer
@@ -66,7 +68,7 @@ def solvers(benchmark: Path) -> dict[str, type]:
     """The solver classes of a benchmark by name, as benchopt loads them."""
     from benchopt.benchmark import Benchmark
 
-    return {cls.name: cls for cls in Benchmark(benchmark).get_solvers() if cls.is_installed()}
+    return {cls.name: cls for cls in Benchmark(benchmark).get_solvers()}
 
 
 def configured(config: Path) -> dict[str, dict[str, object]]:
@@ -74,14 +76,22 @@ def configured(config: Path) -> dict[str, dict[str, object]]:
 
     Raises ValueError naming the file where it lists no solvers, or one that is not a mapping.
     """
-    entries = (yaml.safe_load(config.read_text()) or {}).get("solver")
+    try:
+        entries = (yaml.safe_load(config.read_text()) or {}).get("solver")
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config}: not YAML ({str(error).splitlines()[0]})") from error
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{config}: expected solvers as mappings of their parameters")
     return {
-        name: {option: values[0] for option, values in (parameters or {}).items()}
+        name: next(iter(product_param(_lists(parameters or {}))))
         for entry in reversed(entries)
         for name, parameters in entry.items()
     }
+
+
+def _lists(parameters: Mapping[str, object]) -> dict[str, Sequence[object]]:
+    """benchopt takes a value alone for a list of it."""
+    return {k: v if isinstance(v, list | tuple) else [v] for k, v in parameters.items()}
 
 
 def _task(size: int):
@@ -129,6 +139,9 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(["method", "seconds", "mib"])
         for name in sorted(chosen):
+            if not known[name].is_installed():
+                print(f"memory of {name}: left out: a library that it needs is absent", flush=True)
+                continue
             try:
                 curve = watch(name, chosen[name], **place)
             except RuntimeError as error:

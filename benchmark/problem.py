@@ -56,7 +56,7 @@ class LowerLevelProblem(nn.Module, ABC):
         """R_θ(x): the image (N, C, H, W) that the state ``x`` stands for."""
 
     def halves(self) -> Halves | None:
-        """The two halves of T; None where it is not known to have them."""
+        """The two halves of T, each through ``faster``; None where it is not known to have them."""
         return None
 
     def in_float64(self) -> LowerLevelProblem:

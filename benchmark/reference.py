@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from benchmark.certified import flat, relative_change
-from benchmark.fixed_point import anderson, fista
+from benchmark.fixed_point import FAR, anderson, fista
 from benchmark.implicit import Linearization
 from benchmark.linear import LinearSolution, gmres, like, norm
-from benchmark.metrics import relative_residual
 from benchmark.problem import Batch, LowerLevelProblem
 
 #: layers that an equilibrium may take by each of two solvers: where it needs more, a layer hardly
@@ -26,13 +25,15 @@ MAX_LAYERS = 4000
 _TOGETHER = 100
 #: residual above which nothing computed at a state may serve as a reference
 _TRUSTED = 1e-6
+#: a state this many times larger than T(x⁰) is no equilibrium
+_LOST = 1e6
 #: the error bar compares with residuals this many times larger
 _COARSER = 100.0
 
 
 @dataclass(frozen=True)
 class TrueEquilibrium:
-    """x* (N, …) and ‖T(x*) − x*‖ / ‖x*‖."""
+    """x* (N, …) and the largest ‖T(x*) − x*‖ / ‖T(x*)‖ of its samples, as ``_residuals`` has it."""
 
     x: Tensor
     residual: float
@@ -89,8 +90,7 @@ def true_equilibrium(
         left = left[~found.converged]
         if len(left) == 0:
             break
-    with torch.no_grad():
-        return TrueEquilibrium(x, relative_residual(lower.step(x, y), x))
+    return TrueEquilibrium(x, float(_residuals(lower, x, y).max()))
 
 
 def reference_hypergradient(
@@ -134,6 +134,19 @@ def reference_hypergradient(
         adjoint_residual=float(adjoint.residual.max()),
         contraction=_contraction(at),
     )
+
+
+@torch.no_grad()
+def _residuals(lower: LowerLevelProblem, x: Tensor, y: Tensor) -> Tensor:
+    """‖T(x) − x‖ / ‖T(x)‖ of each sample (N,), as solvers judge it: far from T(x⁰), what is
+    relative to ‖x‖ says little. Infinite where x is lost so far out that rounding makes it a fixed
+    point of anything.
+    """
+    image = lower.step(x, y)
+    size, first = norm(image), norm(lower.step(lower.init(y), y))
+    first = torch.where(first > 0, first, torch.inf)
+    residual = norm(image - x) / torch.minimum(size, FAR * first)
+    return torch.where(size <= _LOST * first, residual, torch.inf)
 
 
 def _adjoint(at: Linearization, w0: Tensor | None, *, tol: float, max_steps: int) -> LinearSolution:

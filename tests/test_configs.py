@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import re
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 import yaml
 from benchopt.benchmark import Benchmark
+from benchopt.utils.parametrized_name_mixin import product_param
 from conftest import ROOT
 from oracles import AffineLayer
 
@@ -58,11 +58,10 @@ def test_a_configuration_names_what_exists(path):
     for kind, known in plugins.items():
         for name, parameters in entries(config, kind):
             for cls in known.values() if name == "*" else [known[name]]:
-                assert set(parameters) <= set(cls.parameters)
-                if not cls.is_installed(quiet=True):  # an optional library is absent
-                    continue
-                for values in itertools.product(*parameters.values()):
-                    cls.get_instance(**dict(zip(parameters, values, strict=True)))
+                for values in product_param(parameters):
+                    assert set(values) <= set(cls.parameters)
+                    if cls.is_installed(quiet=True):  # an optional library may be absent
+                        cls.get_instance(**values)
     for _, parameters in entries(config, "objective"):
         for spec in parameters["lower"]:
             options = options_of(spec, LOWER_LEVELS, kind="lower level")

@@ -17,6 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+from benchmark import memory_curve as memory_curve_module
 from benchmark import metering
 from benchmark.metering import (
     CountedLayer,
@@ -557,6 +558,26 @@ def test_memory_curve_follows_another_process():
     assert mib[peak] - mib[0] == pytest.approx(200, abs=20)
     assert 0.3 < moments[peak] < moments[-1]
     assert mib[-2] < 100
+
+
+def test_the_memory_curve_takes_the_solvers_of_a_configuration(tmp_path):
+    """At the first of the values given, as benchopt reads them: alone, in lists, and in groups."""
+    config = tmp_path / "config.yml"
+    config.write_text(
+        "solver:\n"
+        "  - JFB:\n      tol: 0.001\n      equilibrium_solver: anderson\n"
+        '  - DEQ:\n      "tol, adjoint_tol": [[0.1, 0.2], [0.3, 0.4]]\n      steps: [2, 3]\n'
+        "  - Unrolling:\n"
+    )
+    assert memory_curve_module.configured(config) == {
+        "JFB": {"tol": 0.001, "equilibrium_solver": "anderson"},
+        "DEQ": {"tol": 0.1, "adjoint_tol": 0.2, "steps": 2},
+        "Unrolling": {},
+    }
+    for text, said in (("solver: [DEQ]", "mappings"), ("{", "not YAML"), ("", "mappings")):
+        config.write_text(text)
+        with pytest.raises(ValueError, match=f"config.yml: .*{said}"):
+            memory_curve_module.configured(config)
 
 
 def test_memory_curve_hands_over_the_environment():

@@ -188,7 +188,7 @@ def formatted_ranking(numbers: pd.DataFrame) -> pd.DataFrame:
     solved = zip(numbers["solved"], numbers["problems"], strict=True)
     return pd.DataFrame(
         {
-            "gradient error at most": [f"{accuracy:g}" for accuracy in numbers["accuracy"]],
+            "gradient error": [f"at most {accuracy:g}" for accuracy in numbers["accuracy"]],
             "method": numbers["method"],
             "problems solved": [f"{own}/{every}" for own, every in solved],
             "fastest on": numbers["fastest"].astype(str),

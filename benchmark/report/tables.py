@@ -152,17 +152,17 @@ def to_markdown(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
 
 
 def to_latex(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
-    """A booktabs ``tabular`` (for ``\\input``), a rule between tasks."""
+    """A booktabs ``tabular`` (for ``\\input``), a rule where the first column changes."""
     lines = [
         r"% needs \usepackage{booktabs}",
         rf"\begin{{tabular}}{{ll{'r' * (len(text.columns) - 3)}l}}",
         r"\toprule",
         " & ".join(_latex(name) for name in text.columns) + r" \\",
     ]
-    task = None
+    group, first = None, text.columns[0]
     for row, entry in enumerate(text.to_dict("records")):
-        lines += [r"\midrule"] if entry["task"] != task else []
-        task = entry["task"]
+        lines += [r"\midrule"] if entry[first] != group else []
+        group = entry[first]
         cells = {name: _latex(cell) for name, cell in entry.items()}
         cells |= {name: rf"\textbf{{{cells[name]}}}" for name in cells if (row, name) in bold}
         lines.append(" & ".join(cells.values()) + r" \\")
@@ -172,10 +172,14 @@ def to_latex(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
 def to_html(
     text: pd.DataFrame, *, name: str = "summary", bold: Bold = frozenset(), note: str = ""
 ) -> str:
-    """A page fragment with its own style, grouped by task; the note stands below."""
+    """A page fragment with its own style, grouped by the first column; the note stands below.
+
+    The second column names the rows.
+    """
     from great_tables import GT, loc, style  # here: benchopt's pages do without it
 
-    table = GT(text, rowname_col="configuration", groupname_col="task", id=name)
+    group, named = text.columns[:2]
+    table = GT(text, rowname_col=named, groupname_col=group, id=name)
     for column in sorted({column for _, column in bold}):
         rows = [row for row in range(len(text)) if (row, column) in bold]
         table = table.tab_style(style.text(weight="bold"), loc.body(columns=column, rows=rows))
