@@ -13,7 +13,7 @@ export MPLBACKEND = Agg
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
-	@echo "make results  re-run the studies under results/ and all that is made from them (an hour)"
+	@echo "make results  re-run the studies under results/ and all that is made from them (two hours)"
 	@echo "make report   make again, from the rows under results/, all that is made from them"
 	@echo "make site     turn results/ into pages, in site/"
 	@echo "make cpu      the paper's three learning problems at a size for two cores"
@@ -53,9 +53,12 @@ endef
 
 # $(1) a study: benchopt's interactive page of its rows, beside their copy in outputs/site
 define interactive
-	cp results/$(1)/$(notdir $(1)).parquet outputs/
-	$(BIN)/benchopt plot . -f $(notdir $(1)).parquet --no-display
-	mv outputs/benchmark_*_$(notdir $(1)).html outputs/site/results/$(1)/interactive.html
+	cp results/$(1)/$(notdir $(1)).parquet outputs/site_$(notdir $(1)).parquet
+	$(BIN)/benchopt plot . -f outputs/site_$(notdir $(1)).parquet --no-display
+	sed -e 's|href="site_$(notdir $(1)).parquet"|href="$(notdir $(1)).parquet"|' \
+		-e 's|href="benchmark_[^"]*.html"|href="../..$(if $(findstring /,$(1)),/..)/index.html"|' \
+		outputs/benchmark_*_site_$(notdir $(1)).html > outputs/site/results/$(1)/interactive.html
+	rm outputs/benchmark_*_site_$(notdir $(1)).html outputs/site_$(notdir $(1)).parquet
 
 endef
 

@@ -9,6 +9,7 @@ import torch
 from conftest import plugins, small_task
 
 from benchmark.certified import flat
+from benchmark.implicit import Linearization
 from benchmark.metering import CountedProblem
 from benchmark.metrics import gradient_error
 
@@ -61,6 +62,15 @@ def test_it_is_the_compiled_function_that_runs():
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     expected = plain.lower.step(plain.probe.truth, plain.probe.observation)
     assert torch.allclose(image.double(), expected, atol=1e-5)
+
+
+@needs_compiler
+def test_both_halves_of_a_layer_are_compiled():
+    _, task = compiled_pair("wavelet_l1(wavelet='db2',levels=2)")
+    torch._dynamo.utils.counters.clear()
+    at = Linearization(task.lower, task.probe, task.probe.truth)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert at.adjoint_system()(at.g).isfinite().all()
 
 
 def test_a_method_that_differentiates_twice_is_skipped():

@@ -123,6 +123,22 @@ def test_ranking_against_plain_loops(frame):
     assert "never" in set(profiles.formatted_ranking(table)["largest"])
 
 
+def test_a_method_that_always_fails_never_gets_there():
+    rows = sweep()
+    lost = rows[rows["objective_method"] == "JFB"].copy()
+    lost["objective_method"] = "HOAG"
+    lost["solver_name"] = lost["solver_name"].str.replace("JFB", "HOAG")
+    lost["objective_status"] = "oom"
+    for column in ("gradient_error", "gradient_seconds", "layer_evals", "vjp_evals"):
+        lost[f"objective_{column}"] = np.nan
+    both = tidy(pd.concat([rows, lost], ignore_index=True))
+    ranked = profiles.ranking(both).set_index("method").loc["HOAG"]
+    assert set(ranked["solved"]) == {0}
+    assert set(ranked["problems"]) == {len(TASKS)}
+    assert set(ranked["time_ratio"]) == {math.inf}
+    assert "HOAG" in texts(profiles.performance(both, styles=method_styles(both["method"])).figure)
+
+
 def test_costs_of_a_trained_run_are_its_last_row_s_and_its_error_the_first_s():
     rows = pd.DataFrame(run("DEQ", {}, task=DENOISING))
     rows.loc[rows.index[:-1], "objective_gradient_seconds"] = np.nan

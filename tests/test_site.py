@@ -19,6 +19,7 @@ from PIL import Image
 from benchmark.report.captions import captioned, kind_and_task
 from benchmark.report.reading import ReportError
 from benchmark.report.site import build, powers
+from benchmark.report.study import commands
 from benchmark.report.style import method_styles
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -286,6 +287,17 @@ def test_reproduce_names_the_configuration_and_the_report(site, odd):
     # no configuration of that name: only what is in the folder
     commands = re.findall(r'<pre class="command".*?</pre>', odd.read_text(encoding="utf-8"))
     assert len(commands) == 1 and "results/deep/a &lt;b&gt; &amp; c" in commands[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("quick", " --config configs/quick.yml"), ("odd", "")]
+)
+def test_the_memory_curve_is_reproduced_with_its_methods(name, config):
+    out = f"results/{name}"
+    given = {"inputs": [], "curve": "memory_curve.csv", "columns": "two", "only": []}
+    *_, last = commands(name, out=out, **given)
+    line = f"python -m benchmark.memory_curve --out {out}/memory_curve.csv{config}"
+    assert last.line == line
 
 
 def test_markers_have_the_colours_of_the_figures(odd):

@@ -56,12 +56,14 @@ class Profile:
 def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per run: its error at the first θ, and what a hypergradient of it cost.
 
-    Costs are measured in the last row of a run; ``evals`` sums calls of T and products.
+    Costs are measured in the last row of a run; ``evals`` sums calls of T and products. A run that
+    failed before it had both is there too, without them: it reaches nothing.
     """
     errors = first_rows(frame).set_index(RUN)
     spent = measured_rows(frame, "gradient_seconds").set_index(RUN)[list(SPENT)]
     rows = errors.drop(columns=list(SPENT)).join(spent).reset_index()
-    rows = rows[(rows["gradient_error"] >= 0) & rows["gradient_seconds"].notna()]
+    known = (rows["gradient_error"] >= 0) & rows["gradient_seconds"].notna()
+    rows = rows[known | (rows["status"] != "ok")]
     return rows.assign(evals=rows["layer_evals"] + rows["vjp_evals"])
 
 

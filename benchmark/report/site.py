@@ -4,7 +4,8 @@
 
 A study is a folder with a ``provenance.json``, as ``python -m benchmark.report`` writes it; every
 number on a page is computed from that folder's ``table.csv``. Nothing is loaded from a network, and
-the same results give the same bytes.
+the same results give the same bytes. benchopt's own page of a study is linked where it lies in the
+folder; that one loads its libraries from the network.
 """
 
 from __future__ import annotations
