@@ -34,6 +34,10 @@ endef
 # The studies under results/; each has the rows that it is made from beside it
 STUDIES = quick gradient_error time_to_accuracy scaling methods compiled \
 	cpu/weighted_norms cpu/plug_and_play cpu/drunet
+# the figures of those that are about one thing
+ONLY_time_to_accuracy = performance pareto
+ONLY_scaling = scaling
+ONLY_compiled = time
 
 # $(1) a study: its configuration run by benchopt, its rows kept
 define rows
@@ -47,7 +51,8 @@ endef
 # $(1) a study: its figures and tables, from the rows
 define figures
 	$(BIN)/python -m benchmark.report results/$(1)/*.parquet --out results/$(1) \
-		$(addprefix --memory-curve ,$(wildcard results/$(1)/memory_curve.csv))
+		$(addprefix --memory-curve ,$(wildcard results/$(1)/memory_curve.csv)) \
+		$(if $(ONLY_$(notdir $(1))),--only $(ONLY_$(notdir $(1))))
 
 endef
 
