@@ -10,18 +10,18 @@ class Solver(EquilibriumMethod):
 
     State and adjoint are solved to relative residuals εₖ = max(tol, first_tol·dₖ), dₖ = 0.9ᵏ
     ("exponential"), 1/(k + 1)² ("quadratic") or 1/(k + 1)³ ("cubic"), from where the step before
-    left them (``warm_start``); k counts the calls. Where Σεₖ is finite, gradient descent converges
-    to a stationary point. Unlike the reference, which adapts its stepsize, the descent is that of
-    all methods here. Cost: as DEQ, at a looser tolerance; memory: one graph and the basis of the
-    adjoint solver. Reference: Pedregosa, "Hyperparameter optimization with approximate gradient"
-    (2016), arXiv 1602.02355.
+    left them (``warm_start``); k counts the calls, ``first_tol`` is that of the author's code.
+    Where Σεₖ is finite, gradient descent converges to a stationary point. Unlike the reference,
+    which adapts its stepsize, the descent is that of all methods here. Cost: as DEQ, at a looser
+    tolerance; memory: one graph and the vectors of the adjoint solver. Reference: Pedregosa,
+    "Hyperparameter optimization with approximate gradient" (2016), arXiv 1602.02355.
     """
 
     name = "HOAG"
     parameters = {
         **EquilibriumMethod.parameters,
         "warm_start": [True],
-        "first_tol": [0.1],
+        "first_tol": [1e-3],
         "decrease": ["exponential"],
         "adjoint_solver": ["auto"],
         "polish": [True],
