@@ -36,6 +36,8 @@ STUDIES = quick gradient_error time_to_accuracy scaling methods compiled \
 	cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with what the paper's statements are about: depths and restarts, and training
 CLAIMS = quick gradient_error cpu/weighted_norms cpu/plug_and_play cpu/drunet
+# those with benchopt's interactive page in the site: it takes minutes to make where runs are many
+INTERACTIVE ?= quick cpu/drunet
 # the figures of those that are about one thing
 ONLY_time_to_accuracy = performance pareto
 ONLY_scaling = scaling
@@ -96,7 +98,7 @@ site: $(VENV)/.installed
 	rm -rf outputs/site
 	mkdir -p outputs/site
 	cp -r results outputs/site/
-	$(foreach study,$(STUDIES),$(call interactive,$(study)))
+	$(foreach study,$(INTERACTIVE),$(call interactive,$(study)))
 	$(BIN)/python -m benchmark.report site outputs/site/results --out site
 
 cpu: $(VENV)/.installed

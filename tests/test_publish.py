@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import types
 
@@ -59,8 +60,15 @@ def fork(monkeypatch):
     sys.modules.pop("benchopt.results.github", None)
 
 
-def test_a_result_file_is_published(fork, capsys):
-    publish([str(ROOT), "-f", str(PARQUET), "-t", "token"], standalone_mode=False)
+def test_a_result_file_is_published(fork, tmp_path, capsys):
+    """From a copy, whose outputs hold that file: benchopt looks for others nowhere else."""
+    shutil.copy(ROOT / "objective.py", tmp_path)
+    for folder in ("solvers", "datasets"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "outputs").mkdir()
+    shutil.copy(PARQUET, tmp_path / "outputs")
+    file = str(tmp_path / "outputs" / PARQUET.name)
+    publish([str(tmp_path), "-f", file, "-t", "token"], standalone_mode=False)
     (sent,) = [path for path in fork.files if path.endswith(".parquet")]
     assert sent.endswith("/outputs/quick.parquet")
     assert fork.files[sent] == PARQUET.read_bytes()
