@@ -322,15 +322,17 @@ def test_a_small_theta_is_in_the_row(task, truth, monkeypatch):
     assert row_of(method("JFB"), task, truth=truth)["learned"] is None
 
 
+def timings(seconds: dict[object, float]) -> dict[object, metering.Timing]:
+    """As if each call had been timed once."""
+    return {call: metering.Timing(s, 0.0, 1, False, (s,)) for call, s in seconds.items()}
+
+
 def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
     seconds = {"gradient": 30.0, "layer": 1.0, "graph": 2.0, "product": 3.0}
 
     def timed(calls, device, budget):
         assert set(calls) == {(name, torch.float64) for name in seconds}
-        return {
-            (name, dtype): metering.Timing(s, 0.0, 1, False, (s,))
-            for (name, dtype), s in ((call, seconds[call[0]]) for call in calls)
-        }
+        return timings({call: seconds[call[0]] for call in calls})
 
     monkeypatch.setattr(metering, "seconds", timed)
     row = row_of(method("Restarted-JFB", layers=2, restarts=5), task, truth=truth, last=True)
@@ -351,8 +353,7 @@ def test_overhead_counts_each_call_in_its_precision(task, truth, monkeypatch):
             counted.append(self.counts)
 
     def timed(calls, device, budget):
-        taken = {call: speed[call[1]] for call in calls}
-        return {call: metering.Timing(s, 0.0, 1, False, (s,)) for call, s in taken.items()}
+        return timings({call: speed[call[1]] for call in calls})
 
     monkeypatch.setattr(metering, "seconds", timed)
     monkeypatch.setattr(metering, "CountedProblem", Counted)

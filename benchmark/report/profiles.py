@@ -84,14 +84,7 @@ def performance_profile(costs: pd.DataFrame) -> list[Profile]:
     Of several costs of a method on a problem the least counts. A problem that no method solves
     counts against all.
     """
-    table = costs.pivot_table(
-        index="problem", columns="method", values="cost", aggfunc="min", dropna=False
-    )
-    table = table.reindex(sorted(set(costs["problem"]))).reindex(
-        columns=method_order(costs["method"])
-    )
-    table = table.where(np.isfinite(table))
-    ratios = table.div(table.min(axis="columns"), axis="index")
+    ratios = _ratios(costs)
     return [
         Profile(
             method=str(method),
@@ -161,8 +154,10 @@ def ranking(frame: pd.DataFrame) -> pd.DataFrame:
     rows = hypergradients(frame)
     tables = []
     for accuracy in ACCURACIES:
-        ratios = {cost: _ratios(rows, accuracy=accuracy, cost=cost) for cost in COSTS}
-        time = ratios["gradient_seconds"]
+        time, evals = (
+            _ratios(_problems(rows, accuracy=accuracy, cost=cost)).fillna(math.inf)
+            for cost in ("gradient_seconds", "evals")
+        )
         table = pd.DataFrame(
             {
                 "solved": np.isfinite(time).sum(),
@@ -170,9 +165,9 @@ def ranking(frame: pd.DataFrame) -> pd.DataFrame:
                 "fastest": (time == 1).sum(),
                 "time_ratio": time.median(),
                 "worst_time_ratio": time.max(),
-                "evals_ratio": ratios["evals"].median(),
+                "evals_ratio": evals.median(),
             }
-        ).loc[method_order(rows["method"])]
+        )
         table = table.sort_values(["time_ratio", "solved"], ascending=[True, False], kind="stable")
         tables.append(table.rename_axis("method").reset_index().assign(accuracy=accuracy))
     names = ["accuracy", "method", "solved", "problems", "fastest"]
@@ -302,11 +297,18 @@ def _problems(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame
     return pd.DataFrame({"problem": problem, "method": found["method"], "cost": found[cost]})
 
 
-def _ratios(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
-    """A row per problem, a column per method: its cost over the least; infinite for never."""
-    found = _problems(rows, accuracy=accuracy, cost=cost)
-    table = found.pivot_table(index="problem", columns="method", values="cost", dropna=False)
-    return table.div(table.min(axis="columns"), axis="index").fillna(math.inf)
+def _ratios(costs: pd.DataFrame) -> pd.DataFrame:
+    """A row per problem, a column per method, as for ``performance_profile``: the least cost of the
+    method over the least of all; NaN for never.
+    """
+    table = costs.pivot_table(
+        index="problem", columns="method", values="cost", aggfunc="min", dropna=False
+    )
+    table = table.reindex(sorted(set(costs["problem"]))).reindex(
+        columns=method_order(costs["method"])
+    )
+    table = table.where(np.isfinite(table))
+    return table.div(table.min(axis="columns"), axis="index")
 
 
 def _steps(axis: Axes, profile: Profile, style: Style, *, stop: float, apart: float) -> None:
