@@ -210,9 +210,10 @@ def evaluate(
         measure(lambda: deployed(method, task, lower, pictures=last))
         measure(lambda: certificate(truth.reference(theta)))
         if isinstance(method, BilevelSolver):
-            measure(lambda: estimate(method, task, lower, truth.reference(theta)))
+            counted = metering.CountedProblem(lower)
+            measure(lambda: estimate(method, task, counted, truth.reference(theta)))
             if last:
-                measure(lambda: cost(method, task, lower))
+                measure(lambda: cost(method, task, counted))
     else:
         outcomes.append(Outcome("diverged", "θ is not finite"))
     worst = next((o for o in outcomes if not o.ok), Outcome())
@@ -241,15 +242,17 @@ def certificate(reference: Reference) -> Certificate:
 
 
 def estimate(
-    method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem, reference: Reference
+    method: BilevelSolver,
+    task: BilevelTask,
+    counted: metering.CountedProblem,
+    reference: Reference,
 ) -> Estimate:
-    """One hypergradient of the method on the probe against ``reference``."""
-    counted = metering.CountedProblem(lower)
+    """One hypergradient of the method on the probe against ``reference``; ``counted`` is new."""
     found = method.hypergradient_on_probe(counted, task.probe)
     require_finite(found, when="on the probe")
     flat = torch.cat([g.flatten() for g in found.gradient])
     with torch.no_grad():
-        image = lower.layer(task.probe.observation)(found.state)
+        image = counted.lower.layer(task.probe.observation)(found.state)
     errors = (
         metrics.gradient_error(flat, reference.gradient),
         metrics.gradient_cosine(flat, reference.gradient),
@@ -263,11 +266,12 @@ def estimate(
     )
 
 
-def cost(method: BilevelSolver, task: BilevelTask, lower: LowerLevelProblem) -> Cost:
-    """Time and memory of one hypergradient on the probe, each in calls of its own."""
+def cost(method: BilevelSolver, task: BilevelTask, counted: metering.CountedProblem) -> Cost:
+    """Time and memory of one hypergradient on the probe, each in calls of its own that are not
+    counted; ``counted`` has counted one.
+    """
     device, dtype = task.probe.truth.device, task.probe.truth.dtype
-    counted = metering.CountedProblem(lower)
-    method.hypergradient_on_probe(counted, task.probe)
+    lower = counted.lower
 
     def hypergradient() -> object:
         return method.hypergradient_on_probe(lower, task.probe)

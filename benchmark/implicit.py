@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from benchmark.convergence import warn_unless_converged
 from benchmark.linear import LinearSolution, MatVec, ProjectedSystem
@@ -22,9 +23,9 @@ class Linearization:
     """T and ℓ∘R_θ at a state x, for products with Jᵀ, Bᵀ, J and B: one graph, kept for all.
 
     loss : ℓ(R_θ(x), x̄), 0-d; g : ∇ₓℓ (N, …); direct : ∂ℓ/∂θ at fixed x, for each parameter a
-    tensor, or None where R_θ does not hold it; image : T(x), without its graph. With
-    (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct. Cost: one layer and its graph, one R_θ;
-    with products with J or B, the graph of one backward pass more.
+    tensor, or None where R_θ does not hold it. With (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct.
+    Cost: one layer and its graph, of which T(x) itself is not kept, and one R_θ; with products with
+    J or B, the graph of one backward pass more.
     """
 
     def __init__(self, lower: LowerLevelProblem, batch: Batch, x: Tensor) -> None:
@@ -34,15 +35,17 @@ class Linearization:
         with torch.enable_grad():
             if halves is None:
                 self._between = None
-                self._image = lower.layer(batch.observation)(self.x)
+                image = lower.layer(batch.observation)(self.x)
             else:
-                self._between = halves.gradient_step(self.x, batch.observation)
-                self._image = halves.proximity(self._between)
+                between = halves.gradient_step(self.x, batch.observation)
+                self._between = _edge(between)
+                image = halves.proximity(between)
+            self._image = _edge(image)
             loss = upper_loss(lower, self.x, batch.truth)
         self.g, *direct = torch.autograd.grad(loss, [self.x, *self.theta], allow_unused=True)
         self.direct = tuple(direct)
-        self.loss = loss.detach()
-        self.image = self._image.detach()
+        # on the CPU torch's mean squared error keeps the memory of all the squares
+        self.loss = loss.detach().clone()
 
     def jt(self, w: Tensor) -> Tensor:
         """Jᵀw (N, …)."""
@@ -99,11 +102,17 @@ class Linearization:
                 yield torch.zeros_like(u)
 
 
-def _product(image: Tensor, x: Tensor, w: Tensor) -> Tensor:
+def _edge(image: Tensor) -> GradientEdge | None:
+    """Where ``image`` hangs in its graph, without its entries; None where it has no graph."""
+    return get_gradient_edge(image) if image.requires_grad else None
+
+
+def _product(image: GradientEdge | None, x: Tensor | GradientEdge | None, w: Tensor) -> Tensor:
     """w times ∂image/∂x; zero where ``image`` does not depend on ``x``."""
-    if not image.requires_grad:
+    if image is None or x is None:
         return torch.zeros_like(w)
-    return torch.autograd.grad(image, x, w, retain_graph=True, **PRODUCT)[0]
+    (product,) = torch.autograd.grad(image, x, w, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(w) if product is None else product
 
 
 def implicit_layer(
@@ -124,14 +133,12 @@ def implicit_layer(
 class _Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image, x, solve):
-        ctx.save_for_backward(image, x)
-        ctx.solve = solve
+        ctx.image, ctx.x, ctx.solve = _edge(image), x, solve
         return image.view_as(image)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        image, x = ctx.saved_tensors
-        found = ctx.solve(lambda w: w - _product(image, x, w), g)
+        found = ctx.solve(lambda w: w - _product(ctx.image, ctx.x, w), g)
         solution = warn_unless_converged(found, what="the adjoint system")
         return solution.x, None, None

@@ -150,7 +150,7 @@ def gmres(
     Saad and Schultz, "GMRES" (1986), the basis orthogonalised by classical Gram-Schmidt, a second
     time where the first cancels. x⁰ is zero by default. Needs no symmetry; without restart it ends
     in as many products as the dimension. Each cycle starts with the true residual, so that what is
-    reported is not a recurrence's. Memory: ``restart`` + 4 vectors.
+    reported is not a recurrence's. Memory: ``restart`` + 3 vectors.
     """
     positive_integer("restart", restart)
     return _in_cycles(
@@ -288,7 +288,7 @@ def _in_cycles(
     steps = torch.zeros(len(b), dtype=torch.int64, device=b.device)
     scale, used = _scale(b), 0
     if x0 is None:
-        x, r = torch.zeros_like(b), b
+        x, r = 0.0, b  # a number: no memory for a zero state while the first cycle is at work
     else:
         x = _start(x0, b)
         r, used, steps = b - matvec(x), 1, steps + 1
@@ -311,9 +311,11 @@ def _in_cycles(
         residual_moved = norm(r_moved) / scale
         # false for NaN: a residual that no longer is a number is none to go on from
         taken = active & (residual_moved < residual)
-        x = torch.where(like(taken, x), moved, x)
-        r = torch.where(like(taken, x), r_moved, r)
+        x = torch.where(like(taken, b), moved, x)
+        r = torch.where(like(taken, b), r_moved, r)
         residual = torch.where(taken, residual_moved, residual)
+        del done, moved, r_moved  # nor for what the next cycle does not need
+    x = x if isinstance(x, Tensor) else torch.zeros_like(b)
     return LinearSolution(x, residual, steps, residual <= tol)
 
 
@@ -330,7 +332,7 @@ def _gmres_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size
     n, options = len(r), {"dtype": r.dtype, "device": r.device}
     eps, tiny = torch.finfo(r.dtype).eps, torch.finfo(r.dtype).tiny
     beta = norm(r)
-    basis = torch.zeros(n, size + 1, r[0].numel(), **options)
+    basis = torch.zeros(n, size, r[0].numel(), **options)
     basis[:, 0] = rows(r) / beta.clamp_min(tiny)[:, None]
     hessenberg = torch.zeros(n, size + 1, size, **options)
     u = torch.zeros(n, size + 1, **options)
@@ -352,7 +354,10 @@ def _gmres_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size
             length = norm(w)
         # what rounding leaves of a vector inside the space is not a direction
         length = torch.where(length > 10 * eps * before, length, 0.0)
-        basis[:, j + 1] = w * torch.where(length > 0, 1 / length.clamp_min(tiny), 0.0)[:, None]
+        if j + 1 < size:
+            inverse = torch.where(length > 0, 1 / length.clamp_min(tiny), 0.0)
+            torch.mul(w, inverse[:, None], out=basis[:, j + 1])
+        del w  # not held during the next product
         hessenberg[:, : j + 1, j] = h
         hessenberg[:, j + 1, j] = length
         against = dot(u[:, : j + 1], h)
@@ -430,12 +435,13 @@ def _cg_cycle(A: ProjectedSystem, r: Tensor, active: Tensor, target: Tensor, siz
         curvature = dot(p, image)
         indefinite = indefinite | (active & ~(curvature > 0))
         active = active & ~indefinite
-        alpha = torch.where(active, rho / curvature, 0.0)
-        u = u + like(alpha, u) * p
-        s = s - like(alpha, s) * image
+        alpha = like(torch.where(active, rho / curvature, 0.0), p)
+        u = torch.addcmul(u, alpha, p)
+        s = torch.addcmul(s, alpha, image, value=-1)
+        del image  # not held during the next product
         rho, before = dot(s, s), rho
         active = active & (rho.sqrt() > target)
-        p = s + like(torch.where(active, rho / before, 0.0), s) * p
+        p = torch.addcmul(s, like(torch.where(active, rho / before, 0.0), s), p)
     return _Cycle(r + A.G(u), used, indefinite)
 
 

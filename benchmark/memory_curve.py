@@ -14,7 +14,6 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -83,15 +82,10 @@ def configured(config: Path) -> dict[str, dict[str, object]]:
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{config}: expected solvers as mappings of their parameters")
     return {
-        name: next(iter(product_param(_lists(parameters or {}))))
+        name: next(iter(product_param(parameters or {})))
         for entry in reversed(entries)
         for name, parameters in entry.items()
     }
-
-
-def _lists(parameters: Mapping[str, object]) -> dict[str, Sequence[object]]:
-    """benchopt takes a value alone for a list of it."""
-    return {k: v if isinstance(v, list | tuple) else [v] for k, v in parameters.items()}
 
 
 def _task(size: int):

@@ -19,7 +19,8 @@ class Solver(EquilibriumMethod):
     Exact up to ``tol`` (relative residual of the state) and ``adjoint_tol`` (of the adjoint), each
     within ``max_layers`` layers or products; or, with ``gradient_tol``, refined until the estimated
     relative error of the *hypergradient* is below it. A tolerance that the run's dtype cannot
-    reach is met in float64, unless ``polish`` is False: then it is an error. Cost: the
+    reach is met in float64, unless ``polish`` is False: then it is an error. ``gradient_tol`` is
+    met in float64 too, unless ``polish`` is False: then as far as float32 can tell. Cost: the
     equilibrium, one layer, the products of the adjoint solver; memory: one graph and, for GMRES,
     its basis. The adjoint solver "auto" is conjugate gradients, without a basis, for layers of
     soft-thresholding (``wavelet_l1``), for which alone "cg" is, and GMRES for others.

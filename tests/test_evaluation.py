@@ -345,22 +345,18 @@ def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
 def test_overhead_counts_each_call_in_its_precision(task, truth, monkeypatch):
     """Float32 polished in float64: layers of both are timed."""
     speed = {torch.float32: 1.0, torch.float64: 10.0}
-    counted = []
-
-    class Counted(metering.CountedProblem):
-        def __init__(self, lower, **options):
-            super().__init__(lower, **options)
-            counted.append(self.counts)
 
     def timed(calls, device, budget):
         return timings({call: speed[call[1]] for call in calls})
 
     monkeypatch.setattr(metering, "seconds", timed)
-    monkeypatch.setattr(metering, "CountedProblem", Counted)
     single = task.to(device=torch.device("cpu"), dtype=torch.float32)
-    found = evaluation.cost(method("DEQ"), single, single.lower)
+    counted = metering.CountedProblem(single.lower)
+    method("DEQ").hypergradient_on_probe(counted, single.probe)
+    found = evaluation.cost(method("DEQ"), single, counted)
     spent = {
-        dtype: count["layers"] + count["products"] for dtype, count in counted[0].by_dtype.items()
+        dtype: count["layers"] + count["products"]
+        for dtype, count in counted.counts.by_dtype.items()
     }
     assert set(spent) == {torch.float32, torch.float64}
     assert found.overhead == pytest.approx(1 / sum(speed[d] * n for d, n in spent.items()))

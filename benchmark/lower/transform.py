@@ -86,16 +86,16 @@ class OrthonormalWavelet(nn.Module):
 def _bands(c: Tensor) -> tuple[Tensor, Tensor]:
     """One level's approximation (N, C, h, w) and details (N, C, 3, h, w) from (N, C, 2h, 2w)."""
     h, w = c.shape[-2] // 2, c.shape[-1] // 2
-    details = torch.stack([c[..., h:, :w], c[..., :h, w:], c[..., h:, w:]], dim=2)
-    return c[..., :h, :w], details
+    # copied once: slices, in a product with the transpose, would each be padded with zeros
+    quadrants = c.unflatten(-2, (2, h)).unflatten(-1, (2, w)).permute(0, 1, 4, 2, 3, 5)
+    x, details = quadrants.flatten(2, 3).split([1, 3], dim=2)
+    return x.squeeze(2), details
 
 
 def _quadrants(x: Tensor, details: Tensor) -> Tensor:
     """The inverse of ``_bands``."""
-    horizontal, vertical, diagonal = details.unbind(2)
-    return torch.cat(
-        [torch.cat([x, vertical], dim=-1), torch.cat([horizontal, diagonal], dim=-1)], dim=-2
-    )
+    quadrants = torch.cat([x.unsqueeze(2), details], dim=2).unflatten(2, (2, 2))
+    return quadrants.permute(0, 1, 3, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
 def _matrix(wavelet: str, side: int) -> Tensor:

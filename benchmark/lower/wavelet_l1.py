@@ -13,10 +13,11 @@ from benchmark.problem import Halves
 
 @final
 class WaveletL1(WaveletProximal):
-    """½‖Ax−y‖² + ε/2‖x‖² + Σ_j λ_j‖(Wx)_j‖₁, prox = soft-thresholding: d − clip(d, −t, t)."""
+    """½‖Ax−y‖² + ε/2‖x‖² + Σ_j λ_j‖(Wx)_j‖₁, prox = soft-thresholding: (d − t)₊ − (−d − t)₊."""
 
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
-        return d - torch.clamp(d, -threshold, threshold)
+        # d − clip(d, −t, t) is the same, but on the CPU its product with Jᵀ takes four times longer
+        return torch.relu(d - threshold) - torch.relu(-d - threshold)
 
     def halves(self) -> Halves:
         """The derivative of soft-thresholding keeps the coefficients above it and no other."""

@@ -108,9 +108,9 @@ class WaveletL12(WaveletForwardBackward):
         Without a division by zero, and with zero derivatives inside the threshold: ‖·‖ is taken
         with derivative 0 at 0.
         """
-        size = torch.linalg.vector_norm(u, dim=self.group, keepdim=True)
-        size = torch.maximum(size, threshold).clamp_min(torch.finfo(u.dtype).tiny)
-        return u * torch.relu(1 - threshold / size)
+        # torch's norm over a few strided entries takes ten times longer on the CPU
+        size = u.square().sum(self.group, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny).sqrt()
+        return u * torch.relu(1 - threshold / torch.maximum(size, threshold))
 
     def init(self, y: Tensor) -> Tensor:
         """W Aᵀy: not weighted, so that it does not depend on θ and a graph from it is whole."""
