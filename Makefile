@@ -38,9 +38,10 @@ STUDIES = quick gradient_error time_to_accuracy scaling methods compiled \
 CLAIMS = quick gradient_error cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with benchopt's interactive page in the site: it takes minutes to make where runs are many
 INTERACTIVE ?= quick cpu/drunet
-# the figures of those that are about one thing
+# the figures of those that are not about everything; methods are ranked where each was swept alike
 ONLY_time_to_accuracy = performance pareto
 ONLY_scaling = scaling
+ONLY_gradient_error = gradient_error pareto time memory reconstructions
 ONLY_compiled = time
 
 # $(1) a study: its configuration run by benchopt, its rows kept

@@ -465,3 +465,29 @@ def test_memory_of_restarted_jfb_does_not_depend_on_the_restarts(task):
     costs = [cost_of(task, "Restarted-JFB", layers=5, restarts=r) for r in (1, 4, 40)]
     assert [layers for layers, _ in costs] == [10, 25, 205]
     assert len({memory for _, memory in costs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("lower", "adjoint_solver"),
+    [
+        ("wavelet_l1", "auto"),
+        ("wavelet_l1", "gmres(restart=2)"),
+        ("wavelet_l12", "gmres(restart=2)"),
+        ("pnp", "gmres(restart=5)"),
+        ("drunet", "gmres(restart=5)"),
+    ],
+)
+def test_memory_of_deq_is_close_to_that_of_jfb(lower, adjoint_solver):
+    """Without a basis, or with a short one."""
+    task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=32)
+    short = {"tol": 1e-4}
+    _, jfb = cost_of(task, "JFB", **short)
+    _, deq = cost_of(task, "DEQ", adjoint_solver=adjoint_solver, adjoint_tol=1e-2, **short)
+    assert deq <= 1.3 * jfb
+
+
+def test_memory_of_deq_is_a_graph_and_the_basis(task):
+    """A vector of the basis is a state, whose size is that of the images."""
+    state = task.lower.init(task.probe.observation).nbytes / 2**20
+    memory = [cost_of(task, "DEQ", adjoint_solver=f"gmres(restart={r})")[1] for r in (5, 10, 15)]
+    assert np.diff(memory) == pytest.approx(5 * state, rel=0.05)

@@ -273,6 +273,14 @@ def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):
     assert "no figure of the kind tme: expected some of accuracy," in errors
 
 
+@pytest.mark.parametrize("only", [(), ("time",), ("performance", "time")])
+def test_times_to_an_accuracy_are_compared_where_the_performance_figure_is(varied, only):
+    """A study of something else may vary tolerances of one method alone: no fair comparison."""
+    tables = {name.partition(".")[0] for name in build.table_files(varied, only=only)}
+    compared = {"time_to_accuracy", "ranking"} if only != ("time",) else set()
+    assert tables == {"headline", "table"} | compared
+
+
 def test_the_width_is_asked_for_on_the_command_line(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(build, "_figures", lambda *a, width, **k: asked.append(width) or iter(()))

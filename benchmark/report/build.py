@@ -69,7 +69,8 @@ def report(
     """Read the files and write every figure, the tables and ``provenance.json`` into ``out``.
 
     ``columns``, of a page, that a figure is as wide as: one of ``WIDTHS``. ``only`` the figures of
-    these kinds ("accuracy", "scaling", …), all where none is named.
+    these kinds ("accuracy", "scaling", …), all where none is named; the tables that compare times
+    to an accuracy come with "performance".
 
     Raises
     ------
@@ -89,7 +90,7 @@ def report(
         out.mkdir(parents=True, exist_ok=True)
         artefacts = [
             *write_figures(frame, samples=samples, out=out, width=WIDTHS[columns], only=only),
-            *write_tables(frame, out=out),
+            *write_tables(frame, out=out, only=only),
         ]
         record = provenance(
             results, artefacts=artefacts, memory_curve=memory_curve, columns=columns, only=only
@@ -155,26 +156,28 @@ def write_figures(
         yield {"name": name, "files": files, "sha256": drawn, "left_out": list(drawing.notes)}
 
 
-def write_tables(frame: pd.DataFrame, *, out: Path) -> Iterator[dict[str, object]]:
-    """Write every table in four formats; yields a record of each file, or why there is none."""
-    if not profiles.comparable(frame):
+def write_tables(
+    frame: pd.DataFrame, *, out: Path, only: Sequence[str] = ()
+) -> Iterator[dict[str, object]]:
+    """Write the tables in four formats; yields a record of each file, or why there is none."""
+    if _wanted("performance", only) and not profiles.comparable(frame):
         for name in ("time_to_accuracy", "ranking"):
             print(f"{name}: skipped, {profiles.ALONE}")
             yield {"name": name, "skipped": profiles.ALONE}
-    for file, content in table_files(frame).items():
+    for file, content in table_files(frame, only=only).items():
         _write(out / file, content)
         print(f"table: {file}")
         yield {"name": file.partition(".")[0], "files": [file], "left_out": []}
 
 
-def table_files(frame: pd.DataFrame) -> dict[str, str]:
-    """The content of each table's files, by name."""
+def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, str]:
+    """The content of each table's files, by name, as ``report`` makes them for ``only``."""
     numbers, main = tables.summary(frame), headline.headline(frame)
     kinds = {
         "headline": (main, headline.formatted(main), headline.bold(main)),
         "table": (numbers, tables.formatted(numbers), frozenset()),
     }
-    if profiles.comparable(frame):
+    if _wanted("performance", only) and profiles.comparable(frame):
         spent = profiles.time_to_accuracy(frame)
         kinds["time_to_accuracy"] = (spent, profiles.formatted(spent), frozenset())
         ranked = profiles.ranking(frame)
@@ -234,7 +237,7 @@ def _figures(
     only: Sequence[str] = (),
 ) -> Iterator[tuple[str, Callable[[], figures.Drawing]]]:
     """The name of each figure and the call that draws it."""
-    wanted = {kind: draw for kind, draw in KINDS.items() if kind in only or not only}
+    wanted = {kind: draw for kind, draw in KINDS.items() if _wanted(kind, only)}
     options = {"styles": styles, "width": width}
     for task, name in file_names(frame["task"]).items():
         part = frame[frame["task"] == task]
@@ -245,6 +248,10 @@ def _figures(
         if kind not in OF_A_TASK:
             data = samples if kind == "memory_over_time" else frame
             yield kind, partial(draw, data, **options)
+
+
+def _wanted(kind: str, only: Sequence[str]) -> bool:
+    return kind in only or not only
 
 
 def _described(source: Source) -> dict[str, object]:

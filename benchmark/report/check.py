@@ -67,7 +67,7 @@ def _reasons(folder: Path) -> Iterator[str]:
             for entry in record["artefacts"]
             for name, sha256 in entry.get("sha256", {}).items()
         ]
-        curve = record.get("memory_curve")
+        curve, only = record.get("memory_curve"), record.get("only", [])
     except FileNotFoundError:
         yield f"no {RECORD}"
         return
@@ -91,7 +91,7 @@ def _reasons(folder: Path) -> Iterator[str]:
         yield str(error)
         return
     yield from _other_sources(found)
-    yield from _other_tables(found, folder)
+    yield from _other_tables(found, folder, only)
 
 
 def _changed(recorded: Sequence[tuple[Path, str]]) -> list[str]:
@@ -109,11 +109,11 @@ def _other_sources(results: Results) -> Iterator[str]:
         yield f"rows made by sources {', '.join(others)}, the code now is {sources_digest()}"
 
 
-def _other_tables(results: Results, folder: Path) -> Iterator[str]:
+def _other_tables(results: Results, folder: Path, only: Sequence[str]) -> Iterator[str]:
     """Tables that differ from what the rows give now."""
     differ = [
         name
-        for name, content in table_files(tidy(results.rows)).items()
+        for name, content in table_files(tidy(results.rows), only=only).items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content.encode("utf-8")
     ]
     if differ:
