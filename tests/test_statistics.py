@@ -45,12 +45,27 @@ def test_coverage_of_repetitions_alone():
     assert 0.90 <= np.mean([one.low <= 0 <= one.high for one in found]) < 1
 
 
-def test_coverage_where_the_repetition_matters(monkeypatch):
+@pytest.mark.parametrize(("repetitions", "images"), [(3, 15), (3, 5), (5, 20), (8, 12)])
+def test_coverage_where_the_repetition_matters(repetitions, images, monkeypatch):
     """What a repetition does to all images alike is in the interval once there are several."""
     monkeypatch.setattr(statistics, "RESAMPLES", 499)
     generator = np.random.default_rng(8)
-    found = [interval(crossed(generator, repetitions=8, images=12, shared=1)) for _ in range(300)]
-    assert np.mean([one.low <= 0 <= one.high for one in found]) >= 0.90
+    tables = [
+        crossed(generator, repetitions=repetitions, images=images, shared=1) for _ in range(400)
+    ]
+    found = [interval(table) for table in tables]
+    assert 0.92 <= np.mean([one.low <= 0 <= one.high for one in found]) < 1
+    assert {one.how.split(",")[0] for one in found} == {
+        "bootstrap" if repetitions == 8 else "Student"
+    }
+
+
+def test_one_effect_alone_gives_its_own_student_s_interval():
+    """Where nothing but the repetition differs, the images are no more than one."""
+    effects = np.array([[1.0], [2.0], [4.0]])
+    found = interval(pd.DataFrame(effects + np.zeros((1, 9))))
+    alone = interval(pd.DataFrame(effects))
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
 
 
 def test_large_samples_agree_with_student():
