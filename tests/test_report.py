@@ -632,6 +632,17 @@ def test_curves_over_depth(frame):
     assert across(curves["DEQ"], start=1, stop=50).x == (1, 50)
 
 
+def test_depths_of_different_methods_are_no_sweep(frame):
+    rows = one_task(frame, "inpainting")
+    shallow = rows[(rows["method"] == "Unrolling") & (rows["layers"] == DEPTHS[0])]
+    deep = rows[(rows["method"] == "Restarted-JFB") & (rows["layers"] == DEPTHS[1])]
+    assert len(shallow) and len(deep)
+    both = pd.concat([shallow, deep])
+    with pytest.raises(figures.NothingToDrawError, match="two depths"):
+        figures.gradient_error(both, styles=method_styles(frame["method"]))
+    assert len(figures.memory(both, styles=method_styles(frame["method"])).figure.axes) == 1
+
+
 def test_slope_of_theory(frame):
     rows = one_task(frame, "inpainting")
     figure = figures.gradient_error(rows, styles=method_styles(frame["method"])).figure

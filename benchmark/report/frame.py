@@ -396,8 +396,11 @@ def across(curve: Curve, *, start: float, stop: float) -> Curve:
 
 
 def depths(rows: pd.DataFrame, *, y: str) -> list[float]:
-    """The numbers of layers at which y is known, in order."""
-    return sorted({float(layers) for layers in rows.loc[rows[y].notna(), "layers"].dropna()})
+    """The numbers of layers at which y is known, in order; none where no series has two of them."""
+    known = rows[rows[y].notna() & rows["layers"].notna()]
+    if not (known.groupby("series")["layers"].nunique() > 1).any():
+        return []
+    return sorted({float(layers) for layers in known["layers"]})
 
 
 def costs(frame: pd.DataFrame, *, column: str, per: str | None = None) -> list[Cost]:

@@ -153,7 +153,8 @@ def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str])
     candidates = []
     for values, group in own.groupby(held, sort=True):
         at = group.loc[group[list(COSTS)].notna().any(axis=1)]
-        varied = at.loc[at[quantity.x] > 0, quantity.varied].nunique()
+        # by itself, in one method: two methods with a depth of their own are no sweep
+        varied = at[at[quantity.x] > 0].groupby("method")[quantity.varied].nunique().max()
         if varied > 1:
             common = sum(int(frequent[n][value]) for n, value in zip(held, values, strict=True))
             candidates.append(((varied, common), values, at))
