@@ -40,20 +40,23 @@ def tables(tmp_path_factory) -> dict[str, pd.DataFrame]:
     return {name: pd.read_csv(out / f"{name}.csv") for name in ("headline", "table")}
 
 
-def last_rows(rows: pd.DataFrame, task: str, method: str) -> pd.DataFrame:
-    """One row a run: its last."""
-    own = rows[
+def runs_of(rows: pd.DataFrame, task: str, method: str) -> pd.DataFrame:
+    return rows[
         rows["p_dataset_degradation"].str.startswith(task)
         & rows["solver_name"].str.startswith(f"{method}[")
     ]
+
+
+def last_rows(rows: pd.DataFrame, task: str, method: str) -> pd.DataFrame:
+    """One row a run: its last."""
+    own = runs_of(rows, task, method)
     return own.sort_values("objective_outer_step").groupby(["file", "idx_rep"]).tail(1)
 
 
 def entry(table: pd.DataFrame, task: str, method: str) -> pd.Series:
-    (chosen,) = table[
-        (table["task"] == f"wavelet_l1, {task}") & (table["method"] == method)
-    ].to_dict("records")
-    return pd.Series(chosen)
+    found = table[(table["task"] == f"wavelet_l1, {task}") & (table["method"] == method)]
+    assert len(found) == 1
+    return found.iloc[0]
 
 
 def students_interval(values: Sequence[Sequence[float]]) -> tuple[float, float, float]:
@@ -127,10 +130,7 @@ def test_curves_against_plain_pandas(rows, method):
     with figures.look():
         axes = np.array(figures.accuracy(part, styles=styles).figure.axes).reshape(3, 3)
     line = {line.get_color(): line for line in axes[1][2].lines}[styles[method].color]
-    own = rows[
-        rows["p_dataset_degradation"].str.startswith("inpainting")
-        & rows["solver_name"].str.startswith(f"{method}[")
-    ]
+    own = runs_of(rows, "inpainting", method)
     median = own.groupby("objective_outer_step")["objective_test_psnr"].median()
     assert list(line.get_xdata()) == list(median.index)
     assert list(line.get_ydata()) == pytest.approx(list(median))

@@ -159,12 +159,12 @@ def _crossed(numbers: np.ndarray) -> tuple[float, float]:
     free = np.array([len(numbers) - 1, numbers.shape[1] - 1])
     free = np.append(free, free.prod())
     parts = (rows, columns, numbers - mean - rows - columns)
-    squares = [(np.broadcast_to(part, numbers.shape) ** 2).sum() for part in parts]
-    of_rows, of_columns, rest = squares / free
+    squares = [(np.broadcast_to(part, numbers.shape) ** 2).sum() for part in parts] / free
+    of_rows, of_columns, rest = squares
     variance = of_rows + of_columns - rest
     if variance < rest:
         return math.sqrt(rest / numbers.size), float(free[2])
-    freedom = variance**2 / ((squares / free) ** 2 / free).sum()
+    freedom = variance**2 / (squares**2 / free).sum()
     return math.sqrt(variance / numbers.size), float(freedom)
 
 
