@@ -218,13 +218,14 @@ def copy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
-    """All solver files; one method once more, evaluated less often."""
+    """All solver files; one once more, evaluated less often, and one with another depth."""
     return write_config(
         tmp_path_factory.mktemp("config") / "study.yml",
         solvers=[
             *(f"{name}[{OFTEN}]" for name in (*METHODS, "Failing")),
             *(f"{name}[steps=2,evaluate_every=1]" for name in SEARCHES),
             f"Unrolling[{SELDOM}]",
+            f"Damped[layers=20,steps=2,evaluate_every=2,{DESCENT}]",
         ],
     )
 
@@ -412,14 +413,14 @@ def test_the_columns_agree_with_a_computation_by_hand(study, copy):
 
 
 def test_a_new_file_is_in_the_report(study, tmp_path):
-    """The damped iteration is in the tables, and in the figures: none leaves it out."""
+    """The damped iteration is in the tables with both depths, and in the figures, by depth too."""
     assert len(DAMPED.splitlines()) <= 25
     done = execute(
         *(sys.executable, "-m", "benchmark.report", study.parquet, "--out", tmp_path), cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "table.csv")
-    assert table["method"].str.startswith("Damped").sum() == 1
+    assert table["method"].str.startswith("Damped").sum() == 2
     made = json.loads((tmp_path / "provenance.json").read_text())["artefacts"]
     drawn = " ".join(part["name"] for part in made if "files" in part)
     for figure in ("accuracy", "gradient_error", "reconstructions", "time", "memory"):
