@@ -9,14 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.checks import nonnegative_integer, positive_integer, positive_number
 from benchmark.convergence import reachable_tolerance
-from benchmark.linear import AndersonMixing, dot, like, norm
+from benchmark.linear import AndersonMixing, Array, dot, norm, on_host, select, spread
 from benchmark.problem import Layer
 
 
@@ -89,9 +91,15 @@ class _Acceleration(ABC):
     #: whether a sample may have to fall back to the plain iteration
     can_fail = True
 
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+        """What ``propose`` decides by, (N,) or (N, k), from T(z) and f."""
+        return ()
+
     @abstractmethod
-    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
-        """The next z, from T(z), f and ‖f‖ (N,).
+    def propose(
+        self, image: Tensor, f: Tensor, moved: Array, restart: Array, *measured: Array
+    ) -> Tensor:
+        """The next z, from T(z), f, ‖f‖ (N,) and what ``measure`` said of them.
 
         ``restart`` (N,) marks samples that go back to an earlier point instead.
         """
@@ -101,7 +109,7 @@ class _Acceleration(ABC):
 class _Picard(_Acceleration):
     can_fail = False
 
-    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
+    def propose(self, image: Tensor, f: Tensor, moved: Array, restart: Array) -> Tensor:
         return image
 
 
@@ -115,26 +123,32 @@ class _Nesterov(_Acceleration):
     """Nesterov's momentum on x ← (1 − ρ) x + ρ T(x), ρ = 1 or, for samples where that fails, ½."""
 
     def __init__(self) -> None:
-        self.previous: Tensor | None = None
+        self.x: Tensor | None = None
 
-    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
-        if self.previous is None:
-            self.previous, self.t, self.moved = image - f, torch.ones_like(moved), moved
-            self.went_back = torch.zeros_like(restart)
-            self.age = torch.zeros_like(moved, dtype=torch.int64)
-            self.reversals, self.held_back = self.age, torch.zeros_like(moved)
-        averaged = torch.addcmul(image, like(self.held_back, f), f)
-        move = averaged - self.previous
-        harmful = (dot(f, move) < 0) | (moved > self.moved)
-        again = self.went_back | harmful
-        soon = torch.where(self.age < _SOON, self.reversals + 1, 0)
-        self.reversals = torch.where(again, soon, self.reversals)
-        self.age = torch.where(again, 0, self.age + 1)
-        self.held_back = torch.where(self.reversals >= _REVERSALS, -0.5, self.held_back)
-        t = torch.where(again, 1.0, self.t)
-        t_next = (1 + (1 + 4 * t**2).sqrt()) / 2
-        self.previous, self.t, self.moved, self.went_back = averaged, t_next, moved, restart
-        return torch.addcmul(averaged, like((t - 1) / t_next, image), move)
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor]:
+        if self.x is None:
+            n, self.x = len(image), image - f
+            self.t, self.moved = np.ones(n), np.full(n, inf)
+            self.age, self.reversals = np.zeros((2, n), dtype=int)
+            self.went_back, self.averaging = np.zeros((2, n), dtype=bool)
+        previous, self.x = self.x, image
+        if self.averaging.any():
+            self.x = torch.addcmul(image, spread(-0.5 * self.averaging, f), f)
+        self.move = self.x - previous
+        return (dot(f, self.move),)
+
+    def propose(
+        self, image: Tensor, f: Tensor, moved: Array, restart: Array, along: Array
+    ) -> Tensor:
+        again = self.went_back | (along < 0) | (moved > self.moved)
+        soon = np.where(self.age < _SOON, self.reversals + 1, 0)
+        self.reversals = np.where(again, soon, self.reversals)
+        self.age = np.where(again, 0, self.age + 1)
+        self.averaging = self.averaging | (self.reversals >= _REVERSALS)
+        t = np.where(again, 1.0, self.t)
+        self.t = (1 + np.sqrt(1 + 4 * t**2)) / 2
+        self.moved, self.went_back = moved, restart
+        return torch.addcmul(self.x, spread((t - 1) / self.t, f), self.move)
 
 
 @final
@@ -142,8 +156,13 @@ class _Anderson(_Acceleration):
     def __init__(self, *, depth: int) -> None:
         self.mixing = AndersonMixing(depth=depth)
 
-    def propose(self, image: Tensor, f: Tensor, moved: Tensor, restart: Tensor) -> Tensor:
-        return self.mixing.propose(image, f, forget=restart)
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+        return self.mixing.measure(image, f)
+
+    def propose(
+        self, image: Tensor, f: Tensor, moved: Array, restart: Array, *measured: Array
+    ) -> Tensor:
+        return self.mixing.propose(image, *measured, forget=restart)
 
 
 #: a residual this many times the best one seen is a rise; one that does not improve on the best
@@ -156,6 +175,7 @@ FAR = 1e3
 
 
 @torch.no_grad()
+@np.errstate(invalid="ignore", over="ignore")
 def _solve(
     T: Layer, x0: Tensor, acceleration: _Acceleration, *, tol: float, max_layers: int
 ) -> Equilibrium:
@@ -171,44 +191,39 @@ def _solve(
     tiny = torch.finfo(x0.dtype).tiny
     z = best = x0.detach()
     n = len(x0)
-    distance = z.new_full((n,), torch.inf)
-    residual = torch.full_like(distance, torch.inf)
-    steps = torch.zeros(n, dtype=torch.int64, device=z.device)
-    since_best, strikes = torch.zeros_like(steps), torch.zeros_like(steps)
-    plain = torch.full_like(steps, not acceleration.can_fail, dtype=torch.bool)
-    active = torch.ones_like(plain)
+    distance, residual = np.full((2, n), inf)
+    steps, since_best, strikes = np.zeros((3, n), dtype=int)
+    plain, active = np.full(n, not acceleration.can_fail), np.ones(n, dtype=bool)
     for step in range(1, max_layers + 1):
         image = T(z)
         f = image - z
-        size, moved = norm(image), norm(f)
+        # one look at the device per step
+        size, moved, *measured = on_host(norm(image), norm(f), *acceleration.measure(image, f))
         if step == 1:
-            far = torch.where(size > 0, FAR * size, torch.inf)
-        finite = size.isfinite()
-        moved = torch.where(finite, moved, torch.inf)
+            far = np.where(size > 0, FAR * size, inf)
+        finite = np.isfinite(size)
+        moved = np.where(finite, moved, inf)
         improved = moved < distance
         rise = ~(moved <= _RISE * distance) & ~plain & active
         update = active & (improved | plain)
-        distance = torch.where(update, moved, distance)
-        residual = torch.where(update, moved / torch.minimum(size, far).clamp_min(tiny), residual)
-        steps = torch.where(active, step, steps)
+        distance = np.where(update, moved, distance)
+        relative = moved / np.minimum(size, far).clip(tiny)
+        residual = np.where(update, relative, residual)
+        steps = np.where(active, step, steps)
         active = active & ~(residual <= tol)
-        since_best = torch.where(improved, 0, since_best + 1)
+        since_best = np.where(improved, 0, since_best + 1)
         failed = rise | ((since_best >= _STALL) & ~plain)
         strikes = strikes + failed
-        since_best = torch.where(failed, 0, since_best)
+        since_best = np.where(failed, 0, since_best)
         plain = plain | (strikes >= _STRIKES)
-        rest = failed | ~active
-        z = acceleration.propose(image, f, moved, failed)
-        # one look at the device per step; states are selected per sample only where samples differ
-        going = active & (finite | ~plain)
-        all_update, any_plain, any_rest, any_going = torch.stack(
-            [update.all(), plain.any(), rest.any(), going.any()]
-        ).tolist()
-        best = image if all_update else torch.where(like(update, image), image, best)
-        if any_plain and acceleration.can_fail:
-            z = torch.where(like(plain, image), image, z)
-        if any_rest:  # converged samples rest at their best value; failed ones start again from it
-            z = torch.where(like(rest, image), best, z)
-        if not any_going:
+        best = select(update, image, best)
+        if not (active & (finite | ~plain)).any():
             break
-    return Equilibrium(best, residual, steps, residual <= tol)
+        z = acceleration.propose(image, f, moved, failed, *measured)
+        if acceleration.can_fail:
+            z = select(plain, image, z)
+        # converged samples rest at their best value; failed ones start again from it
+        z = select(failed | ~active, best, z)
+    found = (torch.as_tensor(v, device=z.device) for v in (residual, steps, residual <= tol))
+    residual, steps, converged = found
+    return Equilibrium(best, residual.to(z.dtype), steps, converged)

@@ -1,6 +1,8 @@
 """Solvers of linear systems A x = b known by their products, one system per sample of a batch.
 
-They know nothing of imaging: ``matvec`` maps (N, …) to (N, …), each sample by its own matrix.
+They know nothing of imaging: ``matvec`` maps (N, …) to (N, …), each sample by its own matrix. What
+is decided per sample is decided on the host, in float64, from a few numbers of each step: on any
+device, operations on so little data cost more than what they compute.
 """
 
 from __future__ import annotations
@@ -9,13 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.checks import positive_integer, positive_number
 from benchmark.convergence import reachable_tolerance
 
 MatVec = Callable[[Tensor], Tensor]
+#: numbers or flags per sample, on the host
+Array = NDArray
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,12 @@ class LinearSolution:
 
 def rows(a: Tensor) -> Tensor:
     """One row per sample, (N, …) → (N, n); a sample may be a single number."""
-    return a.reshape(len(a), -1)
+    return a.reshape(a.shape[0], -1)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """⟨a, b⟩ per sample, (N, …) → (N,)."""
-    return (rows(a)[:, None] @ rows(b)[:, None].mT)[:, 0, 0]
+    return torch.linalg.vecdot(rows(a), rows(b))
 
 
 def norm(a: Tensor) -> Tensor:
@@ -48,6 +54,35 @@ def norm(a: Tensor) -> Tensor:
 def like(v: Tensor, a: Tensor) -> Tensor:
     """``v`` (N,) shaped to broadcast against ``a`` (N, …)."""
     return v.view(-1, *[1] * (a.ndim - 1))
+
+
+def on_host(*numbers: Tensor) -> list[Array]:
+    """Tensors (N,) or (N, k) as arrays of float64 of the same shapes: one look at the device."""
+    table = np.array(torch.column_stack(numbers).tolist())
+    found, start = [], 0
+    for n in numbers:
+        stop = start + (1 if n.ndim == 1 else n.shape[1])
+        found.append(table[:, start] if n.ndim == 1 else table[:, start:stop])
+        start = stop
+    return found
+
+
+def on_device(v: Array, a: Tensor) -> Tensor:
+    """Numbers in the dtype of ``a``, or flags, on its device."""
+    dtype = torch.bool if v.dtype == bool else a.dtype
+    return torch.as_tensor(v, dtype=dtype).to(a.device, non_blocking=True)
+
+
+def spread(v: Array, a: Tensor) -> Tensor:
+    """``v`` (N,) on the device of ``a`` (N, …), to broadcast against it."""
+    return like(on_device(v, a), a)
+
+
+def select(flags: Array, a: Tensor, b: Tensor | float) -> Tensor | float:
+    """``a`` for samples with a flag, ``b`` for those without; no copy where one of them is all."""
+    if flags.all():
+        return a
+    return torch.where(spread(flags, a), a, b) if flags.any() else b
 
 
 def products(vectors: Tensor, w: Tensor) -> Tensor:
@@ -67,51 +102,58 @@ def combination(coefficients: Tensor, vectors: Tensor) -> Tensor:
 class AndersonMixing:
     """Anderson's next point for x = T(x): T(x) − ΔT γ, γ minimising ‖f − Δf γ‖, f = T(x) − x.
 
-    ΔT and Δf hold the last ``depth`` differences of T(x) and f in a ring, with the Gram matrix and
-    the products of Δf, a row at a time; Tikhonov regularisation relative to the size of Δf. One
-    least-squares problem per sample. Memory: 2 ``depth`` + 2 vectors, from the first step on.
+    ΔT and Δf hold the last ``depth`` differences of T(x) and f in a ring. The least-squares problem
+    of each sample, with Tikhonov regularisation relative to the size of Δf, is on the host, and its
+    matrix is renewed a row at a time. Memory: 2 ``depth`` + 2 vectors, from the first step on.
     Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011).
     """
 
     def __init__(self, *, depth: int) -> None:
         self.depth = depth
-        self.step = 0
-        self.last: tuple[Tensor, Tensor] | None = None
+        self.step = -1
 
-    def propose(self, image: Tensor, f: Tensor, *, forget: Tensor | None = None) -> Tensor:
-        """The next point, (N, …), from T(x) and f; samples in ``forget`` (N,) start afresh."""
-        shape, image, f = image.shape, rows(image), rows(f)
-        if self.last is None:
-            self.last = image, f
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+        """What ``propose`` is to know, (N, depth) and (N,), of T(x) and f (N, …); first nothing."""
+        image, f = rows(image), rows(f)
+        self.step += 1
+        if self.step == 0:
             n, size = f.shape
             self.image_steps = f.new_zeros(n, self.depth, size)
             self.f_steps = f.new_zeros(n, self.depth, size)
-            self.gram = f.new_zeros(n, self.depth, self.depth)
-            self.right = f.new_zeros(n, self.depth)
-            self.known = torch.zeros_like(self.right, dtype=torch.bool)
-            self.eye = torch.eye(self.depth, dtype=f.dtype, device=f.device)
-            return image.view(shape)
-        slot = self.step % self.depth
-        self.step += 1
+            self.gram = np.zeros((n, self.depth, self.depth))
+            self.right = np.zeros((n, self.depth))
+            self.last = image, f
+            return ()
+        self.slot = self.step % self.depth
         f_step = f - self.last[1]
-        self.image_steps[:, slot] = image - self.last[0]
-        self.f_steps[:, slot] = f_step
+        self.image_steps[:, self.slot] = image - self.last[0]
+        self.f_steps[:, self.slot] = f_step
         self.last = image, f
-        self.gram[:, slot] = self.gram[:, :, slot] = row = products(self.f_steps, f_step)
+        return products(self.f_steps, f_step), dot(f_step, f)
+
+    def propose(self, image: Tensor, *measured: Array, forget: Array | None = None) -> Tensor:
+        """The next point, (N, …), from T(x) and what was measured on the host; samples in
+        ``forget`` (N,) start afresh.
+        """
+        if not measured:
+            return image
+        row, along = measured
+        self.gram[:, self.slot] = self.gram[:, :, self.slot] = row
         # ⟨Δf_k, f⟩ = ⟨Δf_k, f'⟩ + ⟨Δf_k, f − f'⟩ saves reading all of Δf once more
         self.right += row
-        self.right[:, slot] = dot(f_step, f)
-        self.known[:, slot] = True
-        if forget is not None:
-            self.known &= ~forget[:, None]
-        # a difference that is not known has no part in the least squares
-        gram = torch.where(self.known[:, :, None] & self.known[:, None], self.gram, 0.0)
-        right = torch.where(self.known, self.right, 0.0)
-        size = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_min(torch.finfo(f.dtype).tiny)
-        normal = gram / like(size, gram) + 10 * torch.finfo(f.dtype).eps * self.eye
-        gamma, _ = torch.linalg.solve_ex(normal, right / like(size, right))
-        gamma = torch.where(self.known & gamma.isfinite(), gamma, 0.0)
-        return (image - combination(gamma, self.image_steps)).view(shape)
+        self.right[:, self.slot] = along
+        if forget is not None and forget.any():
+            # a difference of zero has no part in the least squares
+            self.gram[forget] = self.right[forget] = 0.0
+            for steps in (self.image_steps, self.f_steps):
+                steps.masked_fill_(spread(forget, steps), 0.0)
+        numbers = torch.finfo(image.dtype)
+        size = self.gram.trace(axis1=1, axis2=2).clip(numbers.tiny)[:, None]
+        normal = self.gram / size[..., None] + 10 * numbers.eps * np.eye(self.depth)
+        system = (torch.from_numpy(part) for part in (normal, self.right / size))
+        gamma = torch.linalg.solve_ex(*system).result.numpy()
+        gamma = np.where(np.isfinite(gamma), gamma, 0.0)
+        return image - combination(on_device(gamma, image), self.image_steps).view_as(image)
 
 
 def neumann(
@@ -121,7 +163,7 @@ def neumann(
 
     Converges where the spectral radius of I − A is below 1. Memory: two vectors.
     """
-    return _richardson(matvec, b, lambda image, r: image, tol=tol, max_steps=max_steps, x0=x0)
+    return _richardson(matvec, b, None, tol=tol, max_steps=max_steps, x0=x0)
 
 
 def anderson(
@@ -133,7 +175,7 @@ def anderson(
     radius of I − A is below 1, and often beyond. Memory: 24 vectors.
     """
     mixing = AndersonMixing(depth=10)
-    return _richardson(matvec, b, mixing.propose, tol=tol, max_steps=max_steps, x0=x0)
+    return _richardson(matvec, b, mixing, tol=tol, max_steps=max_steps, x0=x0)
 
 
 def gmres(
@@ -231,30 +273,37 @@ ADJOINT_SOLVERS: dict[str, Callable[..., LinearSolution]] = {
 }
 
 
+#: numbers that overflow, or stop being numbers, are told by comparisons
+_QUIET = np.errstate(all="ignore")
+
+
+@_QUIET
 def _richardson(
     matvec: MatVec,
     b: Tensor,
-    propose: Callable[[Tensor, Tensor], Tensor],
+    mixing: AndersonMixing | None,
     *,
     tol: float,
     max_steps: int,
     x0: Tensor | None,
 ) -> LinearSolution:
-    """x ← propose(x + r, r), r = b − A x, until every sample's residual is within ``tol``."""
+    """x ← x + r, r = b − A x, mixed or not, until every sample's residual is within ``tol``."""
     tol = _checked_tolerance(tol, max_steps, b.dtype)
     x, scale = b if x0 is None else _start(x0, b), _scale(b)
-    steps = torch.zeros(len(b), dtype=torch.int64, device=b.device)
-    residual = torch.full_like(scale, torch.inf)
-    active = torch.ones_like(scale, dtype=torch.bool)
+    steps = np.zeros(len(b), dtype=int)
+    residual = np.full(len(b), np.inf)
+    active = np.ones(len(b), dtype=bool)
     for step in range(1, max_steps + 1):
         r = b - matvec(x)
-        residual = torch.where(active, norm(r) / scale, residual)
-        steps = torch.where(active, step, steps)
-        active = active & (residual > tol) & residual.isfinite()
+        image = x + r
+        size, *measured = on_host(norm(r), *(mixing.measure(image, r) if mixing else ()))
+        residual = np.where(active, size / scale, residual)
+        steps = np.where(active, step, steps)
+        active = active & (residual > tol) & np.isfinite(residual)
         if step == max_steps or not active.any():
             break
-        x = torch.where(like(active, x), propose(x + r, r), x)
-    return LinearSolution(x, residual, steps, residual <= tol)
+        x = select(active, mixing.propose(image, *measured) if mixing else image, x)
+    return _solution(x, residual, steps, tol)
 
 
 @dataclass(frozen=True)
@@ -265,12 +314,13 @@ class _Cycle:
     """
 
     correction: Tensor
-    products: Tensor
-    hopeless: Tensor
+    products: Array
+    hopeless: Array
 
 
+@_QUIET
 def _in_cycles(
-    cycle: Callable[[MatVec, Tensor, Tensor, Tensor, int], _Cycle],
+    cycle: Callable[[MatVec, Tensor, Array, Array, int], _Cycle],
     matvec: MatVec,
     b: Tensor,
     *,
@@ -285,20 +335,20 @@ def _in_cycles(
     as ``size`` products go. A correction that makes a sample's residual larger is not taken.
     """
     tol = _checked_tolerance(tol, max_steps, b.dtype)
-    steps = torch.zeros(len(b), dtype=torch.int64, device=b.device)
+    steps = np.zeros(len(b), dtype=int)
     scale, used = _scale(b), 0
     if x0 is None:
         x, r = 0.0, b  # a number: no memory for a zero state while the first cycle is at work
     else:
         x = _start(x0, b)
         r, used, steps = b - matvec(x), 1, steps + 1
-    residual = norm(r) / scale
-    best = torch.full_like(scale, torch.inf)
-    hopeless = torch.zeros_like(scale, dtype=torch.bool)
+    residual = on_host(norm(r))[0] / scale
+    best = np.full(len(b), np.inf)
+    hopeless = np.zeros(len(b), dtype=bool)
     while True:
         # a cycle that gains nothing has met the rounding floor: more of them would change nothing
         active = (residual > tol) & (residual < 0.99 * best) & ~hopeless
-        best = torch.minimum(best, residual)
+        best = np.minimum(best, residual)
         size = min(cycle_size, max_steps - used - 1)
         if size < 1 or not active.any():
             break
@@ -306,142 +356,146 @@ def _in_cycles(
         moved = x + done.correction
         r_moved = b - matvec(moved)
         used += int(done.products.max()) + 1
-        steps = torch.where(active, steps + done.products + 1, steps)
+        steps = np.where(active, steps + done.products + 1, steps)
         hopeless = hopeless | done.hopeless
-        residual_moved = norm(r_moved) / scale
+        residual_moved = on_host(norm(r_moved))[0] / scale
         # false for NaN: a residual that no longer is a number is none to go on from
         taken = active & (residual_moved < residual)
-        x = torch.where(like(taken, b), moved, x)
-        r = torch.where(like(taken, b), r_moved, r)
-        residual = torch.where(taken, residual_moved, residual)
+        x = select(taken, moved, x)
+        r = select(taken, r_moved, r)
+        residual = np.where(taken, residual_moved, residual)
         del done, moved, r_moved  # nor for what the next cycle does not need
     x = x if isinstance(x, Tensor) else torch.zeros_like(b)
-    return LinearSolution(x, residual, steps, residual <= tol)
+    return _solution(x, residual, steps, tol)
 
 
 #: a vector that Gram-Schmidt leaves less than this of itself is orthogonalised once more
 _CANCELS = 0.1
 
 
-def _gmres_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
+def _gmres_cycle(matvec: MatVec, r: Tensor, active: Array, target: Array, size: int) -> _Cycle:
     """At most ``size`` steps of GMRES: A V = V⁺ H, y minimising ‖βe₁ − H y‖, correction V y.
 
     The smallest residual so far is β / ‖u‖, u the vector with uᵀH = 0 and u₀ = 1, which gains an
-    entry per step and needs no factorisation of H until the end.
+    entry per step and needs no factorisation of H until the end. H and u are on the host.
     """
-    n, options = len(r), {"dtype": r.dtype, "device": r.device}
+    n = len(r)
     eps, tiny = torch.finfo(r.dtype).eps, torch.finfo(r.dtype).tiny
-    beta = norm(r)
-    basis = torch.zeros(n, size, r[0].numel(), **options)
-    basis[:, 0] = rows(r) / beta.clamp_min(tiny)[:, None]
-    hessenberg = torch.zeros(n, size + 1, size, **options)
-    u = torch.zeros(n, size + 1, **options)
+    (beta,) = on_host(norm(r))
+    basis = r.new_zeros(n, size, r[0].numel())
+    torch.mul(rows(r), spread(1 / beta.clip(tiny), rows(r)), out=basis[:, 0])
+    hessenberg = np.zeros((n, size + 1, size))
+    u = np.zeros((n, size + 1))
     u[:, 0] = 1
-    used = spent = torch.zeros(n, dtype=torch.int64, device=r.device)
+    used = spent = np.zeros(n, dtype=int)
     for j in range(size):
         w = rows(matvec(basis[:, j].view_as(r)))
         spent = spent + active
-        before = norm(w)
         past = basis[:, : j + 1]
-        h = products(past, w)
-        w = w - combination(h, past)
-        length = norm(w)
+        w, h, before, length = _orthogonalise(w, past)
         cancels = length < _CANCELS * before
         if cancels.any():
-            overlap = torch.where(cancels[:, None], products(past, w), 0.0)
+            # for samples that do not need it, it does no harm
+            w, overlap, _, length = _orthogonalise(w, past)
             h = h + overlap
-            w = w - combination(overlap, past)
-            length = norm(w)
         # what rounding leaves of a vector inside the space is not a direction
-        length = torch.where(length > 10 * eps * before, length, 0.0)
+        length = np.where(length > 10 * eps * before, length, 0.0)
         if j + 1 < size:
-            inverse = torch.where(length > 0, 1 / length.clamp_min(tiny), 0.0)
-            torch.mul(w, inverse[:, None], out=basis[:, j + 1])
+            inverse = np.where(length > 0, 1 / length.clip(tiny), 0.0)
+            torch.mul(w, spread(inverse, w), out=basis[:, j + 1])
         del w  # not held during the next product
         hessenberg[:, : j + 1, j] = h
         hessenberg[:, j + 1, j] = length
-        against = dot(u[:, : j + 1], h)
+        against = (u[:, : j + 1] * h).sum(1)
         # without a new direction the column closes the system, unless it is not independent
-        closes = against.abs() > 10 * eps * norm(u) * before
+        closes = np.abs(against) > 10 * eps * np.linalg.norm(u, axis=1) * before
         usable = active & ((length > 0) | closes)
-        u[:, j + 1] = torch.where(usable, -against / length, 0.0)
+        u[:, j + 1] = np.where(usable, -against / length, 0.0)
         used = used + usable
         # a sample without a new direction, or at its target, is done
-        active = usable & (beta / norm(u) > target) & (length > 0)
+        active = usable & (beta / np.linalg.norm(u, axis=1) > target) & (length > 0)
         if not active.any():
             break
     size = j + 1
-    columns = torch.arange(size, device=r.device) < used[:, None]
-    hessenberg = torch.where(columns[:, None], hessenberg[:, : size + 1, :size], 0.0)
-    q, triangle = torch.linalg.qr(hessenberg)
-    triangle = triangle + torch.diag_embed((~columns).to(r.dtype))
-    right = torch.where(columns, beta[:, None] * q[:, 0], 0.0)
+    columns = np.arange(size) < used[:, None]
+    hessenberg = np.where(columns[:, None], hessenberg[:, : size + 1, :size], 0.0)
+    q, triangle = (torch.from_numpy(part) for part in np.linalg.qr(hessenberg))
+    triangle = triangle + torch.diag_embed(torch.from_numpy(~columns).double())
+    right = torch.from_numpy(np.where(columns, beta[:, None] * q[:, 0].numpy(), 0.0))
     y = torch.linalg.solve_triangular(triangle, right[..., None], upper=True)[..., 0]
-    correction = combination(y, basis[:, :size]).view_as(r)
-    return _Cycle(correction, spent, torch.zeros_like(active))
+    correction = combination(y.to(r), basis[:, :size]).view_as(r)
+    return _Cycle(correction, spent, np.zeros(n, dtype=bool))
 
 
-def _bicgstab_cycle(matvec: MatVec, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
+def _orthogonalise(w: Tensor, past: Tensor) -> tuple[Tensor, Array, Array, Array]:
+    """w (N, n) without its parts along ``past`` (N, K, n), these (N, K), ‖w‖ before and after."""
+    before, h = norm(w), products(past, w)
+    w = w - combination(h, past)
+    return w, *on_host(h, before, norm(w))
+
+
+def _bicgstab_cycle(matvec: MatVec, r: Tensor, active: Array, target: Array, size: int) -> _Cycle:
     """BiCGStab on A c = r from c = 0, its shadow residual r, until its first breakdown."""
-    x = best = torch.zeros_like(r)
-    shadow = p = torch.where(like(active, r), r, 0.0)
+    x = best = zero = torch.zeros_like(r)
+    shadow = p = select(active, r, zero)
     r = shadow
-    rho, smallest = dot(shadow, r), norm(r)
-    used = torch.zeros(len(r), dtype=torch.int64, device=r.device)
+    rho, smallest = on_host(dot(shadow, r), norm(r))
+    used = np.zeros(len(r), dtype=int)
     eps = torch.finfo(r.dtype).eps
     # two products per step, and none beyond ``size``
     for _ in range(size // 2):
         v = matvec(p)
-        along = dot(shadow, v)
-        sound = along.abs() > eps * norm(shadow) * norm(v)
-        alpha = torch.where(active & sound, rho / along, 0.0)
-        s = r - like(alpha, r) * v
+        along, shadow_size, v_size = on_host(dot(shadow, v), norm(shadow), norm(v))
+        sound = np.abs(along) > eps * shadow_size * v_size
+        alpha = np.where(active & sound, rho / along, 0.0)
+        s = torch.addcmul(r, spread(-alpha, r), v)
         t = matvec(s)
-        omega = dot(t, s) / dot(t, t)
-        omega = torch.where(active & sound & omega.isfinite(), omega, 0.0)
-        used = torch.where(active, used + 2, used)
-        x = x + like(alpha, x) * p + like(omega, x) * s
-        r = s - like(omega, r) * t
-        length = norm(r)
+        ts, tt = on_host(dot(t, s), dot(t, t))
+        omega = np.where(active & sound & np.isfinite(ts / tt), ts / tt, 0.0)
+        used = np.where(active, used + 2, used)
+        x = x + spread(alpha, x) * p + spread(omega, x) * s
+        r = torch.addcmul(s, spread(-omega, s), t)
+        rho_next, length = on_host(dot(shadow, r), norm(r))
         better = active & (length < smallest)
-        best = torch.where(like(better, x), x, best)
-        smallest = torch.where(better, length, smallest)
-        rho_next = dot(shadow, r)
+        best = select(better, x, best)
+        smallest = np.where(better, length, smallest)
         beta = rho_next / rho * (alpha / omega)
         # ω = 0 and a residual orthogonal to the shadow are the other two ways to break down
-        sound = sound & (rho_next.abs() > eps * norm(shadow) * length) & beta.isfinite()
+        sound = sound & (np.abs(rho_next) > eps * shadow_size * length) & np.isfinite(beta)
         active = active & sound & (length > target)
         if not active.any():
             break
-        p = torch.where(like(active, r), r + like(beta, r) * (p - like(omega, r) * v), 0.0)
+        p = torch.addcmul(p, spread(-omega, p), v)
+        p = select(active, torch.addcmul(r, spread(np.where(active, beta, 0.0), p), p), zero)
         rho = rho_next
-    return _Cycle(best, used, torch.zeros_like(active))
+    return _Cycle(best, used, np.zeros(len(used), dtype=bool))
 
 
-def _cg_cycle(A: ProjectedSystem, r: Tensor, active: Tensor, target: Tensor, size: int) -> _Cycle:
+def _cg_cycle(A: ProjectedSystem, r: Tensor, active: Array, target: Array, size: int) -> _Cycle:
     """Conjugate gradients on A c = r from c = 0, until a direction with ⟨p, (I − PG)p⟩ ≤ 0."""
     p = s = A.P(r)
     u = torch.zeros_like(s)
-    rho = dot(s, s)
+    (rho,) = on_host(dot(s, s))
     # the P above and the G below are a product too
-    used = active.to(torch.int64)
-    indefinite = torch.zeros_like(active)
-    active = active & (rho.sqrt() > target)
+    used = active.astype(int)
+    indefinite = np.zeros_like(active)
+    active = active & (np.sqrt(rho) > target)
     for _ in range(size - 1):
         if not active.any():
             break
         image = p - A.P(A.G(p))
         used = used + active
-        curvature = dot(p, image)
+        (curvature,) = on_host(dot(p, image))
         indefinite = indefinite | (active & ~(curvature > 0))
         active = active & ~indefinite
-        alpha = like(torch.where(active, rho / curvature, 0.0), p)
-        u = torch.addcmul(u, alpha, p)
-        s = torch.addcmul(s, alpha, image, value=-1)
+        alpha = np.where(active, rho / curvature, 0.0)
+        u = torch.addcmul(u, spread(alpha, u), p)
+        s = torch.addcmul(s, spread(-alpha, s), image)
         del image  # not held during the next product
-        rho, before = dot(s, s), rho
-        active = active & (rho.sqrt() > target)
-        p = torch.addcmul(s, like(torch.where(active, rho / before, 0.0), s), p)
+        (now,) = on_host(dot(s, s))
+        active = active & (np.sqrt(now) > target)
+        p = torch.addcmul(s, spread(np.where(active, now / rho, 0.0), p), p)
+        rho = now
     return _Cycle(r + A.G(u), used, indefinite)
 
 
@@ -450,8 +504,14 @@ def _start(x0: Tensor, b: Tensor) -> Tensor:
     return torch.where(like(norm(b) > 0, b), x0.detach(), 0.0)
 
 
-def _scale(b: Tensor) -> Tensor:
-    return norm(b).clamp_min(torch.finfo(b.dtype).tiny)
+def _scale(b: Tensor) -> Array:
+    return on_host(norm(b))[0].clip(torch.finfo(b.dtype).tiny)
+
+
+def _solution(x: Tensor, residual: Array, steps: Array, tol: float) -> LinearSolution:
+    found = (torch.as_tensor(v, device=x.device) for v in (residual, steps, residual <= tol))
+    residual, steps, converged = found
+    return LinearSolution(x, residual.to(x.dtype), steps, converged)
 
 
 def _checked_tolerance(tol: float, max_steps: int, dtype: torch.dtype) -> float:
