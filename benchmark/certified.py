@@ -26,8 +26,8 @@ from benchmark.spec import choose
 
 #: the first relative residuals of state and adjoint, in units of the tolerance on the gradient
 _FIRST_STATE, _FIRST_ADJOINT = 0.005, 0.5
-#: the largest first residual of the state: at larger ones two gradients can agree, and both be
-#: wrong by a third, because the same coefficient is still on the wrong side of its threshold
+#: the largest first residual of the state: at larger ones two gradients can agree, and both be far
+#: off, because the same coefficient is still on the wrong side of its threshold
 _SETTLED = 1e-6
 #: a refinement divides the residual of the state by something between these two
 _LEAST, _MOST = 10.0, 1000.0

@@ -224,6 +224,7 @@ def _solve(
             z = select(plain, image, z)
         # converged samples rest at their best value; failed ones start again from it
         z = select(failed | ~active, best, z)
+        del image, f  # not held during the next layer
     found = (torch.as_tensor(v, device=z.device) for v in (residual, steps, residual <= tol))
     residual, steps, converged = found
     return Equilibrium(best, residual.to(z.dtype), steps, converged)

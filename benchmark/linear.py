@@ -303,6 +303,7 @@ def _richardson(
         if step == max_steps or not active.any():
             break
         x = select(active, mixing.propose(image, *measured) if mixing else image, x)
+        del image, r  # not held during the next product
     return _solution(x, residual, steps, tol)
 
 

@@ -16,7 +16,7 @@ class WaveletL1(WaveletProximal):
     """½‖Ax−y‖² + ε/2‖x‖² + Σ_j λ_j‖(Wx)_j‖₁, prox = soft-thresholding: (d − t)₊ − (−d − t)₊."""
 
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
-        # d − clip(d, −t, t) is the same, but on the CPU its product with Jᵀ takes four times longer
+        # d − clip(d, −t, t) is the same, but on the CPU its product with Jᵀ is slow
         return torch.relu(d - threshold) - torch.relu(-d - threshold)
 
     def halves(self) -> Halves:

@@ -108,7 +108,7 @@ class WaveletL12(WaveletForwardBackward):
         Without a division by zero, and with zero derivatives inside the threshold: ‖·‖ is taken
         with derivative 0 at 0.
         """
-        # torch's norm over a few strided entries takes ten times longer on the CPU
+        # torch's norm over a few strided entries is slow on the CPU
         size = u.square().sum(self.group, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny).sqrt()
         return u * torch.relu(1 - threshold / torch.maximum(size, threshold))
 
