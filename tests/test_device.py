@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pretend_device as pretended
 import pytest
 import torch
 from conftest import DEGRADATION_SPECS, LOWER_SPECS, small_task
 from pretend_device import DEVICE, MixedDevices, PretendTensor, pretend_device, unwrap
 
-from benchmark import metering
+from benchmark import linear, metering
+from benchmark.fixed_point import EQUILIBRIUM_SOLVERS
 from benchmark.problem import upper_loss
 from benchmark.reference import reference_hypergradient, true_equilibrium
 
@@ -83,6 +85,59 @@ def test_the_reference_stays_on_its_device(degradation):
     assert isinstance(equilibrium.x, PretendTensor)
     assert torch.allclose(unwrap(found.gradient), expected.gradient, rtol=1e-8)
     assert found.contraction == pytest.approx(expected.contraction, rel=1e-6)
+
+
+@pytest.fixture
+def looks(monkeypatch) -> list[str]:
+    """Grows by an entry whenever values of the device are read: each such look waits for it."""
+    seen = []
+    compute, tolist = pretended._compute, PretendTensor.tolist
+
+    def watched(func, args, kwargs):
+        if func == torch.ops.aten._local_scalar_dense.default:
+            seen.append("item")
+        return compute(func, args, kwargs)
+
+    monkeypatch.setattr(pretended, "_compute", watched)
+    monkeypatch.setattr(PretendTensor, "tolist", lambda t: (seen.append("tolist"), tolist(t))[1])
+    return seen
+
+
+@pytest.mark.parametrize("name", sorted(EQUILIBRIUM_SOLVERS))
+def test_equilibrium_solvers_look_at_the_device_once_a_layer(name, looks):
+    task = small_task(lower=LOWER_SPECS[2], degradation="inpainting(keep=0.5)", size=8)
+    with pretend_device():
+        there = moved(task, torch.float64)
+        y = there.probe.observation
+        T, x0 = metering.CountedLayer(there.lower.layer(y)), there.lower.init(y)
+        before = len(looks)
+        found = EQUILIBRIUM_SOLVERS[name](T, x0, tol=1e-6, max_layers=30)
+        assert isinstance(found.x, PretendTensor)
+    assert T.layer_evals > 3
+    assert len(looks) - before == T.layer_evals
+
+
+@pytest.mark.parametrize(
+    ("name", "each", "once"),
+    # GMRES looks once more where it orthogonalises again
+    [("neumann", 1, 1), ("anderson", 1, 1), ("bicgstab", 1.5, 4), ("cg", 2, 4), ("gmres", 1, 4)],
+)
+def test_adjoint_solvers_look_at_the_device_a_few_times_a_product(name, each, once, looks):
+    """``each`` time for a product, and ``once`` more for what is around them."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.rand(2, 40, generator=generator, dtype=torch.float64)
+    with pretend_device():
+        a, products = a.to(DEVICE), []
+
+        def G(w):
+            products.append(1)
+            return 0.9 * a * w
+
+        matvec = linear.ProjectedSystem(P=lambda w: w, G=G)
+        found = linear.ADJOINT_SOLVERS[name](matvec, torch.ones_like(a), tol=1e-3, max_steps=90)
+        assert found.converged.all()
+    assert len(products) > 8
+    assert len(looks) - 1 <= each * len(products) + once
 
 
 def test_metering_stays_on_its_device(gradient_method):
