@@ -4,10 +4,10 @@ from math import isqrt
 
 import torch
 
-from benchmark.estimator import BilevelSolver, Hypergradient
-from benchmark.fixed_point import iterate
-from benchmark.implicit import PRODUCT
-from benchmark.problem import upper_loss
+from benchmark.gradients.implicit import PRODUCT
+from benchmark.plugins.estimator import BilevelSolver, Hypergradient
+from benchmark.problems.lower_level import upper_loss
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(BilevelSolver):

@@ -4,8 +4,8 @@ import warnings
 
 from deepinv.optim import AndersonAccelerationConfig, BaseOptim, DEQConfig, OptimIterator
 
-from benchmark.convergence import NotConverged
-from benchmark.estimator import HypergradientEstimator
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.convergence import NotConverged
 
 
 class Solver(HypergradientEstimator):

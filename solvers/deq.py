@@ -2,15 +2,15 @@
 
 from functools import partial
 
-from benchmark.certified import (
+from benchmark.gradients.implicit import implicit_layer
+from benchmark.gradients.refined import (
     Solvers,
     adjoint_solver,
     exact_gradient,
     gradient_to,
     warn_unless_exact,
 )
-from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
-from benchmark.implicit import implicit_layer
+from benchmark.plugins.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
 
 
 class Solver(EquilibriumMethod):

@@ -4,8 +4,8 @@ from functools import partial
 
 import torch
 
-from benchmark.differences import few_parameters, slopes, theta_named, theta_vector
-from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
+from benchmark.gradients.differences import few_parameters, slopes, theta_named, theta_vector
+from benchmark.plugins.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
 
 
 class Solver(EquilibriumMethod):

@@ -4,11 +4,11 @@ from functools import partial
 
 import torch
 
-from benchmark.certified import adjoint_solver
-from benchmark.convergence import warn_unless_converged
-from benchmark.differences import few_parameters, theta_named
-from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
-from benchmark.implicit import Linearization
+from benchmark.gradients.differences import few_parameters, theta_named
+from benchmark.gradients.implicit import Linearization
+from benchmark.gradients.refined import adjoint_solver
+from benchmark.plugins.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
+from benchmark.solve.convergence import warn_unless_converged
 
 
 class Solver(EquilibriumMethod):

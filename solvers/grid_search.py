@@ -2,7 +2,7 @@
 
 import math
 
-from benchmark.estimator import SearchMethod
+from benchmark.plugins.estimator import SearchMethod
 
 
 class Solver(SearchMethod):

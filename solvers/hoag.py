@@ -1,8 +1,8 @@
 """Hyperparameter optimisation with approximate gradients."""
 
-from benchmark.certified import Solvers, exact_gradient, warn_unless_exact
-from benchmark.estimator import EquilibriumMethod, Hypergradient
-from benchmark.schedules import DECREASES
+from benchmark.gradients.refined import Solvers, exact_gradient, warn_unless_exact
+from benchmark.gradients.schedules import DECREASES
+from benchmark.plugins.estimator import EquilibriumMethod, Hypergradient
 
 
 class Solver(EquilibriumMethod):

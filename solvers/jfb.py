@@ -1,8 +1,8 @@
 """Jacobian-free backpropagation."""
 
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import fista
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.convergence import warn_unless_converged
+from benchmark.solve.fixed_point import fista
 
 
 class Solver(HypergradientEstimator):

@@ -2,11 +2,11 @@
 
 import torch
 
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import fista
-from benchmark.implicit import implicit_layer
-from benchmark.linear import LinearSolution, norm
+from benchmark.gradients.implicit import implicit_layer
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.convergence import warn_unless_converged
+from benchmark.solve.fixed_point import fista
+from benchmark.solve.linear import LinearSolution, norm
 
 
 class Solver(HypergradientEstimator):

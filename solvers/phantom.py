@@ -1,8 +1,8 @@
 """The phantom gradient: damped unrolling at the equilibrium."""
 
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import fista, iterate
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.convergence import warn_unless_converged
+from benchmark.solve.fixed_point import fista, iterate
 
 
 class Solver(HypergradientEstimator):

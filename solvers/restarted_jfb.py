@@ -2,8 +2,8 @@
 
 import torch
 
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import iterate
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(HypergradientEstimator):

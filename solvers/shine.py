@@ -2,12 +2,12 @@
 
 import torch
 
-from benchmark.certified import equilibrium_solver
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.implicit import implicit_layer
-from benchmark.linear import LinearSolution, like, norm
-from benchmark.secants import Secants
+from benchmark.gradients.implicit import implicit_layer
+from benchmark.gradients.refined import equilibrium_solver
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.convergence import warn_unless_converged
+from benchmark.solve.linear import LinearSolution, like, norm
+from benchmark.solve.secants import Secants
 
 
 class Solver(HypergradientEstimator):

@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmark.estimator import EquilibriumMethod, Hypergradient
-from benchmark.fixed_point import iterate
-from benchmark.implicit import Linearization
+from benchmark.gradients.implicit import Linearization
+from benchmark.plugins.estimator import EquilibriumMethod, Hypergradient
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(EquilibriumMethod):

@@ -6,9 +6,9 @@ from torchdeq import get_deq
 from torchdeq.solver import register_solver
 from torchdeq.solver.anderson import anderson_solver
 
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import Equilibrium
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.convergence import warn_unless_converged
+from benchmark.solve.fixed_point import Equilibrium
 
 
 class Solver(HypergradientEstimator):

@@ -3,8 +3,8 @@
 import optuna
 import torch
 
-from benchmark.differences import few_parameters, theta_named, theta_vector
-from benchmark.estimator import SearchMethod
+from benchmark.gradients.differences import few_parameters, theta_named, theta_vector
+from benchmark.plugins.estimator import SearchMethod
 
 SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 

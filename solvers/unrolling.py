@@ -1,7 +1,7 @@
 """Truncated unrolling."""
 
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import iterate
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(HypergradientEstimator):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from benchmark.problem import Batch, Layer, LowerLevelProblem
+from benchmark.problems.lower_level import Batch, Layer, LowerLevelProblem
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from click.testing import CliRunner
 from conftest import ROOT, gradient_methods, plugins
 from torch import Tensor
 
-from benchmark.task import make_task
+from benchmark.plugins.task import make_task
 
 BIN = Path(sys.executable).parent
 PLUGINS = ("objective.py", "datasets", "solvers", "plots")
@@ -46,8 +46,8 @@ DAMPED = '''\
 
 import torch
 
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import iterate
+from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(HypergradientEstimator):
@@ -70,9 +70,9 @@ FAILING = '''\
 
 import torch
 
-from benchmark.estimator import BilevelSolver, Hypergradient
-from benchmark.fixed_point import iterate
-from benchmark.problem import upper_loss
+from benchmark.plugins.estimator import BilevelSolver, Hypergradient
+from benchmark.solve.fixed_point import iterate
+from benchmark.problems.lower_level import upper_loss
 
 
 class Solver(BilevelSolver):

@@ -11,14 +11,14 @@ import pytest
 import torch
 from conftest import plugins, small_task
 
-from benchmark.certified import ExactGradient, Solvers, exact_gradient, flat, gradient_to
-from benchmark.convergence import NotConverged
-from benchmark.implicit import Linearization
-from benchmark.metering import CountedProblem
-from benchmark.metrics import gradient_error
-from benchmark.precision import in_reach
-from benchmark.problem import BilevelTask, set_theta
-from benchmark.reference import reference_hypergradient
+from benchmark.gradients.implicit import Linearization
+from benchmark.gradients.precision import in_reach
+from benchmark.gradients.refined import ExactGradient, Solvers, exact_gradient, flat, gradient_to
+from benchmark.imaging.metrics import gradient_error
+from benchmark.measure.metering import CountedProblem
+from benchmark.measure.reference import reference_hypergradient
+from benchmark.problems.lower_level import BilevelTask, set_theta
+from benchmark.solve.convergence import NotConverged
 
 LOWER = (
     "tikhonov(wavelet='db2',levels=2,ridge=0.01)",

@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import plugins, small_task
 
-from benchmark.certified import flat
-from benchmark.implicit import Linearization
-from benchmark.metering import CountedProblem
-from benchmark.metrics import gradient_error
+from benchmark.gradients.implicit import Linearization
+from benchmark.gradients.refined import flat
+from benchmark.imaging.metrics import gradient_error
+from benchmark.measure.metering import CountedProblem
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++")),

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.linear import (
+from benchmark.solve.linear import (
     ADJOINT_SOLVERS,
     ProjectedSystem,
     anderson,

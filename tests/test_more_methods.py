@@ -9,12 +9,12 @@ import torch
 from conftest import LOWER_SPECS, plugins, small_task
 from oracles import AffineLayer, LayerProblem, relative_error
 
-from benchmark.differences import theta_vector
-from benchmark.fixed_point import iterate
-from benchmark.metering import CountedProblem, live_memory
-from benchmark.problem import Batch
-from benchmark.reference import reference_hypergradient
-from benchmark.secants import Secants
+from benchmark.gradients.differences import theta_vector
+from benchmark.measure.metering import CountedProblem, live_memory
+from benchmark.measure.reference import reference_hypergradient
+from benchmark.problems.lower_level import Batch
+from benchmark.solve.fixed_point import iterate
+from benchmark.solve.secants import Secants
 
 
 def method(name: str, **parameters):

@@ -21,11 +21,11 @@ from test_benchopt import copy_plugins
 from test_methods import CHEAP, known_to
 from torch import nn
 
-from benchmark.convergence import NotConverged
-from benchmark.evaluation import Truth, evaluate
-from benchmark.metering import CountedLayer
-from benchmark.problem import LowerLevelProblem
-from benchmark.reference import reference_hypergradient
+from benchmark.measure.evaluation import Truth, evaluate
+from benchmark.measure.metering import CountedLayer
+from benchmark.measure.reference import reference_hypergradient
+from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.solve.convergence import NotConverged
 
 pytest.importorskip("torchdeq")
 
@@ -123,7 +123,7 @@ def test_on_a_wavelet_task(name):
 # --- what their options do --------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize(
     ("option", "layers", "vjps"),
     [
@@ -157,7 +157,7 @@ def test_the_options_of_torchdeqs_anderson_reach_both_solves():
     assert calls() == plain
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize(
     ("option", "layers", "vjps"),
     [
@@ -244,7 +244,7 @@ class Cubic(LowerLevelProblem):
         ("deepinv-JFB", {}),
     ],
 )
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 def test_a_failure_is_a_row_with_its_status(name, parameters, monkeypatch):
     monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
     task = small_task(lower=LOWER, size=8)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.provenance import sources_digest
+from benchmark.measure.provenance import sources_digest
 from benchmark.report.build import table_files
 from benchmark.report.frame import tidy
 from benchmark.report.reading import ReportError, Results, digest, read

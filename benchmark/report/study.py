@@ -425,7 +425,7 @@ def commands(
         line = shlex.join([*report, f"outputs/{last}.parquet", "--out", out, *option])
         yield Command("Run the study again, then draw", f"{shlex.join(run)} && {line}")
     if curve:
-        sample = ["python", "-m", "benchmark.memory_curve", "--out", f"{out}/{curve}"]
+        sample = ["python", "-m", "benchmark.running.memory_curve", "--out", f"{out}/{curve}"]
         sample += ["--config", config] if (REPOSITORY / config).is_file() else []
         line = shlex.join(sample)
         yield Command("Sample the memory over one training run of each method again", line)

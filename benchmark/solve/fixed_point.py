@@ -1,0 +1,230 @@
+"""Solvers of x = T(x): plain iteration, and accelerations that fall back to it safely.
+
+All work on a batch (N, …) whose samples are independent of each other, need T alone, and let each
+sample converge on its own: a converged sample is frozen while the others go on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.options.checks import nonnegative_integer, positive_integer, positive_number
+from benchmark.problems.lower_level import Layer
+from benchmark.solve.convergence import reachable_tolerance
+from benchmark.solve.linear import AndersonMixing, Array, dot, norm, on_host, select, spread
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """What a solver found, per sample.
+
+    x : (N, …), a value of T.
+    residual : (N,), ‖T(x') − x'‖ / ‖T(x')‖ at the point x' with x = T(x'); where T does not expand
+        distances, that of x is no larger in absolute terms. A ‖T(x')‖ above 1000 ‖T(x⁰)‖ counts as
+        that.
+    steps : (N,), applications of T until the sample converged.
+    converged : (N,), whether ``residual`` is within the tolerance.
+    """
+
+    x: Tensor
+    residual: Tensor
+    steps: Tensor
+    converged: Tensor
+
+
+def iterate(T: Layer, x: Tensor, *, steps: int) -> Tensor:
+    """T applied ``steps`` times to ``x``; differentiable where gradients are enabled."""
+    nonnegative_integer("steps", steps)
+    for _ in range(steps):
+        x = T(x)
+    return x
+
+
+def picard(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
+    """x ← T(x). Error κᵏ after k steps of a contraction of factor κ; memory: two states."""
+    return _solve(T, x0, _Picard(), tol=tol, max_layers=max_layers)
+
+
+def fista(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
+    """x ← T(z), z ← x + β(x − x'), β Nesterov's, restarted where momentum does harm.
+
+    O'Donoghue and Candès, "Adaptive restart for accelerated gradient schemes" (2015): β starts
+    again from zero where ⟨z − x, x − x'⟩ > 0, x' the iterate before x; and, beyond them, where
+    ‖T(z) − z‖ has grown, without which layers that are no gradient steps can creep. Momentum suits
+    proximal-gradient layers with a stepsize up to 1/L; those with a longer one reverse directions,
+    and momentum makes that grow. A sample that has to start again time after time within a few
+    steps goes on with (x + T(x))/2 in place of T(x), which has the same equilibria and reverses
+    nothing where T does not expand. Memory: six states.
+    """
+    return _solve(T, x0, _Nesterov(), tol=tol, max_layers=max_layers)
+
+
+def anderson(T: Layer, x0: Tensor, *, tol: float, max_layers: int, depth: int = 10) -> Equilibrium:
+    """Anderson acceleration (type II), one small least-squares problem of ``depth`` per sample.
+
+    z ← T(z) − ΔT γ, γ minimising ‖f − Δf γ‖, f = T(z) − z, with Tikhonov regularisation relative
+    to the size of Δf. Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011).
+    Memory: twice ``depth`` in states. A depth of 20 takes fewer layers where convergence is slow.
+    """
+    positive_integer("depth", depth)
+    return _solve(T, x0, _Anderson(depth=depth), tol=tol, max_layers=max_layers)
+
+
+EQUILIBRIUM_SOLVERS: dict[str, Callable[..., Equilibrium]] = {
+    "picard": picard,
+    "fista": fista,
+    "anderson": anderson,
+}
+
+
+class _Acceleration(ABC):
+    """Proposes the next point to apply T to, from T(z) and f = T(z) − z at the last one z."""
+
+    #: whether a sample may have to fall back to the plain iteration
+    can_fail = True
+
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+        """What ``propose`` decides by, (N,) or (N, k), from T(z) and f."""
+        return ()
+
+    @abstractmethod
+    def propose(
+        self, image: Tensor, f: Tensor, moved: Array, restart: Array, *measured: Array
+    ) -> Tensor:
+        """The next z, from T(z), f, ‖f‖ (N,) and what ``measure`` said of them.
+
+        ``restart`` (N,) marks samples that go back to an earlier point instead.
+        """
+
+
+@final
+class _Picard(_Acceleration):
+    can_fail = False
+
+    def propose(self, image: Tensor, f: Tensor, moved: Array, restart: Array) -> Tensor:
+        return image
+
+
+#: momentum that starts again within this many steps, this many times in a row, has met a layer that
+#: reverses directions
+_SOON, _REVERSALS = 10, 5
+
+
+@final
+class _Nesterov(_Acceleration):
+    """Nesterov's momentum on x ← (1 − ρ) x + ρ T(x), ρ = 1 or, for samples where that fails, ½."""
+
+    def __init__(self) -> None:
+        self.x: Tensor | None = None
+
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor]:
+        if self.x is None:
+            n, self.x = len(image), image - f
+            self.t, self.moved = np.ones(n), np.full(n, inf)
+            self.age, self.reversals = np.zeros((2, n), dtype=int)
+            self.went_back, self.averaging = np.zeros((2, n), dtype=bool)
+        previous, self.x = self.x, image
+        if self.averaging.any():
+            self.x = torch.addcmul(image, spread(-0.5 * self.averaging, f), f)
+        self.move = self.x - previous
+        return (dot(f, self.move),)
+
+    def propose(
+        self, image: Tensor, f: Tensor, moved: Array, restart: Array, along: Array
+    ) -> Tensor:
+        again = self.went_back | (along < 0) | (moved > self.moved)
+        soon = np.where(self.age < _SOON, self.reversals + 1, 0)
+        self.reversals = np.where(again, soon, self.reversals)
+        self.age = np.where(again, 0, self.age + 1)
+        self.averaging = self.averaging | (self.reversals >= _REVERSALS)
+        t = np.where(again, 1.0, self.t)
+        self.t = (1 + np.sqrt(1 + 4 * t**2)) / 2
+        self.moved, self.went_back = moved, restart
+        return torch.addcmul(self.x, spread((t - 1) / self.t, f), self.move)
+
+
+@final
+class _Anderson(_Acceleration):
+    def __init__(self, *, depth: int) -> None:
+        self.mixing = AndersonMixing(depth=depth)
+
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor, ...]:
+        return self.mixing.measure(image, f)
+
+    def propose(
+        self, image: Tensor, f: Tensor, moved: Array, restart: Array, *measured: Array
+    ) -> Tensor:
+        return self.mixing.propose(image, *measured, forget=restart)
+
+
+#: a residual this many times the best one seen is a rise; one that does not improve on the best
+#: for this many steps is a stall; a sample with this many of either iterates plainly from then on
+_RISE, _STALL, _STRIKES = 100.0, 100, 3
+#: a state larger than this many times T(x⁰) counts no more than that: where T moves far points by a
+#: bounded amount, as soft-thresholding does, a state that an acceleration has thrown far away would
+#: have a small relative residual
+FAR = 1e3
+
+
+@torch.no_grad()
+@np.errstate(invalid="ignore", over="ignore")
+def _solve(
+    T: Layer, x0: Tensor, acceleration: _Acceleration, *, tol: float, max_layers: int
+) -> Equilibrium:
+    """Apply T at proposed points until every sample's residual is within ``tol``.
+
+    ``tol`` is floored at what the dtype can reach. After a rise or a stall of ‖T(z) − z‖ a sample
+    goes back to its best value and forgets its past; after a few of them it stays with the plain
+    iteration, which needs no safeguard.
+    """
+    positive_number("tol", tol)
+    positive_integer("max_layers", max_layers)
+    tol = max(tol, reachable_tolerance(x0.dtype))
+    tiny = torch.finfo(x0.dtype).tiny
+    z = best = x0.detach()
+    n = len(x0)
+    distance, residual = np.full((2, n), inf)
+    steps, since_best, strikes = np.zeros((3, n), dtype=int)
+    plain, active = np.full(n, not acceleration.can_fail), np.ones(n, dtype=bool)
+    for step in range(1, max_layers + 1):
+        image = T(z)
+        f = image - z
+        # one look at the device per step
+        size, moved, *measured = on_host(norm(image), norm(f), *acceleration.measure(image, f))
+        if step == 1:
+            far = np.where(size > 0, FAR * size, inf)
+        finite = np.isfinite(size)
+        moved = np.where(finite, moved, inf)
+        improved = moved < distance
+        rise = ~(moved <= _RISE * distance) & ~plain & active
+        update = active & (improved | plain)
+        distance = np.where(update, moved, distance)
+        relative = moved / np.minimum(size, far).clip(tiny)
+        residual = np.where(update, relative, residual)
+        steps = np.where(active, step, steps)
+        active = active & ~(residual <= tol)
+        since_best = np.where(improved, 0, since_best + 1)
+        failed = rise | ((since_best >= _STALL) & ~plain)
+        strikes = strikes + failed
+        since_best = np.where(failed, 0, since_best)
+        plain = plain | (strikes >= _STRIKES)
+        best = select(update, image, best)
+        if not (active & (finite | ~plain)).any():
+            break
+        z = acceleration.propose(image, f, moved, failed, *measured)
+        if acceleration.can_fail:
+            z = select(plain, image, z)
+        # converged samples rest at their best value; failed ones start again from it
+        z = select(failed | ~active, best, z)
+        del image, f  # not held during the next layer
+    found = (torch.as_tensor(v, device=z.device) for v in (residual, steps, residual <= tol))
+    residual, steps, converged = found
+    return Equilibrium(best, residual.to(z.dtype), steps, converged)
