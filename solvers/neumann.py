@@ -6,7 +6,8 @@ from benchmark.gradients.implicit import implicit_layer
 from benchmark.plugins.estimator import HypergradientEstimator
 from benchmark.solve.convergence import warn_unless_converged
 from benchmark.solve.fixed_point import fista
-from benchmark.solve.linear import LinearSolution, norm
+from benchmark.solve.system import LinearSolution
+from benchmark.solve.vectors import norm
 
 
 class Solver(HypergradientEstimator):

@@ -6,8 +6,9 @@ from benchmark.gradients.implicit import implicit_layer
 from benchmark.gradients.refined import equilibrium_solver
 from benchmark.plugins.estimator import HypergradientEstimator
 from benchmark.solve.convergence import warn_unless_converged
-from benchmark.solve.linear import LinearSolution, like, norm
 from benchmark.solve.secants import Secants
+from benchmark.solve.system import LinearSolution
+from benchmark.solve.vectors import expand, norm
 
 
 class Solver(HypergradientEstimator):
@@ -45,7 +46,7 @@ class Solver(HypergradientEstimator):
         def share(matvec, g):
             w, size = secants.adjoint(g), norm(g)
             if self.fallback is not None:
-                w = torch.where(like(norm(w) > self.fallback * size, g), g, w)
+                w = torch.where(expand(norm(w) > self.fallback * size, g), g, w)
             # nothing is iterated, so there is no residual to fall short of a tolerance
             steps, done = (torch.zeros_like(size, dtype=d) for d in (torch.int64, torch.bool))
             return LinearSolution(w, torch.full_like(size, torch.nan), steps, ~done)

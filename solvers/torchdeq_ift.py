@@ -9,7 +9,7 @@ from torchdeq.solver.anderson import anderson_solver
 from benchmark.plugins.estimator import HypergradientEstimator
 from benchmark.solve.convergence import warn_unless_converged
 from benchmark.solve.fixed_point import Equilibrium
-from benchmark.solve.linear import LinearSolution
+from benchmark.solve.system import LinearSolution
 
 
 class Solver(HypergradientEstimator):

@@ -13,7 +13,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from benchmark.problems.lower_level import Batch, Layer, LowerLevelProblem, upper_loss
 from benchmark.solve.convergence import warn_unless_converged
-from benchmark.solve.linear import LinearSolution, MatVec, ProjectedSystem
+from benchmark.solve.system import LinearSolution, ProjectedSystem
+from benchmark.solve.vectors import MatVec
 
 PRODUCT = {"allow_unused": True, "materialize_grads": True}
 

@@ -22,7 +22,8 @@ from benchmark.options.spec import choose
 from benchmark.problems.lower_level import Batch, LowerLevelProblem
 from benchmark.solve.convergence import NotConverged, reachable_tolerance
 from benchmark.solve.fixed_point import EQUILIBRIUM_SOLVERS, Equilibrium
-from benchmark.solve.linear import ADJOINT_SOLVERS, LinearSolution
+from benchmark.solve.linear import ADJOINT_SOLVERS
+from benchmark.solve.system import LinearSolution
 
 #: the first relative residuals of state and adjoint, in units of the tolerance on the gradient
 _FIRST_STATE, _FIRST_ADJOINT = 0.005, 0.5

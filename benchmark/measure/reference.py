@@ -16,7 +16,9 @@ from benchmark.gradients.implicit import Linearization
 from benchmark.gradients.refined import flat, relative_change
 from benchmark.problems.lower_level import Batch, LowerLevelProblem
 from benchmark.solve.fixed_point import FAR, anderson, fista
-from benchmark.solve.linear import LinearSolution, gmres, like, norm
+from benchmark.solve.krylov import gmres
+from benchmark.solve.system import LinearSolution
+from benchmark.solve.vectors import expand, norm
 
 #: layers that an equilibrium may take by each of two solvers: where it needs more, a layer hardly
 #: has one that could be judged
@@ -161,7 +163,7 @@ def _contraction(at: Linearization, *, steps: int = 50) -> float:
     v = torch.randn(g.shape, generator=torch.Generator().manual_seed(0), dtype=g.dtype).to(g.device)
     growth = torch.zeros(len(v), dtype=v.dtype, device=v.device)
     for step in range(steps):
-        v = v / like(norm(v).clamp_min(torch.finfo(v.dtype).tiny), v)
+        v = v / expand(norm(v).clamp_min(torch.finfo(v.dtype).tiny), v)
         v = at.jt(v)
         if step >= steps // 2:
             growth = growth + norm(v).clamp_min(torch.finfo(v.dtype).tiny).log()

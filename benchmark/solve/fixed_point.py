@@ -19,7 +19,8 @@ from torch import Tensor
 from benchmark.options.checks import nonnegative_integer, positive_integer, positive_number
 from benchmark.problems.lower_level import Layer
 from benchmark.solve.convergence import reachable_tolerance
-from benchmark.solve.linear import AndersonMixing, Array, dot, norm, on_host, select, spread
+from benchmark.solve.mixing import AndersonMixing
+from benchmark.solve.vectors import Array, dot, expand_from_host, norm, on_host, select
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class _Nesterov(_Acceleration):
             self.went_back, self.averaging = np.zeros((2, n), dtype=bool)
         previous, self.x = self.x, image
         if self.averaging.any():
-            self.x = torch.addcmul(image, spread(-0.5 * self.averaging, f), f)
+            self.x = torch.addcmul(image, expand_from_host(-0.5 * self.averaging, f), f)
         self.move = self.x - previous
         return (dot(f, self.move),)
 
@@ -148,7 +149,7 @@ class _Nesterov(_Acceleration):
         t = np.where(again, 1.0, self.t)
         self.t = (1 + np.sqrt(1 + 4 * t**2)) / 2
         self.moved, self.went_back = moved, restart
-        return torch.addcmul(self.x, spread((t - 1) / self.t, f), self.move)
+        return torch.addcmul(self.x, expand_from_host((t - 1) / self.t, f), self.move)
 
 
 @final

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.options.checks import positive_integer, positive_number
 from benchmark.problems.lower_level import Layer
-from benchmark.solve.linear import norm, rows
+from benchmark.solve.vectors import norm, rows
 
 #: directions in which the differences, of length one each, extend (squared) by less than this times
 #: the most are left out: where T is not affine, differences contradict each other there

@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmark.imaging.denoisers.small_drunet import LARGEST_NOISE_LEVEL, WEIGHTS, SmallDRUNet
 from benchmark.imaging.images import PHOTOGRAPHS, crops, photographs
 from benchmark.imaging.metrics import psnr
-from benchmark.solve.linear import like, norm
+from benchmark.solve.vectors import expand, norm
 
 #: shorter sides of the reduced copies of a photograph that crops are drawn from
 SCALES = (96, 144, 216, 324)
@@ -64,7 +64,7 @@ def train(recipe: Recipe) -> SmallDRUNet:
     for step in range(1, recipe.steps + 1):
         truth = _random_crops(pyramid, recipe.crops, recipe.size, generator)
         sigma = LARGEST_NOISE_LEVEL * torch.rand(len(truth), generator=generator)
-        noisy = truth + like(sigma, truth) * torch.randn(truth.shape, generator=generator)
+        noisy = truth + expand(sigma, truth) * torch.randn(truth.shape, generator=generator)
         error = (network(noisy, sigma) - truth).abs().mean()
         loss, largest = error, float("nan")
         if step > first_penalised:
@@ -105,7 +105,7 @@ def reflected_norm(
     u = torch.randn(v.shape, generator=generator, dtype=v.dtype)
     for product in range(1, products + 1):
         last = product == products
-        u = u / like(norm(u), u)
+        u = u / expand(norm(u), u)
         (jt_u,) = torch.autograd.grad(image, v, u, retain_graph=True, create_graph=last)
         u = 2 * jt_u - u
     return norm(u)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.imaging.wavelets import OrthonormalWavelet
-from benchmark.solve.linear import like
+from benchmark.solve.vectors import expand
 
 
 @final
@@ -31,6 +31,6 @@ class WaveletShrinkage(nn.Module):
         approximation, details = self.transform.analysis(v)
         shrunk = []
         for d in details:
-            threshold = like(sigma, d)
+            threshold = expand(sigma, d)
             shrunk.append(d - torch.clamp(d, -threshold, threshold))
         return self.transform.synthesis(approximation, shrunk)
