@@ -17,6 +17,7 @@ from benchmark.solve.system import (
     LinearSolution,
     ProjectedSystem,
     checked_tolerance,
+    scale_of,
     solution,
     start,
 )
