@@ -72,7 +72,7 @@ import torch
 
 from benchmark.plugins.estimator import BilevelSolver, Hypergradient
 from benchmark.solve.fixed_point import iterate
-from benchmark.problems.lower_level import upper_loss
+from benchmark.problems.bilevel import upper_loss
 
 
 class Solver(BilevelSolver):

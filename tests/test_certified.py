@@ -17,7 +17,8 @@ from benchmark.gradients.refined import ExactGradient, Solvers, exact_gradient, 
 from benchmark.imaging.metrics import gradient_error
 from benchmark.measure.metering import CountedProblem
 from benchmark.measure.reference import reference_hypergradient
-from benchmark.problems.lower_level import BilevelTask, set_theta
+from benchmark.problems.bilevel import BilevelTask
+from benchmark.problems.lower_level import set_theta
 from benchmark.solve.convergence import NotConverged
 
 LOWER = (

@@ -12,7 +12,7 @@ from oracles import AffineLayer, LayerProblem, relative_error
 from benchmark.gradients.differences import theta_vector
 from benchmark.measure.metering import CountedProblem, live_memory
 from benchmark.measure.reference import reference_hypergradient
-from benchmark.problems.lower_level import Batch
+from benchmark.problems.bilevel import Batch
 from benchmark.solve.fixed_point import iterate
 from benchmark.solve.secants import Secants
 

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from benchmark.options.checks import nonnegative_integer, positive_integer, positive_number
-from benchmark.problems.lower_level import Layer
 from benchmark.solve.convergence import reachable_tolerance
 from benchmark.solve.mixing import AndersonMixing
 from benchmark.solve.vectors import Array, dot, expand_from_host, norm, on_host, select
+
+#: x ↦ T(x), (N, …) to (N, …), each sample independent of the others
+Layer = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

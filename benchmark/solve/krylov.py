@@ -86,7 +86,7 @@ def cg(
     if not isinstance(matvec, ProjectedSystem):
         raise ValueError(
             "cg needs a layer that is a gradient step followed by a projection in its derivative, "
-            "as soft-thresholding is, and that says so (LowerLevelProblem.halves)"
+            "as soft-thresholding is, and that says so (an attribute `splitting`)"
         )
     return _in_cycles(
         _cg_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=max_steps

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.options.checks import positive_integer, positive_number
-from benchmark.problems.lower_level import Layer
+from benchmark.solve.fixed_point import Layer
 from benchmark.solve.vectors import norm, rows
 
 #: directions in which the differences, of length one each, extend (squared) by less than this times
