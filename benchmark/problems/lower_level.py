@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.problems.compiled import compiled
-
-Layer = Callable[[Tensor], Tensor]
+from benchmark.solve.fixed_point import Layer
 
 
 @dataclass(frozen=True)
