@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from benchmark.gradients.rule import AdjointRecord, GradientRule
 from benchmark.options.checks import positive_integer, positive_number
 from benchmark.solve.convergence import require_converged
 from benchmark.solve.fixed_point import Equilibrium, Layer
-from benchmark.solve.linear import cg
+from benchmark.solve.krylov import cg
 from benchmark.solve.named import AdjointSolver, adjoint_solver
 from benchmark.solve.search import Search
 from benchmark.solve.system import LinearSolution
@@ -61,7 +61,7 @@ class Implicit(GradientRule):
         found = search(T, x0, on_failure=adjoint.on_failure)
         solve = partial(adjoint_solver(self.solver), tol=self.tol, max_steps=self.max_steps)
         first = partial(solve, x0=adjoint.start)
-        x = adjoint_layer(T, found.x, solve=first, record=adjoint, again=solve)
+        x = adjoint_layer(T, found.x, solve=first, record=adjoint, again=solve, halves=True)
         return replace(found, x=x)
 
     def hypergradient(
@@ -97,18 +97,20 @@ def adjoint_layer(
     record: AdjointRecord,
     again: SolveAdjoint | None = None,
     why: str = "",
+    halves: bool = False,
 ) -> Tensor:
     """T(x), whose backward pass solves (I − Jᵀ)w = g and goes on into θ with w instead of g.
 
     At x = x*, the gradient of ℓ(T(x)) is then Bᵀ(I − Jᵀ)⁻¹∇ℓ. ``solve(matvec, b)`` solves the
     system; what it found goes into ``record``. ``again(matvec, b)`` solves those of second
-    derivatives; where it is None they are a RuntimeError that says ``why``. Memory: the graph of
-    one layer and what ``solve`` keeps; every product with Jᵀ reuses that graph. Where gradients
-    are disabled this is T(x).
+    derivatives; where it is None they are a RuntimeError that says ``why``. With ``halves`` the
+    system has the two halves of T at hand, where T says what they are. Memory: the graph of one
+    layer and what ``solve`` keeps; every product with Jᵀ reuses that graph. Where gradients are
+    disabled this is T(x).
     """
     if not torch.is_grad_enabled():
         return T(x)
-    graph, image = LayerGraph.of(T, x)
+    graph, image = LayerGraph.of(T, x, halves=halves)
     if not image.requires_grad:
         return image
     adjoint = _Adjoint(T, graph, solve, again, record, why)
@@ -154,14 +156,14 @@ class _Adjoint:
 
 class _SolveInBackward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image: Tensor, adjoint: _Adjoint) -> Tensor:
+    def forward(ctx: Any, image: Tensor, adjoint: _Adjoint) -> Tensor:
         ctx.adjoint = adjoint
         out = image.view_as(image)
         ctx.save_for_backward(out)
         return out
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         w = ctx.adjoint.solved(g)
         if torch.is_grad_enabled():
             (x,) = ctx.saved_tensors

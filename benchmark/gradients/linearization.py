@@ -47,18 +47,20 @@ class LayerGraph:
     split: bool
 
     @classmethod
-    def of(cls, T: Layer, x: Tensor) -> tuple[LayerGraph, Tensor]:
-        """The graph of ``T`` at ``x``, and T(x) with it. Cost: one layer."""
+    def of(cls, T: Layer, x: Tensor, *, halves: bool) -> tuple[LayerGraph, Tensor]:
+        """The graph of ``T`` at ``x``, with ``halves`` by its two halves where it says what they
+        are, and T(x) with it. Cost: one layer.
+        """
         x = x.detach().requires_grad_()
-        halves, between = splitting_of(T), None
+        split, between = splitting_of(T) if halves else None, None
         with torch.enable_grad():
-            if halves is None:
+            if split is None:
                 image = T(x)
             else:
-                middle = halves.gradient_step(x)
+                middle = split.gradient_step(x)
                 between = _edge(middle)
-                image = halves.proximity(middle)
-        return cls(x, _edge(image), between, halves is not None), image
+                image = split.proximity(middle)
+        return cls(x, _edge(image), between, split is not None), image
 
     def jt(self, w: Tensor) -> Tensor:
         """Jᵀw (N, …)."""
@@ -86,7 +88,7 @@ class Linearization:
 
     def __init__(self, problem: EquilibriumLoss, x: Tensor) -> None:
         self.parameters = list(problem.parameters)
-        self.graph, _ = LayerGraph.of(problem.T, x)
+        self.graph, _ = LayerGraph.of(problem.T, x, halves=True)
         self.x = self.graph.x
         with torch.enable_grad():
             loss = problem.loss(self.x)

@@ -81,8 +81,8 @@ class Pair:
     ) -> Hypergradient:
         """The estimate of ∇F, in the dtype of ``x0``; tolerances as ``Pair`` says."""
         if self.gradient_tol is None:
-            options = {"tol": self.tightest, "polish": self.polish}
-            at = promote(problem, x0, **options, search=self.search)
+            tol, polish = self.tightest, self.polish
+            at = promote(problem, x0, tol=tol, polish=polish, search=self.search)
             found = self.rule.hypergradient(at.problem, at.x0, self.search, adjoint)
         else:
             assert isinstance(self.rule, Implicit) and isinstance(self.search, ToTolerance)

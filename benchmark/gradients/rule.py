@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -99,21 +99,21 @@ class _Once(torch.autograd.Function):
     """The identity; so is its derivative, whose own derivative is refused."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, why: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, why: str) -> Tensor:
         ctx.why = why
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _Refused.apply(gradient, ctx.why), None
 
 
 class _Refused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, why: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, why: str) -> Tensor:
         ctx.why = why
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         raise RuntimeError(f"there is no second derivative: {ctx.why}")
