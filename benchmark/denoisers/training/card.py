@@ -42,15 +42,18 @@ def export(run: Run, test: Path, out: Path, compared: Path | None = None) -> Non
     networks = {"this network": trained(path)}
     if compared is not None:
         networks["compared"] = trained(compared)
-    card = model_card(run, truths, networks)
+    card = model_card(run, truths, networks, test=test.resolve().name)
     (out / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     print(card, flush=True)
 
 
-def model_card(run: Run, truths: Sequence[Tensor], networks: dict[str, SmallDRUNet]) -> str:
+def model_card(
+    run: Run, truths: Sequence[Tensor], networks: dict[str, SmallDRUNet], *, test: str
+) -> str:
     """What the weights are, how they were made and how well they denoise, in Markdown.
 
-    networks : "this network" and, where there is one to compare with, "compared".
+    networks : "this network" and, where there is one to compare with, "compared"; test : what the
+    photographs ``truths`` are called.
     """
     network = networks["this network"]
     rows = "\n".join(row(network, sigma) for sigma in CROP_LEVELS)
@@ -70,8 +73,8 @@ weights; every figure below was computed when it was written, except the publish
   σ = 0.1 find ‖2J − I‖ up to {float(norms.detach().max()):.2f} on the crops below, where firm
   nonexpansiveness is at most 1. That a layer contracts is to be measured.
 
-PSNR in dB on the {len(truths)} photographs of the test folder (CBSD68), whole but for the margins
-that make sides multiples of 8; the mean over the photographs. Published: the DRUNet of 32.6 million
+PSNR in dB on the {len(truths)} photographs of {test}, whole but for the margins that make sides
+multiples of 8; the mean over the photographs. Published, on CBSD68: the DRUNet of 32.6 million
 parameters in Zhang et al., "Plug-and-play image restoration with deep denoiser prior" (2021), on
 the uncropped photographs.
 
@@ -96,23 +99,22 @@ held out, and the largest ‖2J − I‖ that 10 power iterations find there at 
 def _making(run: Run, parameters: int) -> str:
     recipe: Recipe = run.recipe
     precision = "bfloat16 (float32 with the penalty)" if recipe.bfloat16 else "float32"
-    spent = f"{min(run.spent, 1):.0%} of the budget of the recipe were spent"
     return f"""- **Network**: D(v, σ) = v − N(v, σ), N deepinv's DRUNet with
   {", ".join(map(str, recipe.channels))} channels, one block per scale, ReLU, no biases;
   {parameters:,} parameters, stored in float16. Image sides must be multiples of 8.
 - **Data**: the training part of BSDS300, 200 colour photographs (Martin, Fowlkes, Tal, Malik, "A
   database of human segmented natural images", 2001), less the {recipe.validation} held out. They
   are not part of this package. Crops of {recipe.size}×{recipe.size} pixels from the photographs and
-  copies of {", ".join(f"{s:g}" for s in recipe.scales)} times their size, drawn alike; flips and
-  transpositions. No test photograph was seen.
+  copies of {", ".join(f"{s:g}" for s in recipe.scales)} times their size, drawn alike; flips
+  and transpositions. No test photograph was seen.
 - **Recipe**: {run.step} steps of Adam on {recipe.crops} crops, learning rate from
   {recipe.learning_rate:g} down to a hundredth by a cosine of the budget, mean absolute error, σ
   uniform in [0, {recipe.largest_noise_level}], {precision}, weights averaged with the factor
   {recipe.average:g}. In the last {recipe.penalised:.0%} of the budget, plus {recipe.penalty:g}
   times the squared excess of ‖2J − I‖ over 1 on {recipe.penalised_crops} crops (6 power
   iterations).
-- **Seed**: {recipe.seed}. **Time**: {run.seconds / 3600:.2f} hours of processor time;
-  {spent}."""
+- **Seed**: {recipe.seed}. **Time**: {run.seconds / 3600:.2f} hours of processor time,
+  {min(run.spent, 1):.0%} of the budget of the recipe."""
 
 
 def _test_table(truths: Sequence[Tensor], networks: dict[str, SmallDRUNet]) -> str:

@@ -58,7 +58,11 @@ def advance(
 
 
 def take_step(run: Run, images: Sequence[Sequence[Tensor]]) -> float:
-    """One step of Adam on crops of ``images``, in place; the mean absolute error before it."""
+    """One step of Adam on crops of ``images``, in place; the mean absolute error before it.
+
+    A gradient that is not finite changes no weights. Raises FloatingPointError where the error
+    itself is not finite: the weights are lost, the last checkpoint is not.
+    """
     recipe, network, generator = run.recipe, run.network, run.generator
     penalised = recipe.is_penalised(run.spent)
     truth = random_crops(images, recipe.crops, recipe.size, generator)
@@ -74,21 +78,27 @@ def take_step(run: Run, images: Sequence[Sequence[Tensor]]) -> float:
         loss = error + recipe.penalty * (norms - 1).relu().square().mean()
     run.optimizer.zero_grad()
     loss.backward()
-    size = nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-    if not torch.isfinite(size):
-        raise FloatingPointError(
-            f"step {run.step}: expected a finite gradient, got the norm {float(size)}"
-        )
+    if not torch.isfinite(error):
+        raise FloatingPointError(f"step {run.step}: expected a finite error, got {float(error)}")
+    if torch.isfinite(nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)):
+        _update(run)
+    else:
+        print(f"step {run.step}: a gradient that is not finite, left out", flush=True)
+    run.step += 1
+    return float(error.detach())
+
+
+def _update(run: Run) -> None:
+    """Adam and the averaged weights, by the gradients that the parameters hold."""
+    recipe = run.recipe
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.learning_rate_at(run.step, run.spent)
     run.optimizer.step()
-    run.step += 1
-    keep = min(recipe.average, (1 + run.step) / (10 + run.step))
+    keep = min(recipe.average, (2 + run.step) / (11 + run.step))
     with torch.no_grad():
         pairs = zip(run.average.parameters(), run.network.parameters(), strict=True)
         for average, weight in pairs:
             average.lerp_(weight, 1 - keep)
-    return float(error.detach())
 
 
 def mean_psnr(network: nn.Module, truths: Sequence[Tensor], level: float) -> float:

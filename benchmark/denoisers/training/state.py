@@ -96,6 +96,7 @@ def load(recipe: Recipe, folder: Path) -> Run:
         for name, parameter in run.network.named_parameters():
             parameter.copy_(tensors[f"network.{name}"])
             moments = {m: _copy_like(parameter, tensors[f"{m}.{name}"]) for m in MOMENTS}
+            # counting the steps that were left out as well, by then without consequence
             run.optimizer.state[parameter] = {"step": torch.tensor(float(run.step)), **moments}
         for name, weight in run.average.named_parameters():
             weight.copy_(tensors[f"average.{name}"])
