@@ -83,6 +83,8 @@ test: $(VENV)/.installed lint
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 results: $(VENV)/.installed
 	$(foreach study,$(STUDIES),$(call rows,$(study)))
