@@ -2,7 +2,7 @@
 
 import math
 
-from benchmark.plugins.estimator import SearchMethod
+from benchmark.plugins.search_method import SearchMethod
 
 
 class Solver(SearchMethod):

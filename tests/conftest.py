@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
 from benchmark.imaging.images import simulated  # noqa: E402
-from benchmark.plugins.estimator import BilevelSolver  # noqa: E402
+from benchmark.plugins.bilevel_solver import BilevelSolver  # noqa: E402
 from benchmark.plugins.task import make_task  # noqa: E402
-from benchmark.problems.lower_level import BilevelTask  # noqa: E402
+from benchmark.problems.bilevel import BilevelTask  # noqa: E402
 
 torch.set_num_threads(1)
 

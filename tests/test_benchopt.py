@@ -46,7 +46,7 @@ DAMPED = '''\
 
 import torch
 
-from benchmark.plugins.estimator import HypergradientEstimator
+from benchmark.plugins.bilevel_solver import HypergradientEstimator
 from benchmark.solve.fixed_point import iterate
 
 
@@ -70,9 +70,10 @@ FAILING = '''\
 
 import torch
 
-from benchmark.plugins.estimator import BilevelSolver, Hypergradient
+from benchmark.gradients.result import Hypergradient
+from benchmark.plugins.bilevel_solver import BilevelSolver
 from benchmark.solve.fixed_point import iterate
-from benchmark.problems.lower_level import upper_loss
+from benchmark.problems.bilevel import upper_loss
 
 
 class Solver(BilevelSolver):

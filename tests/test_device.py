@@ -10,7 +10,7 @@ from pretend_device import DEVICE, MixedDevices, PretendTensor, pretend_device, 
 
 from benchmark.measure import metering
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
-from benchmark.problems.lower_level import upper_loss
+from benchmark.problems.bilevel import upper_loss
 from benchmark.solve import linear
 from benchmark.solve.fixed_point import EQUILIBRIUM_SOLVERS
 

@@ -20,8 +20,8 @@ from benchmark.measure import evaluation, metering
 from benchmark.measure.evaluation import Truth, evaluate
 from benchmark.measure.failure import DivergedError, Outcome, attempt
 from benchmark.measure.reference import true_equilibrium
-from benchmark.plugins.estimator import BilevelSolver, HypergradientEstimator
-from benchmark.problems.lower_level import BilevelTask, upper_loss
+from benchmark.plugins.bilevel_solver import BilevelSolver, HypergradientEstimator
+from benchmark.problems.bilevel import BilevelTask, upper_loss
 from benchmark.solve.fixed_point import iterate
 
 RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.02)"

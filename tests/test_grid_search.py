@@ -13,7 +13,8 @@ from test_methods import iter_callback, method
 
 from benchmark.measure.reference import true_equilibrium
 from benchmark.problems import LOWER_LEVELS
-from benchmark.problems.lower_level import set_theta, upper_loss
+from benchmark.problems.bilevel import upper_loss
+from benchmark.problems.lower_level import set_theta
 
 TIKHONOV = "tikhonov(wavelet='db2',levels=2,weight=1.0)"
 TIGHT = {"tol": 1e-9, "max_layers": 2000}

@@ -18,7 +18,7 @@ from benchmark.imaging.images import simulated
 from benchmark.imaging.wavelets import OrthonormalWavelet
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.plugins.task import make_task
-from benchmark.problems.lower_level import upper_loss
+from benchmark.problems.bilevel import upper_loss
 
 
 def dense(operator, shape) -> torch.Tensor:

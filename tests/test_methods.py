@@ -28,8 +28,8 @@ from oracles import (
 from torchwavelets import DWT2D, IDWT2D
 
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
-from benchmark.plugins.estimator import SearchMethod
-from benchmark.problems.lower_level import Batch, upper_loss
+from benchmark.plugins.search_method import SearchMethod
+from benchmark.problems.bilevel import Batch, upper_loss
 from benchmark.solve.convergence import NotConverged
 from benchmark.solve.fixed_point import picard
 

@@ -28,7 +28,7 @@ from benchmark.imaging.denoisers.train import (
 from benchmark.imaging.metrics import psnr
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.problems import LOWER_LEVELS
-from benchmark.problems.lower_level import require_influence, upper_loss
+from benchmark.problems.bilevel import require_influence, upper_loss
 
 SHAPE = (3, 16, 16)
 #: the starting values of the documentation, and a stepsize, level and relaxation of no distinction

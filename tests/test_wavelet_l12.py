@@ -10,7 +10,7 @@ from conftest import plugins, small_task
 from oracles import central_difference, relative_error
 
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
-from benchmark.problems.lower_level import upper_loss
+from benchmark.problems.bilevel import upper_loss
 
 COUPLINGS = (
     "couple_colours=True,couple_orientations=True",

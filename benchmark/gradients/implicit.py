@@ -1,145 +1,171 @@
-"""Implicit differentiation at an equilibrium: one layer's graph, as many products as are needed."""
+"""The implicit function theorem: one layer's graph, as many products as its adjoint needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
-from typing import final
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan
+from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from benchmark.problems.lower_level import Batch, Layer, LowerLevelProblem, upper_loss
-from benchmark.solve.convergence import warn_unless_converged
-from benchmark.solve.system import LinearSolution, ProjectedSystem
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.linearization import LayerGraph, Linearization
+from benchmark.gradients.result import Hypergradient
+from benchmark.gradients.rule import AdjointRecord, GradientRule
+from benchmark.options.checks import positive_integer, positive_number
+from benchmark.solve.convergence import require_converged
+from benchmark.solve.fixed_point import Equilibrium, Layer
+from benchmark.solve.krylov import cg
+from benchmark.solve.named import AdjointSolver, adjoint_solver
+from benchmark.solve.search import Search
+from benchmark.solve.system import LinearSolution
 from benchmark.solve.vectors import MatVec
 
-PRODUCT = {"allow_unused": True, "materialize_grads": True}
+#: (matvec, b) to its solution
+SolveAdjoint = Callable[[MatVec, Tensor], LinearSolution]
 
 
 @final
-class Linearization:
-    """T and ℓ∘R_θ at a state x, for products with Jᵀ, Bᵀ, J and B: one graph, kept for all.
+@dataclass(frozen=True)
+class Implicit(GradientRule):
+    """(I − Jᵀ)w = ∇ℓ is solved at the equilibrium, and Bᵀw returned.
 
-    loss : ℓ(R_θ(x), x̄), 0-d; g : ∇ₓℓ (N, …); direct : ∂ℓ/∂θ at fixed x, for each parameter a
-    tensor, or None where R_θ does not hold it. With (I − Jᵀ)w = g at x = x*, ∇F = Bᵀw + direct.
-    Cost: one layer and its graph, of which T(x) itself is not kept, and one R_θ; with products with
-    J or B, the graph of one backward pass more.
+    ``solver`` is a name of ``benchmark.solve.linear.ADJOINT_SOLVERS`` with its options, or a
+    function (matvec, b, *, tol, max_steps, x0) that returns a ``LinearSolution``; it solves to the
+    relative residual ``tol`` within ``max_steps`` products. "auto" is conjugate gradients for
+    layers that say what their two halves are, GMRES for others. Cost: one layer, the products and
+    one more; memory: one graph and the solver's vectors. Second derivatives are implicit too: the
+    adjoint is the equilibrium of w ↦ Jᵀw + ∇ℓ, and is differentiated as one (not with "cg"). Bai,
+    Kolter, Koltun, "Deep equilibrium models" (2019), arXiv 1909.01377.
     """
 
-    def __init__(self, lower: LowerLevelProblem, batch: Batch, x: Tensor) -> None:
-        self.theta = list(lower.theta().values())
-        self.x = x.detach().requires_grad_()
-        halves = lower.halves()
-        with torch.enable_grad():
-            if halves is None:
-                self._between = None
-                image = lower.layer(batch.observation)(self.x)
-            else:
-                between = halves.gradient_step(self.x, batch.observation)
-                self._between = _edge(between)
-                image = halves.proximity(between)
-            self._image = _edge(image)
-            loss = upper_loss(lower, self.x, batch.truth)
-        self.g, *direct = torch.autograd.grad(loss, [self.x, *self.theta], allow_unused=True)
-        self.direct = tuple(direct)
-        # on the CPU torch's mean squared error keeps the memory of all the squares
-        self.loss = loss.detach().clone()
+    solver: str | AdjointSolver = "auto"
+    tol: float = 1e-6
+    max_steps: int = 1000
 
-    def jt(self, w: Tensor) -> Tensor:
-        """Jᵀw (N, …)."""
-        return _product(self._image, self.x, w)
+    def __post_init__(self) -> None:
+        adjoint_solver(self.solver)
+        positive_number("tol", self.tol)
+        positive_integer("max_steps", self.max_steps)
 
-    def adjoint_system(self) -> MatVec:
-        """w ↦ (I − Jᵀ)w; for a layer with two halves, with both at hand."""
-        if self._between is None:
-            return lambda w: w - self.jt(w)
-        return ProjectedSystem(
-            P=lambda w: _product(self._image, self._between, w),
-            G=lambda w: _product(self._between, self.x, w),
+    @property
+    def needs_splitting(self) -> bool:  # type: ignore[override]
+        """Whether the solver is conjugate gradients."""
+        solve = adjoint_solver(self.solver)
+        return (solve.func if isinstance(solve, partial) else solve) is cg
+
+    def through(self, T: Layer, x0: Tensor, search: Search, adjoint: AdjointRecord) -> Equilibrium:
+        found = search(T, x0, on_failure=adjoint.on_failure)
+        solve = partial(adjoint_solver(self.solver), tol=self.tol, max_steps=self.max_steps)
+        first = partial(solve, x0=adjoint.start)
+        x = adjoint_layer(T, found.x, solve=first, record=adjoint, again=solve, halves=True)
+        return replace(found, x=x)
+
+    def hypergradient(
+        self,
+        problem: EquilibriumLoss,
+        x0: Tensor,
+        search: Search,
+        adjoint: AdjointRecord,
+    ) -> Hypergradient:
+        found = search(problem.T, x0, on_failure="ignore")
+        at = Linearization(problem, found.x)
+        w0 = None if adjoint.start is None else adjoint.start.to(at.g.dtype)
+        w = adjoint_solver(self.solver)(
+            at.adjoint_system(), at.g, x0=w0, tol=self.tol, max_steps=self.max_steps
+        )
+        return Hypergradient(
+            loss=at.loss,
+            gradient=at.gradient(w.x, last=True),
+            state=found.x,
+            adjoint=w.x,
+            state_residual=float(found.residual.max()),
+            adjoint_residual=float(w.residual.max()),
+            error=nan,
+            converged=bool(found.converged.all() and w.converged.all()),
         )
 
-    def gradient(self, w: Tensor, *, last: bool = False) -> tuple[Tensor, ...]:
-        """Bᵀw + direct, one tensor a parameter; no product may follow the ``last`` one."""
-        return self.with_direct(
-            torch.autograd.grad(self._image, self.theta, w, retain_graph=not last, **PRODUCT)
-        )
 
-    def with_direct(self, implicit: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        """``implicit`` + direct, one tensor a parameter."""
-        pairs = zip(implicit, self.direct, strict=True)
-        return tuple(i if d is None else i + d for i, d in pairs)
-
-    @cached_property
-    def _transposed(self) -> tuple[Tensor, Tensor, Tensor]:
-        """u, Jᵀu and all of Bᵀu as one vector, with the graph from u: linear, so any u will do."""
-        u = torch.zeros_like(self.x, requires_grad=True)
-        with torch.enable_grad():
-            jt, *bt = torch.autograd.grad(
-                self._image, [self.x, *self.theta], u, create_graph=True, **PRODUCT
-            )
-            return u, jt, torch.cat([b.flatten() for b in bt])
-
-    def j(self, v: Tensor) -> Tensor:
-        """Jv (N, …): the derivative along ``v`` of u ↦ Jᵀu, whose graph is made once and kept."""
-        u, jt, _ = self._transposed
-        if not jt.requires_grad:
-            return torch.zeros_like(v)
-        return torch.autograd.grad(jt, u, v, retain_graph=True, **PRODUCT)[0]
-
-    def tangent_product(self, v: Tensor) -> Tensor:
-        """(I − J)v (N, …)."""
-        return v - self.j(v)
-
-    def columns(self) -> Iterator[Tensor]:
-        """B e_p (N, …) for each entry p of θ in turn, as for ``j``."""
-        u, _, bt = self._transposed
-        for entry in bt:
-            if entry.requires_grad:
-                yield torch.autograd.grad(entry, u, retain_graph=True, **PRODUCT)[0]
-            else:
-                yield torch.zeros_like(u)
-
-
-def _edge(image: Tensor) -> GradientEdge | None:
-    """Where ``image`` hangs in its graph, without its entries; None where it has no graph."""
-    return get_gradient_edge(image) if image.requires_grad else None
-
-
-def _product(image: GradientEdge | None, x: Tensor | GradientEdge | None, w: Tensor) -> Tensor:
-    """w times ∂image/∂x; zero where ``image`` does not depend on ``x``."""
-    if image is None or x is None:
-        return torch.zeros_like(w)
-    (product,) = torch.autograd.grad(image, x, w, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(w) if product is None else product
-
-
-def implicit_layer(
-    T: Layer, x: Tensor, *, solve: Callable[[Callable[[Tensor], Tensor], Tensor], LinearSolution]
+def adjoint_layer(
+    T: Layer,
+    x: Tensor,
+    *,
+    solve: SolveAdjoint,
+    record: AdjointRecord,
+    again: SolveAdjoint | None = None,
+    why: str = "",
+    halves: bool = False,
 ) -> Tensor:
-    """T(x), whose backward pass solves (I − Jᵀ) w = g and goes on into θ with w instead of g.
+    """T(x), whose backward pass solves (I − Jᵀ)w = g and goes on into θ with w instead of g.
 
-    At x = x*, the gradient of ℓ(R(T(x))) is then Bᵀ(I − Jᵀ)⁻¹∇ℓ. ``solve(matvec, b)`` is a solver
-    of ``benchmark.solve``. Memory: the graph of one layer and what ``solve`` keeps; every product
-    with Jᵀ reuses that graph. Where gradients are disabled this is T(x). Not twice differentiable.
-    Warns ``NotConverged`` where the solver says so.
+    At x = x*, the gradient of ℓ(T(x)) is then Bᵀ(I − Jᵀ)⁻¹∇ℓ. ``solve(matvec, b)`` solves the
+    system; what it found goes into ``record``. ``again(matvec, b)`` solves those of second
+    derivatives; where it is None they are a RuntimeError that says ``why``. With ``halves`` the
+    system has the two halves of T at hand, where T says what they are. Memory: the graph of one
+    layer and what ``solve`` keeps; every product with Jᵀ reuses that graph. Where gradients are
+    disabled this is T(x).
     """
-    x = x.detach().requires_grad_()
-    image = T(x)
-    return _Adjoint.apply(image, x, solve) if image.requires_grad else image
+    if not torch.is_grad_enabled():
+        return T(x)
+    graph, image = LayerGraph.of(T, x, halves=halves)
+    if not image.requires_grad:
+        return image
+    adjoint = _Adjoint(T, graph, solve, again, record, why)
+    attached: Tensor = _SolveInBackward.apply(image, adjoint)
+    return attached
 
 
-class _Adjoint(torch.autograd.Function):
+@final
+@dataclass(frozen=True)
+class _Adjoint:
+    """The adjoint system of a layer at a state, and how it is solved."""
+
+    T: Layer
+    graph: LayerGraph
+    solve: SolveAdjoint
+    again: SolveAdjoint | None
+    record: AdjointRecord
+    why: str
+
+    def solved(self, g: Tensor) -> Tensor:
+        """w, without a graph."""
+        with torch.no_grad():
+            found = self.solve(self.graph.adjoint_system(), g.detach())
+        self.record.solution = found
+        what = "the adjoint system"
+        return require_converged(found, what=what, on_failure=self.record.on_failure).x
+
+    def differentiable(self, w: Tensor, x: Tensor, g: Tensor) -> Tensor:
+        """w with a graph: the equilibrium of w ↦ g + Jᵀw, J at ``x``, itself in the graph."""
+        if self.again is None:
+            raise RuntimeError(f"there is no second derivative: {self.why}")
+
+        def layer(w: Tensor) -> Tensor:
+            image = self.T(x)
+            (jtw,) = torch.autograd.grad(
+                image, x, w, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            return g + jtw
+
+        again = AdjointRecord(on_failure=self.record.on_failure)
+        return adjoint_layer(layer, w, solve=self.again, record=again, again=self.again)
+
+
+class _SolveInBackward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, image, x, solve):
-        ctx.image, ctx.x, ctx.solve = _edge(image), x, solve
-        return image.view_as(image)
+    def forward(ctx: Any, image: Tensor, adjoint: _Adjoint) -> Tensor:
+        ctx.adjoint = adjoint
+        out = image.view_as(image)
+        ctx.save_for_backward(out)
+        return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, g):
-        found = ctx.solve(lambda w: w - _product(ctx.image, ctx.x, w), g)
-        solution = warn_unless_converged(found, what="the adjoint system")
-        return solution.x, None, None
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        w = ctx.adjoint.solved(g)
+        if torch.is_grad_enabled():
+            (x,) = ctx.saved_tensors
+            w = ctx.adjoint.differentiable(w, x, g)
+        return w, None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from benchmark.problems.lower_level import Halves, LowerLevelProblem
+from benchmark.problems.lower_level import LowerLevelProblem
 
 
 class Counts:
@@ -98,9 +97,9 @@ class CountedLayer:
         """Vector-Jacobian products through T so far."""
         return self.counts.total("products")
 
-    def __call__(self, x: Tensor, *fixed: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, *fixed: Tensor, **named: Tensor) -> Tensor:
         self.counts.add("layers", x)
-        image = self.T(x, *fixed)
+        image = self.T(x, *fixed, **named)
         if not torch.is_grad_enabled():
             return image
         # not image.requires_grad: inside vmap it is False although an outer level differentiates
@@ -111,24 +110,22 @@ class CountedLayer:
 class CountedProblem(LowerLevelProblem):
     """``lower`` itself, same θ, with its layers counted as ``CountedLayer`` does.
 
-    Its copy in float64 counts with the original. Of ``halves`` the gradient step counts as the
-    layer, so that one product through each half counts as one.
+    Its copies count with the original. Of a splitting the gradient step counts as the layer, so
+    that one product through each half counts as one.
     """
 
     def __init__(self, lower: LowerLevelProblem, *, counts: Counts | None = None) -> None:
         super().__init__()
         self.lower = lower
+        self.splits = lower.splits
         self._counted_step = CountedLayer(lower.faster("step"), counts=counts)
+        if lower.splits:
+            gradient_step = lower.faster("gradient_step")
+            self.gradient_step = CountedLayer(gradient_step, counts=self.counts)
+            self.proximity = lower.faster("proximity")
 
-    def halves(self) -> Halves | None:
-        halves = self.lower.halves()
-        if halves is None:
-            return None
-        counted = CountedLayer(halves.gradient_step, counts=self.counts)
-        return replace(halves, gradient_step=counted)
-
-    def in_float64(self) -> CountedProblem:
-        return CountedProblem(self.lower.in_float64(), counts=self.counts)
+    def copied(self, dtype: torch.dtype) -> CountedProblem:
+        return CountedProblem(self.lower.copied(dtype), counts=self.counts)
 
     @property
     def counts(self) -> Counts:

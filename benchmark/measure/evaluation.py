@@ -18,21 +18,17 @@ from torch import Tensor
 from benchmark.imaging import metrics
 from benchmark.imaging.images import to_uint8
 from benchmark.measure import metering
-from benchmark.measure.failure import DivergedError, Outcome, attempt
+from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
 from benchmark.measure.reference import (
     MAX_LAYERS,
     Reference,
     reference_hypergradient,
     true_equilibrium,
 )
-from benchmark.plugins.estimator import BilevelSolver, OuterLoop, require_finite
-from benchmark.problems.lower_level import (
-    Batch,
-    BilevelTask,
-    LowerLevelProblem,
-    set_theta,
-    upper_loss,
-)
+from benchmark.plugins.bilevel_solver import BilevelSolver
+from benchmark.plugins.outer_loop import OuterLoop
+from benchmark.problems.bilevel import Batch, BilevelTask, upper_loss
+from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 
 #: the learned tensors by name
 Theta = Mapping[str, Tensor]
@@ -285,7 +281,7 @@ def cost(method: BilevelSolver, task: BilevelTask, counted: metering.CountedProb
 
     calls = {("gradient", dtype): hypergradient}
     for precision in {dtype, *counted.counts.by_dtype}:
-        posed = lower if precision == dtype else lower.in_float64()
+        posed = lower if precision == dtype else lower.copied(torch.float64)
         single_calls = _single_calls(posed, task.probe.to(dtype=precision))
         calls |= {(name, precision): call for name, call in single_calls.items()}
     timings = metering.seconds(calls, device, budget=TIMING_BUDGET)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import torch
+
+from benchmark.gradients.result import Hypergradient
 from benchmark.measure.metering import is_out_of_memory
 
 V = TypeVar("V")
@@ -14,6 +17,14 @@ V = TypeVar("V")
 
 class DivergedError(FloatingPointError):
     """A value that must be finite is not."""
+
+
+def require_finite(estimate: Hypergradient, *, when: str) -> None:
+    """Raise DivergedError where the loss or the gradient holds a NaN or an infinity."""
+    finite = torch.stack([t.isfinite().all() for t in (estimate.loss, *estimate.gradient)])
+    if not finite.all():
+        what = "gradient" if finite[0] else "loss"
+        raise DivergedError(f"the {what} is not finite {when}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""The reference hypergradient and the true equilibrium, in float64, with what vouches for them.
+"""The reference hypergradient and the equilibrium to compare with, in float64, with residuals.
 
-Independent of the methods under test: the equilibrium by Anderson's method or, where that stops
-short, by FISTA from there; the adjoint by GMRES; the residual of the state is computed anew.
+The solvers are those that methods may use too, at tighter tolerances: the equilibrium by Anderson's
+method or, where that stops short, by FISTA from there; the adjoint by GMRES; the residual of the
+state is computed anew. What is independent of them is in the tests: central differences and closed
+forms.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from math import inf
 import torch
 from torch import Tensor
 
-from benchmark.gradients.implicit import Linearization
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.linearization import Linearization
 from benchmark.gradients.refined import flat, relative_change
-from benchmark.problems.lower_level import Batch, LowerLevelProblem
+from benchmark.problems.bilevel import Batch
+from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import FAR, anderson, fista
 from benchmark.solve.krylov import gmres
 from benchmark.solve.system import LinearSolution
@@ -111,7 +115,8 @@ def reference_hypergradient(
     equilibrium = true_equilibrium(
         lower, batch.observation, tol=_COARSER * tol, max_layers=max_layers
     )
-    coarse = Linearization(lower, batch, equilibrium.x)
+    problem = EquilibriumLoss.of_lower_level(lower, batch)
+    coarse = Linearization(problem, equilibrium.x)
     if not equilibrium.residual <= _TRUSTED:
         nowhere = torch.full((sum(p.numel() for p in theta),), torch.nan)
         return Reference(
@@ -126,7 +131,7 @@ def reference_hypergradient(
     equilibrium = true_equilibrium(
         lower, batch.observation, tol=tol, max_layers=max_layers, x0=equilibrium.x
     )
-    at = Linearization(lower, batch, equilibrium.x)
+    at = Linearization(problem, equilibrium.x)
     adjoint = _adjoint(at, w, tol=tol, max_steps=max_layers)
     gradient = flat(at.gradient(adjoint.x))
     return Reference(

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from benchmark.problems.lower_level import Batch
+from benchmark.problems.bilevel import Batch
 
 
 @final

@@ -9,7 +9,7 @@ from benchmark.imaging.degradations import make_degradation
 from benchmark.options.checks import positive_integer
 from benchmark.options.spec import build
 from benchmark.problems import LOWER_LEVELS
-from benchmark.problems.lower_level import Batch, BilevelTask, require_influence
+from benchmark.problems.bilevel import Batch, BilevelTask, require_influence
 
 
 def make_task(

@@ -7,18 +7,18 @@ from typing import final
 import torch
 from torch import Tensor
 
-from benchmark.problems.lower_level import Halves
 from benchmark.problems.wavelet import WaveletProximal
 
 
 @final
 class WaveletL1(WaveletProximal):
-    """½‖Ax−y‖² + ε/2‖x‖² + Σ_j λ_j‖(Wx)_j‖₁, prox = soft-thresholding: (d − t)₊ − (−d − t)₊."""
+    """½‖Ax−y‖² + ε/2‖x‖² + Σ_j λ_j‖(Wx)_j‖₁, prox = soft-thresholding: (d − t)₊ − (−d − t)₊.
+
+    The derivative of soft-thresholding keeps the coefficients above it and no other.
+    """
+
+    splits = True
 
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
         # d − clip(d, −t, t) is the same, but on the CPU its product with Jᵀ is slow
         return torch.relu(d - threshold) - torch.relu(-d - threshold)
-
-    def halves(self) -> Halves:
-        """The derivative of soft-thresholding keeps the coefficients above it and no other."""
-        return Halves(self.faster("gradient_step"), self.faster("proximity"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -45,9 +46,31 @@ def gmres(
     """The x that minimises ‖b − A x‖ over x⁰ + the Krylov space, rebuilt after ``restart`` steps.
 
     Saad and Schultz, "GMRES" (1986), the basis orthogonalised by classical Gram-Schmidt, a second
-    time where the first cancels. x⁰ is zero by default. Needs no symmetry; without restart it ends
-    in as many products as the dimension. Each cycle starts with the true residual, so that what is
-    reported is not a recurrence's. Memory: ``restart`` + 3 vectors.
+    time where the first cancels. Needs no symmetry; without restart it ends in as many products as
+    A has distinct eigenvalues, and one for the true residual, with which each cycle ends: what is
+    reported is not a recurrence's. Cost: a product, and 2 ``restart`` n flops on average, per step;
+    memory: ``restart`` + 3 vectors.
+
+    Parameters
+    ----------
+    matvec : x (N, …) ↦ A x, each sample by its own matrix.
+    b : (N, …), the right-hand sides.
+    tol : the relative residual ‖b − A x‖ / ‖b‖ asked for, floored at ``reachable_tolerance``.
+    max_steps : products at most.
+    x0 : (N, …), where to start, by default zero; its residual is a product too.
+    restart : vectors in the basis.
+
+    Raises
+    ------
+    ValueError
+        Unless ``tol`` is a finite number > 0, ``max_steps`` and ``restart`` integers ≥ 1.
+
+    Examples
+    --------
+    >>> rates = torch.tensor([1.0, 2.0, 2.0, 3.0])  # three distinct eigenvalues
+    >>> found = gmres(lambda x: rates * x, torch.ones(1, 4), tol=1e-5, max_steps=20)
+    >>> found.x, found.steps
+    (tensor([[1.0000, 0.5000, 0.5000, 0.3333]]), tensor([4]))
     """
     positive_integer("restart", restart)
     return _in_cycles(
@@ -58,12 +81,18 @@ def gmres(
 def bicgstab(
     matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
 ) -> LinearSolution:
-    """Van der Vorst, "Bi-CGSTAB" (1992), from x⁰, by default zero.
+    """Van der Vorst, "Bi-CGSTAB" (1992), from x⁰, by default zero; needs no symmetry, no basis.
 
-    Needs no symmetry, two products per step and no basis. It may break down, or believe its
-    recurrence when the residual is elsewhere: where it breaks down or thinks it is done, the true
-    residual is computed, and it starts again from there for as long as that gains anything. A
-    sample keeps the best point of its recurrence. Memory: ten vectors.
+    It may break down, or believe its recurrence when the residual is elsewhere: where it breaks
+    down or thinks it is done, the true residual is computed, and it starts again from there for as
+    long as that gains anything. A sample keeps the best point of its recurrence. Cost: two products
+    per step, one at the end; memory: ten vectors. Arguments and errors are those of ``gmres``.
+
+    Examples
+    --------
+    >>> A = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
+    >>> bicgstab(lambda x: x @ A.T, torch.tensor([[3.0, 1.0]]), tol=1e-5, max_steps=20).x
+    tensor([[1., 1.]])
     """
     return _in_cycles(
         _bicgstab_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=max_steps
@@ -79,14 +108,25 @@ def cg(
     positive definite too: a direction with ⟨p, (I − PG)p⟩ ≤ 0 shows that it is not, and the sample
     stops there. A G or P that is not as ``ProjectedSystem`` says can go unnoticed, but not in
     ``residual``, which is the true one. Cost: a product with P and one with G each step,
-    and at the end; memory: seven vectors. From ``x0``, by default zero.
+    and at the end; memory: seven vectors. Arguments are those of ``gmres``, x⁰ zero by default.
 
-    Raises ValueError for a ``matvec`` that is not of that form.
+    Raises
+    ------
+    ValueError
+        For a ``matvec`` that is not of that form, and where ``gmres`` does.
+
+    Examples
+    --------
+    >>> kept, rates = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0.5, 0.0, 0.9])
+    >>> A = ProjectedSystem(P=lambda x: kept * x, G=lambda x: rates * x)
+    >>> found = cg(A, torch.ones(1, 3), tol=1e-5, max_steps=20)
+    >>> found.x, found.steps  # two eigenvalues on the range of P
+    (tensor([[2., 1., 1.]]), tensor([4]))
     """
     if not isinstance(matvec, ProjectedSystem):
         raise ValueError(
             "cg needs a layer that is a gradient step followed by a projection in its derivative, "
-            "as soft-thresholding is, and that says so (LowerLevelProblem.halves)"
+            "as soft-thresholding is, and that says so (an attribute `splitting`)"
         )
     return _in_cycles(
         _cg_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=max_steps
@@ -95,7 +135,9 @@ def cg(
 
 @dataclass(frozen=True)
 class _Cycle:
-    """correction : (N, …), to be added to x, zero for samples that were not active.
+    """What some steps of a method come to.
+
+    correction : (N, …), to be added to x, zero for samples that were not active.
     products : (N,), used per sample, at least one sample by every product.
     hopeless : (N,), samples that another cycle would not help.
     """
@@ -105,10 +147,13 @@ class _Cycle:
     hopeless: Array
 
 
+_System = TypeVar("_System", bound=MatVec)
+
+
 @QUIET
 def _in_cycles(
-    cycle: Callable[[MatVec, Tensor, Array, Array, int], _Cycle],
-    matvec: MatVec,
+    cycle: Callable[[_System, Tensor, Array, Array, int], _Cycle],
+    matvec: _System,
     b: Tensor,
     *,
     tol: float,
@@ -125,7 +170,8 @@ def _in_cycles(
     steps = np.zeros(len(b), dtype=int)
     scale, used = scale_of(b), 0
     if x0 is None:
-        x, r = 0.0, b  # a number: no memory for a zero state while the first cycle is at work
+        # a number: no memory for a zero state while the first cycle is at work
+        x, r = b.new_zeros(()), b
     else:
         x = start(x0, b)
         r, used, steps = b - matvec(x), 1, steps + 1
@@ -152,8 +198,7 @@ def _in_cycles(
         r = select(taken, r_moved, r)
         residual = np.where(taken, residual_moved, residual)
         del done, moved, r_moved  # nor for what the next cycle does not need
-    x = x if isinstance(x, Tensor) else torch.zeros_like(b)
-    return solution(x, residual, steps, tol)
+    return solution(x if x.ndim else torch.zeros_like(b), residual, steps, tol)
 
 
 #: a vector that Gram-Schmidt leaves less than this of itself is orthogonalised once more
@@ -161,64 +206,99 @@ _CANCELS = 0.1
 
 
 def _gmres_cycle(matvec: MatVec, r: Tensor, active: Array, target: Array, size: int) -> _Cycle:
-    """At most ``size`` steps of GMRES: A V = V⁺ H, y minimising ‖βe₁ − H y‖, correction V y.
-
-    The smallest residual so far is β / ‖u‖, u the vector with uᵀH = 0 and u₀ = 1, which gains an
-    entry per step and needs no factorisation of H until the end. H and u are on the host.
-    """
-    n = len(r)
-    eps, tiny = torch.finfo(r.dtype).eps, torch.finfo(r.dtype).tiny
+    """At most ``size`` steps of GMRES: A V = V⁺ H, y minimising ‖βe₁ − H y‖, correction V y."""
+    tiny = torch.finfo(r.dtype).tiny
     (beta,) = on_host(norm(r))
-    basis = r.new_zeros(n, size, r[0].numel())
+    basis = r.new_zeros(len(r), size, r[0].numel())
     torch.mul(rows(r), expand_from_host(1 / beta.clip(tiny), rows(r)), out=basis[:, 0])
-    hessenberg = np.zeros((n, size + 1, size))
-    u = np.zeros((n, size + 1))
-    u[:, 0] = 1
-    used = spent = np.zeros(n, dtype=int)
+    projected = _Projected(beta, size=size, eps=torch.finfo(r.dtype).eps)
+    spent = np.zeros(len(r), dtype=int)
     for j in range(size):
-        w = rows(matvec(basis[:, j].view_as(r)))
         spent = spent + active
-        past = basis[:, : j + 1]
-        w, h, before, length = _orthogonalise(w, past)
-        cancels = length < _CANCELS * before
-        if cancels.any():
-            # for samples that do not need it, it does no harm
-            w, overlap, _, length = _orthogonalise(w, past)
-            h = h + overlap
-        # what rounding leaves of a vector inside the space is not a direction
-        length = np.where(length > 10 * eps * before, length, 0.0)
+        new = _orthogonalise(rows(matvec(basis[:, j].view_as(r))), basis[:, : j + 1])
         if j + 1 < size:
-            inverse = np.where(length > 0, 1 / length.clip(tiny), 0.0)
-            torch.mul(w, expand_from_host(inverse, w), out=basis[:, j + 1])
-        del w  # not held during the next product
-        hessenberg[:, : j + 1, j] = h
-        hessenberg[:, j + 1, j] = length
-        against = (u[:, : j + 1] * h).sum(1)
-        # without a new direction the column closes the system, unless it is not independent
-        closes = np.abs(against) > 10 * eps * np.linalg.norm(u, axis=1) * before
-        usable = active & ((length > 0) | closes)
-        u[:, j + 1] = np.where(usable, -against / length, 0.0)
-        used = used + usable
-        # a sample without a new direction, or at its target, is done
-        active = usable & (beta / np.linalg.norm(u, axis=1) > target) & (length > 0)
+            inverse = np.where(new.length > 0, 1 / new.length.clip(tiny), 0.0)
+            torch.mul(new.w, expand_from_host(inverse, new.w), out=basis[:, j + 1])
+        active = projected.append(new, active=active, target=target)
+        del new  # not held during the next product
         if not active.any():
             break
-    size = j + 1
-    columns = np.arange(size) < used[:, None]
-    hessenberg = np.where(columns[:, None], hessenberg[:, : size + 1, :size], 0.0)
-    q, triangle = (torch.from_numpy(part) for part in np.linalg.qr(hessenberg))
-    triangle = triangle + torch.diag_embed(torch.from_numpy(~columns).double())
-    right = torch.from_numpy(np.where(columns, beta[:, None] * q[:, 0].numpy(), 0.0))
-    y = torch.linalg.solve_triangular(triangle, right[..., None], upper=True)[..., 0]
-    correction = combination(y.to(r), basis[:, :size]).view_as(r)
-    return _Cycle(correction, spent, np.zeros(n, dtype=bool))
+    y = projected.solve()
+    correction = combination(y.to(r), basis[:, : y.shape[1]]).view_as(r)
+    return _Cycle(correction, spent, np.zeros(len(r), dtype=bool))
 
 
-def _orthogonalise(w: Tensor, past: Tensor) -> tuple[Tensor, Array, Array, Array]:
-    """w (N, n) without its parts along ``past`` (N, K, n), these (N, K), ‖w‖ before and after."""
-    before, h = norm(w), products(past, w)
+@dataclass(frozen=True)
+class _Orthogonalised:
+    """w : (N, n), a vector without its parts along those before it.
+    along : (N, K), these parts.
+    before : (N,), ‖w‖ with them.
+    length : (N,), ‖w‖ without; zero where no more is left than rounding leaves.
+    """
+
+    w: Tensor
+    along: Array
+    before: Array
+    length: Array
+
+
+def _orthogonalise(w: Tensor, past: Tensor) -> _Orthogonalised:
+    """``w`` (N, n) less its projection on the orthonormal ``past`` (N, K, n)."""
+    size, h = norm(w), products(past, w)
     w = w - combination(h, past)
-    return w, *on_host(h, before, norm(w))
+    along, before, length = on_host(h, size, norm(w))
+    if (length < _CANCELS * before).any():
+        # for samples that do not need it, it does no harm
+        h = products(past, w)
+        w = w - combination(h, past)
+        overlap, length = on_host(h, norm(w))
+        along = along + overlap
+    # what rounding leaves of a vector inside the space is not a direction
+    length = np.where(length > 10 * torch.finfo(w.dtype).eps * before, length, 0.0)
+    return _Orthogonalised(w, along, before, length)
+
+
+class _Projected:
+    """min ‖βe₁ − H y‖ on the host, H (N, size + 1, size) upper Hessenberg, a column at a time.
+
+    The smallest residual so far is β / ‖u‖, u the vector with uᵀH = 0 and u₀ = 1, which gains an
+    entry per column and needs no factorisation of H until the end.
+    """
+
+    def __init__(self, beta: Array, *, size: int, eps: float) -> None:
+        n = len(beta)
+        self.beta, self.eps, self.columns = beta, eps, 0
+        self.H, self.u = np.zeros((n, size + 1, size)), np.zeros((n, size + 1))
+        self.u[:, 0] = 1
+        self.used = np.zeros(n, dtype=int)
+
+    def append(self, new: _Orthogonalised, *, active: Array, target: Array) -> Array:
+        """Whether a sample goes on (N,): it has a new direction and is not at its target."""
+        j, self.columns = self.columns, self.columns + 1
+        self.H[:, : j + 1, j] = new.along
+        self.H[:, j + 1, j] = new.length
+        against = (self.u[:, : j + 1] * new.along).sum(1)
+        # without a new direction the column closes the system, unless it is not independent
+        least = 10 * self.eps * np.linalg.norm(self.u, axis=1) * new.before
+        usable = active & ((new.length > 0) | (np.abs(against) > least))
+        self.u[:, j + 1] = np.where(usable, -against / new.length, 0.0)
+        self.used = self.used + usable
+        far = self.beta / np.linalg.norm(self.u, axis=1) > target
+        going_on: Array = usable & far & (new.length > 0)
+        return going_on
+
+    def solve(self) -> Tensor:
+        """y (N, columns), zero beyond the columns that a sample could use."""
+        size = self.columns
+        columns = np.arange(size) < self.used[:, None]
+        H = np.where(columns[:, None], self.H[:, : size + 1, :size], 0.0)
+        q, triangle = np.linalg.qr(H)
+        # an identity where there is nothing to solve for
+        triangle = triangle + (~columns)[:, None] * np.eye(size)
+        right = np.where(columns, self.beta[:, None] * q[:, 0], 0.0)[..., None]
+        upper, column = torch.from_numpy(triangle), torch.from_numpy(right)
+        y: Tensor = torch.linalg.solve_triangular(upper, column, upper=True)[..., 0]
+        return y
 
 
 def _bicgstab_cycle(matvec: MatVec, r: Tensor, active: Array, target: Array, size: int) -> _Cycle:

@@ -27,9 +27,30 @@ from benchmark.solve.vectors import MatVec, norm, on_host, select
 def neumann(
     matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
 ) -> LinearSolution:
-    """x ← x + (b − A x) from x⁰, by default b: the series Σ_k (I − A)ᵏ b, or Richardson's.
+    """x ← x + (b − A x): the series Σ_k (I − A)ᵏ b, or Richardson's iteration from another start.
 
-    Converges where the spectral radius of I − A is below 1. Memory: two vectors.
+    Converges where the spectral radius of I − A is below 1: the residual after k steps is
+    (I − A)ᵏ r⁰. Cost: one product per step; memory: two vectors.
+
+    Parameters
+    ----------
+    matvec : x (N, …) ↦ A x, each sample by its own matrix.
+    b : (N, …), the right-hand sides.
+    tol : the relative residual ‖b − A x‖ / ‖b‖ asked for, floored at ``reachable_tolerance``.
+    max_steps : products at most.
+    x0 : (N, …), where to start, by default b.
+
+    Raises
+    ------
+    ValueError
+        Unless ``tol`` is a finite number > 0 and ``max_steps`` an integer ≥ 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> found = neumann(lambda x: 0.5 * x, torch.ones(1, 2), tol=1e-3, max_steps=100)
+    >>> found.x, found.steps
+    (tensor([[1.9980, 1.9980]]), tensor([10]))
     """
     return _richardson(matvec, b, None, tol=tol, max_steps=max_steps, x0=x0)
 
@@ -37,10 +58,19 @@ def neumann(
 def anderson(
     matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
 ) -> LinearSolution:
-    """Anderson mixing of depth 10 on x ← x + (b − A x) from x⁰, by default b.
+    """Anderson mixing of depth 10 on x ← x + (b − A x), without asking A for symmetry.
 
-    Without its limited depth it would be GMRES (Walker and Ni, 2011). Sound where the spectral
-    radius of I − A is below 1, and often beyond. Memory: 24 vectors.
+    Without its limited depth it would be GMRES (Walker and Ni, "Anderson acceleration for
+    fixed-point iterations", 2011). Sound where the spectral radius of I − A is below 1, and often
+    beyond. Cost: one product per step; memory: 24 vectors. Arguments, from b by default, and errors
+    are those of ``neumann``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rates = torch.tensor([[0.1, 0.4, 0.7]]).double()  # three eigenvalues
+    >>> anderson(lambda x: rates * x, torch.ones(1, 3).double(), tol=1e-9, max_steps=99).steps
+    tensor([5])
     """
     mixing = AndersonMixing(depth=10)
     return _richardson(matvec, b, mixing, tol=tol, max_steps=max_steps, x0=x0)
@@ -50,8 +80,9 @@ def auto(
     matvec: MatVec, b: Tensor, *, tol: float, max_steps: int, x0: Tensor | None = None
 ) -> LinearSolution:
     """``cg`` where ``matvec`` is a ``ProjectedSystem``, ``gmres`` where it is not."""
-    solve = cg if isinstance(matvec, ProjectedSystem) else gmres
-    return solve(matvec, b, tol=tol, max_steps=max_steps, x0=x0)
+    if isinstance(matvec, ProjectedSystem):
+        return cg(matvec, b, tol=tol, max_steps=max_steps, x0=x0)
+    return gmres(matvec, b, tol=tol, max_steps=max_steps, x0=x0)
 
 
 #: ``cg`` needs more of the layer than its products

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmark.options.checks import positive_integer, positive_number
-from benchmark.problems.lower_level import Layer
+from benchmark.solve.fixed_point import Layer
 from benchmark.solve.vectors import norm, rows
 
 #: directions in which the differences, of length one each, extend (squared) by less than this times
@@ -27,7 +27,29 @@ class Secants:
     is for H = I: no longer with any memory than without, zero once Y spans everything.
 
     A sample whose relative residual is within ``tol`` learns no more, so that what is known of it
-    does not depend on the others. Memory: 2·``memory`` states.
+    does not depend on the others. Cost of ``adjoint``: 2·``memory``² n flops and the
+    eigenvectors of a matrix of that size; memory: 2·``memory`` states.
+
+    Parameters
+    ----------
+    T : the layer, x (N, …) ↦ T(x) (N, …), each sample by itself.
+    memory : differences that are kept.
+    tol : ‖T(x) − x‖ / ‖T(x)‖ at which a sample has learned enough.
+
+    Raises
+    ------
+    ValueError
+        Unless ``memory`` is an integer ≥ 1 and ``tol`` a finite number > 0.
+
+    Examples
+    --------
+    >>> rates = torch.tensor([[0.5, 0.9]]).double()
+    >>> T = Secants(lambda x: rates * x + 1, memory=5, tol=1e-9)
+    >>> x = torch.zeros(1, 2).double()
+    >>> for _ in range(4):
+    ...     x = T(x)
+    >>> T.adjoint(torch.ones(1, 2).double())  # 1 / (1 − rates)
+    tensor([[ 2.0000, 10.0000]], dtype=torch.float64)
     """
 
     def __init__(self, T: Layer, *, memory: int, tol: float) -> None:
@@ -37,6 +59,7 @@ class Secants:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        """T(x) (N, …), with its graph, remembering what it says of J."""
         image = self.T(x)
         with torch.no_grad():
             self._learn(rows(x.detach()), rows(image.detach()))
@@ -72,4 +95,5 @@ class Secants:
         kept = values > _NOISE * values[:, -1:].clamp_min(torch.finfo(g.dtype).tiny)
         inverse = torch.where(kept, 1 / values, 0.0)
         weights = vectors @ (inverse[..., None] * (vectors.mT @ right))
-        return g + (weights.mT @ self._y)[:, 0].view_as(g)
+        known: Tensor = (weights.mT @ self._y)[:, 0]
+        return g + known.view_as(g)

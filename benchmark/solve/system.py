@@ -15,8 +15,14 @@ from benchmark.solve.vectors import Array, MatVec, expand, norm, on_host
 
 @dataclass(frozen=True)
 class LinearSolution:
-    """x : (N, …); residual : (N,), ‖b − A x‖ / ‖b‖; steps : (N,), products until the sample
-    converged; converged : (N,), whether ``residual`` is within the tolerance.
+    """What a solver of A x = b found, per sample.
+
+    Attributes
+    ----------
+    x : (N, …).
+    residual : (N,), ‖b − A x‖ / ‖b‖, computed from ``x`` and not by a recurrence.
+    steps : (N,), products with A until the sample converged.
+    converged : (N,), whether ``residual`` is within the tolerance.
     """
 
     x: Tensor
@@ -27,17 +33,21 @@ class LinearSolution:
 
 @dataclass(frozen=True)
 class ProjectedSystem:
-    """A = I − G P with G symmetric and P an orthogonal projection.
+    """A = I − G P with G symmetric and P an orthogonal projection, per sample.
 
-    P and G map (N, …) to (N, …). The adjoint of forward-backward with soft-thresholding is of this
-    form: J = P G, G the Jacobian of the gradient step, P that of the threshold.
+    The adjoint of forward-backward with soft-thresholding is of this form: J = P G, G the Jacobian
+    of the gradient step, P that of the threshold.
+
+    Attributes
+    ----------
+    P, G : (N, …) → (N, …), each sample by its own matrix. Nobody checks what they are said to be.
     """
 
     P: MatVec
     G: MatVec
 
     def __call__(self, x: Tensor) -> Tensor:
-        """A x, each sample by its own matrix."""
+        """A x (N, …), each sample by its own matrix; a product with P and one with G."""
         return x - self.G(self.P(x))
 
 
@@ -51,16 +61,28 @@ def start(x0: Tensor, b: Tensor) -> Tensor:
 
 
 def scale_of(b: Tensor) -> Array:
+    """What residuals are relative to: ‖b‖ (N,) on the host, and never zero."""
     return on_host(norm(b))[0].clip(torch.finfo(b.dtype).tiny)
 
 
 def solution(x: Tensor, residual: Array, steps: Array, tol: float) -> LinearSolution:
-    found = (torch.as_tensor(v, device=x.device) for v in (residual, steps, residual <= tol))
-    residual, steps, converged = found
-    return LinearSolution(x, residual.to(x.dtype), steps, converged)
+    """``x`` with what is known of it on the host, relative ``residual`` and ``steps`` (N,)."""
+    return LinearSolution(
+        x,
+        residual=torch.as_tensor(residual, device=x.device).to(x.dtype),
+        steps=torch.as_tensor(steps, device=x.device),
+        converged=torch.as_tensor(residual <= tol, device=x.device),
+    )
 
 
 def checked_tolerance(tol: float, max_steps: int, dtype: torch.dtype) -> float:
+    """``tol``, or what ``dtype`` can reach where that is more.
+
+    Raises
+    ------
+    ValueError
+        Unless ``tol`` is a finite number > 0 and ``max_steps`` an integer ≥ 1.
+    """
     positive_number("tol", tol)
     positive_integer("max_steps", max_steps)
     return max(tol, reachable_tolerance(dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import final
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 #: trained weights, stored in float16; MODEL_CARD.md beside them says how and how good
 WEIGHTS = Path(__file__).with_name("small_drunet.safetensors")
+#: channels of the shipped network at its four scales, where its file does not name them
+CHANNELS = (16, 32, 64, 64)
 #: noise levels seen in training, for images in [0, 1]
 LARGEST_NOISE_LEVEL = 0.25
 
@@ -22,23 +25,30 @@ class SmallDRUNet(nn.Module):
     be everywhere, but features of the size of these images hardly bend it: it learns less). The
     architecture is that of Zhang et al., "Plug-and-play image restoration with deep denoiser
     prior" (2021). Images (N, 3, H, W), H and W multiples of 8; σ of shape (N,), in their units.
-    Cost: 321,520 parameters, about 32,000 multiplications a pixel. Made with weights of chance.
+    Cost: 321,520 parameters, about 32,000 multiplications a pixel; with other ``channels``, as
+    many as they ask for. Made with weights of chance.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: tuple[int, int, int, int] = CHANNELS) -> None:
         super().__init__()
         from deepinv.models import DRUNet
 
-        self.noise = DRUNet(3, 3, nc=(16, 32, 64, 64), nb=1, pretrained=None)
+        self.noise = DRUNet(3, 3, nc=channels, nb=1, pretrained=None)
 
     def forward(self, v: Tensor, sigma: Tensor) -> Tensor:
         return v - self.noise(v, sigma)
 
 
-def trained() -> SmallDRUNet:
-    """The network with the shipped weights, in float32 on the CPU."""
-    from safetensors.torch import load_file
+def trained(weights: Path | None = None) -> SmallDRUNet:
+    """The network of a file, the shipped one unless given, in float32 on the CPU.
 
-    network = SmallDRUNet()
-    network.load_state_dict({name: w.float() for name, w in load_file(WEIGHTS).items()})
+    Its channels are those that the file's metadata name ("channels", a JSON list), else CHANNELS.
+    """
+    from safetensors import safe_open
+
+    with safe_open(weights or WEIGHTS, framework="pt") as file:
+        channels = json.loads((file.metadata() or {}).get("channels", "null")) or CHANNELS
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    network = SmallDRUNet(tuple(channels))
+    network.load_state_dict(tensors)
     return network.eval()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +21,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from benchmark.imaging.denoisers.crop_figures import denoised_psnr, noisy_test_crops, row
+from benchmark.imaging.denoisers.nonexpansive import reflected_norm
 from benchmark.imaging.denoisers.small_drunet import LARGEST_NOISE_LEVEL, WEIGHTS, SmallDRUNet
-from benchmark.imaging.images import PHOTOGRAPHS, crops, photographs
-from benchmark.imaging.metrics import psnr
-from benchmark.solve.vectors import expand, norm
+from benchmark.imaging.images import PHOTOGRAPHS, photographs
+from benchmark.solve.vectors import expand
+
+__all__ = ["Recipe", "denoised_psnr", "model_card", "noisy_test_crops", "train"]
 
 #: shorter sides of the reduced copies of a photograph that crops are drawn from
 SCALES = (96, 144, 216, 324)
@@ -87,54 +89,9 @@ def train(recipe: Recipe) -> SmallDRUNet:
     return network.eval()
 
 
-def reflected_norm(
-    denoise: Callable[[Tensor, Tensor], Tensor],
-    v: Tensor,
-    sigma: Tensor,
-    *,
-    generator: torch.Generator,
-    products: int = 6,
-) -> Tensor:
-    """‖(2Jᵀ − I)u‖/‖u‖ per sample (N,), J = ∂D/∂v, u from a power iteration, differentiable.
-
-    A lower bound of ‖2J − I‖, which is at most 1 where D is firmly nonexpansive. Cost: one D and
-    ``products`` vector-Jacobian products.
-    """
-    v = v.detach().requires_grad_()
-    image = denoise(v, sigma)
-    u = torch.randn(v.shape, generator=generator, dtype=v.dtype)
-    for product in range(1, products + 1):
-        last = product == products
-        u = u / expand(norm(u), u)
-        (jt_u,) = torch.autograd.grad(image, v, u, retain_graph=True, create_graph=last)
-        u = 2 * jt_u - u
-    return norm(u)
-
-
-def noisy_test_crops(sigma: float) -> tuple[Tensor, Tensor]:
-    """Eight 64×64 crops of the test photographs and the same with noise, float32."""
-    truth = crops(photographs("test"), number=8, size=64, seed=0).float()
-    generator = torch.Generator().manual_seed(0)
-    return truth, truth + sigma * torch.randn(truth.shape, generator=generator)
-
-
-@torch.no_grad()
-def denoised_psnr(network: SmallDRUNet, sigma: float) -> float:
-    """PSNR in dB of the network on ``noisy_test_crops``."""
-    truth, noisy = noisy_test_crops(sigma)
-    return psnr(network(noisy, noisy.new_full((len(noisy),), sigma)), truth)
-
-
 def model_card(network: SmallDRUNet, recipe: Recipe, *, minutes: float) -> str:
     """What the weights are, how they were made and how well they denoise, in Markdown."""
-    rows = []
-    for sigma in CARD_LEVELS:
-        truth, noisy = noisy_test_crops(sigma)
-        classical = (_classical(denoise, noisy, sigma) for denoise in (_nonlocal_means, _wavelet))
-        figures = (psnr(noisy, truth), *(psnr(image, truth) for image in classical))
-        cells = [f"{figure:.2f}" for figure in (*figures, denoised_psnr(network, sigma))]
-        rows.append(f"| {sigma} | {' | '.join(cells)} |")
-    table = "\n".join(rows)
+    table = "\n".join(row(network, sigma) for sigma in CARD_LEVELS)
     _, noisy = noisy_test_crops(0.1)
     generator = torch.Generator().manual_seed(0)
     levels = noisy.new_full((len(noisy),), 0.1)
@@ -144,8 +101,8 @@ def model_card(network: SmallDRUNet, recipe: Recipe, *, minutes: float) -> str:
     return f"""# Model card: small DRUNet
 
 A denoiser of colour images in [0, 1] with white Gaussian noise of known standard deviation σ, for
-layers with a denoiser inside (`benchmark/problems/pnp.py`, `benchmark/problems/drunet.py`). Written
-by `python -m benchmark.imaging.denoisers.train`, as were the weights.
+layers with a denoiser inside (`benchmark/problems/pnp.py`, `benchmark/problems/drunet.py`). Written by
+`python -m benchmark.imaging.denoisers.train`, as were the weights.
 
 - **Network**: D(v, σ) = v − N(v, σ), N deepinv's DRUNet with 16, 32, 64, 64 channels, one block
   per scale, ReLU, no biases; {parameters:,} parameters, stored in float16. Image sides must be
@@ -225,25 +182,6 @@ def _random_crops(
         patch = patch.flip([axis for axis in (1, 2) if draw(2)])
         patches.append(patch.mT if draw(2) else patch)
     return torch.stack(patches)
-
-
-def _classical(denoise: Callable[..., np.ndarray], noisy: Tensor, sigma: float) -> Tensor:
-    images = [denoise(image.permute(1, 2, 0).numpy(), sigma) for image in noisy]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(noisy.dtype)
-
-
-def _nonlocal_means(image: np.ndarray, sigma: float) -> np.ndarray:
-    from skimage.restoration import denoise_nl_means
-
-    options = {"patch_size": 5, "patch_distance": 6, "fast_mode": False, "channel_axis": -1}
-    return denoise_nl_means(image, h=0.8 * sigma, sigma=sigma, **options)
-
-
-def _wavelet(image: np.ndarray, sigma: float) -> np.ndarray:
-    from skimage.restoration import denoise_wavelet
-
-    options = {"channel_axis": -1, "convert2ycbcr": True, "rescale_sigma": True}
-    return denoise_wavelet(image, sigma=sigma, **options)
 
 
 if __name__ == "__main__":

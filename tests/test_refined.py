@@ -11,14 +11,20 @@ import pytest
 import torch
 from conftest import plugins, small_task
 
-from benchmark.gradients.implicit import Linearization
-from benchmark.gradients.precision import in_reach
-from benchmark.gradients.refined import ExactGradient, Solvers, exact_gradient, flat, gradient_to
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.implicit import Implicit
+from benchmark.gradients.linearization import Linearization
+from benchmark.gradients.precision import promote
+from benchmark.gradients.refined import flat, refined_gradient
+from benchmark.gradients.result import Hypergradient
+from benchmark.gradients.rule import AdjointRecord
 from benchmark.imaging.metrics import gradient_error
 from benchmark.measure.metering import CountedProblem
 from benchmark.measure.reference import reference_hypergradient
-from benchmark.problems.lower_level import BilevelTask, set_theta
+from benchmark.problems.bilevel import BilevelTask
+from benchmark.problems.lower_level import set_theta
 from benchmark.solve.convergence import NotConverged
+from benchmark.solve.search import ToTolerance
 
 LOWER = (
     "tikhonov(wavelet='db2',levels=2,ridge=0.01)",
@@ -34,7 +40,7 @@ DEGRADATION = (
     "inpainting(keep=0.3)",
     "deblurring(width=0.8)",
 )
-SOLVERS = Solvers.named("fista", "gmres", max_layers=5000)
+MAX_LAYERS = 5000
 SLOW = {"lower": LOWER[2], "degradation": "inpainting(keep=0.5)"}
 
 
@@ -58,13 +64,25 @@ def start(task: BilevelTask) -> torch.Tensor:
     return task.lower.init(task.probe.observation).detach()
 
 
-def refined(task: BilevelTask, tol: float, *, polish: bool = True, lower=None) -> ExactGradient:
-    lower = task.lower if lower is None else lower
-    options = {"gradient_tol": tol, "polish": polish, "solvers": SOLVERS}
-    return gradient_to(lower, task.probe, start(task), **options)
+def refined(task: BilevelTask, tol: float, *, polish: bool = True, lower=None) -> Hypergradient:
+    return refined_gradient(
+        EquilibriumLoss.of_lower_level(task.lower if lower is None else lower, task.probe),
+        start(task),
+        gradient_tol=tol,
+        polish=polish,
+        search=ToTolerance("fista", 1e-6, MAX_LAYERS),
+        rule=Implicit("gmres", max_steps=MAX_LAYERS),
+    )
 
 
-def error(found: ExactGradient, task: BilevelTask) -> float:
+def implicit(task: BilevelTask, *, tol: float, adjoint_tol: float, lower=None) -> Hypergradient:
+    problem = EquilibriumLoss.of_lower_level(task.lower if lower is None else lower, task.probe)
+    search = ToTolerance("fista", tol, MAX_LAYERS)
+    rule = Implicit("gmres", adjoint_tol, MAX_LAYERS)
+    return rule.hypergradient(problem, start(task), search, AdjointRecord())
+
+
+def error(found: Hypergradient, task: BilevelTask) -> float:
     return gradient_error(
         flat(found.gradient), reference_hypergradient(task.lower, task.probe).gradient
     )
@@ -118,8 +136,7 @@ def best_cost(task: BilevelTask, gradient_tol: float) -> int:
     for adjoint_tol in (10 * gradient_tol, gradient_tol, 0.1 * gradient_tol):
         for tol in (gradient_tol * 10.0**-k for k in range(1, 7)):
             counted = CountedProblem(task.lower)
-            options = {"tol": tol, "adjoint_tol": adjoint_tol, "solvers": SOLVERS}
-            found = exact_gradient(counted, task.probe, start(task), **options)
+            found = implicit(task, tol=tol, adjoint_tol=adjoint_tol, lower=counted)
             if gradient_error(flat(found.gradient), truth) <= gradient_tol:
                 costs.append(spent(counted))
                 break
@@ -134,8 +151,7 @@ def spent(counted: CountedProblem) -> int:
 def test_a_loose_residual_is_no_tolerance_on_the_gradient():
     """Why ``gradient_tol`` is there: a residual of 1e-4 leaves an error far above it."""
     task = small_task(**SLOW)
-    options = {"tol": 1e-4, "adjoint_tol": 1e-10, "solvers": SOLVERS}
-    assert error(exact_gradient(task.lower, task.probe, start(task), **options), task) > 1e-3
+    assert error(implicit(task, tol=1e-4, adjoint_tol=1e-10), task) > 1e-3
 
 
 # --- what cannot be reached -----------------------------------------------------------------
@@ -180,21 +196,27 @@ def test_a_tolerance_out_of_reach_is_an_error_or_met_in_float64(name):
 
 def test_not_even_float64_reaches_everything():
     task = small_task(**SLOW)
-    options = {"tol": 1e-16, "polish": True, "max_layers": 10}
+    problem = EquilibriumLoss.of_lower_level(task.lower, task.probe)
+    search = ToTolerance("fista", 1e-16, 10)
     with pytest.raises(ValueError, match="1e-16 is out of reach in float64, whose rounding allows"):
-        in_reach(task.lower, task.probe, start(task), **options)
+        promote(problem, start(task), tol=1e-16, polish=True, search=search)
 
 
-def test_polishing_starts_where_float32_ended():
+@pytest.mark.parametrize("solver", ["picard", "anderson(depth=5)"])
+def test_polishing_starts_where_float32_ended_by_the_solver_asked_for(solver):
     task = in_float32(small_task(**SLOW))
-    options = {"tol": 1e-9, "polish": True, "max_layers": 1000}
-    posed = in_reach(task.lower, task.probe, start(task), **options)
-    image = posed.lower.layer(posed.batch.observation)(posed.x0)
-    assert posed.x0.dtype == image.dtype == torch.float64
-    assert (image - posed.x0).norm() < 2e-4 * image.norm()
-    assert all(
-        a is not b for a, b in zip(posed.lower.parameters(), task.lower.parameters(), strict=True)
-    )
+    counted = CountedProblem(task.lower)
+    problem = EquilibriumLoss.of_lower_level(counted, task.probe)
+    search = ToTolerance(solver, 1e-9, 1000)
+    promoted = promote(problem, start(task), tol=1e-9, polish=True, search=search)
+    image = promoted.problem.T(promoted.x0)
+    assert promoted.x0.dtype == image.dtype == torch.float64
+    assert (image - promoted.x0).norm() < 2e-4 * image.norm()
+    theta = task.lower.theta().values()
+    assert all(a is not b for a, b in zip(promoted.problem.parameters, theta, strict=True))
+    alone = CountedProblem(task.lower)
+    ToTolerance(solver, 1e-4, 1000)(alone.layer(task.probe.observation), start(task))
+    assert counted.counts.by_dtype[torch.float32]["layers"] == alone.layer_evals
 
 
 @pytest.mark.parametrize("parameters", [{"max_layers": 3}, {"max_layers": 3, "gradient_tol": 1e-6}])
@@ -263,7 +285,7 @@ def test_layer_and_linearization_agree():
 def test_products_with_the_jacobians():
     task = small_task(lower=LOWER[4], degradation="inpainting(keep=0.5)")
     x = start(task)
-    at = Linearization(task.lower, task.probe, x)
+    at = Linearization(EquilibriumLoss.of_lower_level(task.lower, task.probe), x)
     generator = torch.Generator().manual_seed(0)
     v, w = (torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(2))
     _, jv = torch.func.jvp(task.lower.layer(task.probe.observation), (x,), (v,))
@@ -294,7 +316,7 @@ def test_the_adjoint_solver_is_chosen_by_the_layer():
     for spec in ("wavelet_l1(wavelet='db2',levels=2)", "wavelet_l12(wavelet='db2',levels=2)"):
         task = small_task(lower=spec, degradation="inpainting(keep=0.5)")
         for solver in ("auto", "cg", "gmres"):
-            if solver == "cg" and task.lower.halves() is None:
+            if solver == "cg" and not task.lower.splits:
                 continue
             deq = plugins()["DEQ"].get_instance(adjoint_solver=solver)
             found = flat(deq.hypergradient(task.lower, task.probe).gradient)
