@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import re
-import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.measure.device import PROC
+from benchmark.measure.resident import MIB, rise_in_child
 
-MIB = 2**20
+#: how long the call may run, twice, in the child in which its resident memory is measured
+CHILD_SECONDS = 120.0
 
 
 class _LiveBytes(TorchDispatchMode):
@@ -76,37 +73,20 @@ def live_memory(call: Callable[[], object]) -> float:
 def device_memory(call: Callable[[], object], device: torch.device) -> float:
     """The MiB by which the memory held on ``device`` rises, at most, during ``call()``.
 
-    CUDA: the allocator's peak minus what was allocated before. CPU on Linux: the peak of the
-    process's resident memory (``VmHWM``, reset through ``clear_refs``) minus that before; unlike
-    ``live_memory`` it holds what kernels use internally. Elsewhere on the CPU: see
-    ``_sampled_rise``, a lower bound.
+    CUDA: the allocator's peak minus what was allocated before. CPU on Linux: the peak of resident
+    memory minus that before, in a forked child (``rise_in_child``); unlike ``live_memory`` it holds
+    what kernels use internally. A process that has worked before reuses its heap, and its resident
+    memory need not rise at all: the child's allocator is set so that under glibc each larger block
+    comes from the system anew, while this process and its allocator stay as they were.
 
-    A process that has worked before reuses its heap, and its resident memory need not rise at all.
-    Under glibc the heap is therefore set aside during the call (``_own_mappings``). Found for
-    8×3×64×64 in float32 in a process that had worked a lot, four calls each, one thread (K: steps
-    differentiated through; the last column: a fresh process for each figure):
-
-    ====================================  ====  ============  ==============  =====  =====
-    MiB                                   live  heap in use   only trimmed    here   fresh
-    ====================================  ====  ============  ==============  =====  =====
-    wavelet soft-thresholding, K = 1      6.2   0             13 – 18         10.0   10.4
-    wavelet soft-thresholding, K = 10     47.6  0             58 – 62         52.9   55.0
-    wavelet soft-thresholding, K = 50     232   0 – 18        257 – 267       242    253
-    sine (no internal memory), K = 50     19.9                22 – 25         20.0
-    ====================================  ====  ============  ==============  =====  =====
+    Where the child gives no figure, as elsewhere than on Linux: see ``_sampled_rise``, a lower
+    bound, and an exception of the call passes. The child has one thread, and may run for
+    ``CHILD_SECONDS``.
     """
     if device.type == "cuda":
         return _cuda_rise(call, device)
-    gc.collect()
-    with _own_mappings():
-        try:
-            # lowers VmHWM to VmRSS: proc_pid_clear_refs(5)
-            (PROC / "self" / "clear_refs").write_text("5")
-            before = _resident("VmRSS")
-        except OSError:
-            return _sampled_rise(call)
-        call()
-        return _resident("VmHWM") - before
+    rise = rise_in_child(call, limit=CHILD_SECONDS)
+    return _sampled_rise(call) if rise is None else rise
 
 
 def _cuda_rise(call: Callable[[], object], device: torch.device) -> float:
@@ -118,12 +98,6 @@ def _cuda_rise(call: Callable[[], object], device: torch.device) -> float:
     call()
     torch.cuda.synchronize(device)
     return (torch.cuda.max_memory_allocated(device) - before) / MIB
-
-
-def _resident(field: str) -> float:
-    """``VmRSS`` or ``VmHWM`` of this process, MiB; see proc_pid_status(5)."""
-    status = (PROC / "self" / "status").read_text()
-    return int(re.search(rf"^{field}:\s*(\d+) kB", status, re.MULTILINE).group(1)) / 1024
 
 
 def _sampled_rise(call: Callable[[], object]) -> float:
@@ -144,59 +118,3 @@ def _sampled_rise(call: Callable[[], object]) -> float:
     if failures:
         raise failures[0]
     return max(samples) - samples[0]
-
-
-class _Mallinfo(ctypes.Structure):
-    """glibc's ``struct mallinfo2``; ``hblks`` counts the blocks with a mapping of their own."""
-
-    _fields_ = [
-        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks")),
-        ("unused", ctypes.c_size_t * 6),
-    ]
-
-
-def _glibc() -> ctypes.CDLL | None:
-    """The C library where it is glibc 2.33 or newer, else None."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallinfo2"):
-        return None
-    libc.mallinfo2.restype = _Mallinfo
-    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
-    return libc
-
-
-@contextmanager
-def _own_mappings() -> Iterator[None]:
-    """Inside, glibc serves each block of 64 KiB or more by a mapping that ends when it is freed.
-
-    It does so once its threshold is set and its heap has no such block to offer: the free ones are
-    taken, untouched, until one comes from a mapping. Smaller gaps stay in use, but the pages that
-    lie in them are given back first (``malloc_trim``): a rise in blocks of 16 KiB reads up to 25 %
-    low. Takes milliseconds, and applies to the calling thread.
-
-    Afterwards the thresholds are where glibc's own adaptation ends in a process that works (32 and
-    64 MiB): calls were as fast after as before. Nothing happens under other C libraries.
-    """
-    libc = _glibc()
-    if libc is None:
-        yield
-        return
-    trim_threshold, mmap_threshold = -1, -3  # the names of mallopt(3), from malloc.h
-    taken = []
-    libc.mallopt(mmap_threshold, 64 * 1024)
-    libc.malloc_trim(0)
-    try:
-        for size in (2**k for k in range(32, 15, -1)):
-            mapped = libc.mallinfo2().hblks
-            while (block := libc.malloc(size)) is not None:
-                taken.append(block)
-                if libc.mallinfo2().hblks > mapped:
-                    libc.free(taken.pop())
-                    break
-        yield
-    finally:
-        for block in taken:
-            libc.free(block)
-        libc.mallopt(mmap_threshold, 32 * MIB)
-        libc.mallopt(trim_threshold, 64 * MIB)

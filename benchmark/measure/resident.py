@@ -37,6 +37,8 @@ def rise_in_child(call: Callable[[], object], *, limit: float) -> float | None:
     the call failed in it. Raises MemoryError where the system killed the child, as Linux does with
     a process for which memory has run out.
     """
+    if sys.platform != "linux":
+        return None
     gc.collect()
     figure = mmap.mmap(-1, 8)  # shared with the child
     try:
