@@ -17,7 +17,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from benchmark import memory_curve as memory_curve_module
+from benchmark.running import memory_curve as memory_curve_module
 from benchmark.measure import metering
 from benchmark.measure.metering import (
     CountedLayer,
