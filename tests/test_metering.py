@@ -13,12 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.checkpoint import checkpoint
-
-from benchmark.running import memory_curve as memory_curve_module
-from benchmark.measure import metering
 from benchmark.measure.metering import (
     CountedLayer,
     CountedProblem,
@@ -36,7 +30,13 @@ from benchmark.measure.metering import (
     synchronize,
     threads,
 )
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.checkpoint import checkpoint
+
+from benchmark.measure import metering
 from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.running import memory_curve as memory_curve_module
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 MIB = 2**20

@@ -21,8 +21,8 @@ from test_benchopt import copy_plugins
 from test_methods import CHEAP, known_to
 from torch import nn
 
+from benchmark.measure.counting import CountedLayer
 from benchmark.measure.evaluation import Truth, evaluate
-from benchmark.measure.metering import CountedLayer
 from benchmark.measure.reference import reference_hypergradient
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.convergence import NotConverged
