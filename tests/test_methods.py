@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmark.measure.counting import CountedProblem
 from conftest import (
     DEGRADATION_SPECS,
     LOWER_SPECS,
@@ -29,6 +28,7 @@ from oracles import (
 )
 from torchwavelets import DWT2D, IDWT2D
 
+from benchmark.measure.counting import CountedProblem
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.plugins.search_method import SearchMethod
 from benchmark.problems.bilevel import Batch, upper_loss

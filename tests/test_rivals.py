@@ -267,6 +267,7 @@ def test_a_failure_is_a_row_with_its_status(name, parameters, monkeypatch):
 def test_a_library_that_is_absent_is_skipped_with_the_reason(tmp_path, monkeypatch):
     """The other methods run; what is asked of the absent one is read from its literals."""
     monkeypatch.setitem(sys.modules, "torchdeq", None)
+    monkeypatch.delitem(sys.modules, "benchmark.plugins.torchdeq_method", raising=False)
     copy_plugins(tmp_path, package=False)
     config = tmp_path / "config.yml"
     options = {"steps": [0], "f_max_iter": [5]}
