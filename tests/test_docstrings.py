@@ -10,6 +10,7 @@ import pytest
 
 #: modules whose docstrings are held to this
 MODULES = (
+    "benchmark.gradients.entries",
     "benchmark.options.checks",
     "benchmark.options.spec",
     "benchmark.solve.convergence",
@@ -17,6 +18,8 @@ MODULES = (
     "benchmark.solve.krylov",
     "benchmark.solve.linear",
     "benchmark.solve.mixing",
+    "benchmark.solve.named",
+    "benchmark.solve.search",
     "benchmark.solve.secants",
     "benchmark.solve.system",
     "benchmark.solve.vectors",

@@ -254,6 +254,21 @@ def test_polishing_a_module_reaches_what_float32_does_not():
     assert relative_error(refined.gradient[0].double(), T.exact()) < 1e-6
 
 
+def test_a_start_in_another_precision_is_taken():
+    """What was found in float64, polished or not, is where float32 starts, and the other way."""
+    T, rule = Linear(), Implicit("neumann", tol=1e-5)
+    x0 = torch.zeros(1, 6)
+    for polish in (True, False):
+        tol = 1e-9 if polish else 1e-5
+        start = equilibrium(T, x0, gradient=Implicit("neumann", tol=tol), tol=tol, polish=polish)
+        start.x.sum().backward()
+        for again in (False, True):
+            found = equilibrium(T, start, gradient=rule, tol=1e-5, polish=again)
+            found.x.sum().backward()
+            assert found.adjoint.solution.x.dtype == torch.float32
+            assert found.adjoint.solution.steps.max() <= 3
+
+
 def test_what_cannot_be_polished_says_so():
     x0 = torch.zeros(1, 6)
     T, theta = Linear(), torch.ones((), requires_grad=True)

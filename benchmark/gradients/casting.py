@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import final
 
 import torch
@@ -25,12 +26,13 @@ class CastLayer:
 
 
 def cast_layer(
-    T: Layer, dtype: torch.dtype, cast: Callable[[Tensor], Tensor] | None = None
+    T: Layer, dtype: torch.dtype, leaves: Mapping[int, Tensor] = MappingProxyType({})
 ) -> CastLayer:
-    """``T`` in ``dtype``, its floating-point parameters and buffers through ``cast``.
+    """``T`` with its floating-point parameters and buffers in ``dtype``.
 
-    By default gradients flow back into the module's own parameters. Raises ValueError for a ``T``
-    that is not a ``torch.nn.Module``: what a function closes over cannot be cast.
+    Gradients flow back into the module's own parameters, but for those that ``leaves`` (by ``id``)
+    takes the place of. Raises ValueError for a ``T`` that is not a ``torch.nn.Module``: what a
+    function closes over cannot be cast.
     """
     if not isinstance(T, nn.Module):
         raise ValueError(
@@ -38,14 +40,11 @@ def cast_layer(
             f"whose parameters and buffers can be cast, got a {type(T).__name__}: make it one, or "
             "ask for a tolerance that its precision reaches"
         )
-    if cast is None:
-
-        def cast(t: Tensor) -> Tensor:
-            return t.to(dtype)
-
-    named = {**dict(T.named_parameters()), **dict(T.named_buffers())}
+    tensors = {**dict(T.named_parameters()), **dict(T.named_buffers())}
     with torch.enable_grad():
-        tensors = {name: cast(t) if t.is_floating_point() else t for name, t in named.items()}
+        for name, t in tensors.items():
+            if t.is_floating_point():
+                tensors[name] = leaves.get(id(t), t.to(dtype))
     return CastLayer(T, tensors)
 
 
@@ -58,7 +57,7 @@ def cast_with_leaves(
     """
     theta = tuple(theta)
     leaves = {id(t): t.detach().clone().to(dtype).requires_grad_() for t in theta}
-    layer = cast_layer(T, dtype, lambda t: leaves.get(id(t), t.detach().to(dtype)))
+    layer = cast_layer(T, dtype, leaves)
     used = {id(t) for t in layer.tensors.values()}
     for i, t in enumerate(theta):
         if id(leaves[id(t)]) not in used:

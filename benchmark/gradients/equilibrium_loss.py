@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.gradients.casting import cast_with_leaves
+from benchmark.gradients.result import Hypergradient
 from benchmark.problems.bilevel import Batch, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
@@ -66,6 +67,17 @@ class EquilibriumLoss:
             return cls.of_callables(layer, partial(_without_direct_term, loss, theta), leaves)
 
         return cls(T, loss, theta, copied)
+
+    def differentiated(self, x: Tensor) -> Hypergradient:
+        """What automatic differentiation makes of ℓ(x), of a state ``x`` with a graph to θ; the
+        direct term is included. Cost: one ℓ and the backward pass.
+        """
+        with torch.enable_grad():
+            loss = self.loss(x)
+        gradient = torch.autograd.grad(
+            loss, self.parameters, allow_unused=True, materialize_grads=True
+        )
+        return Hypergradient(loss.detach(), gradient, x.detach())
 
 
 def _without_direct_term(

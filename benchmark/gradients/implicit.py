@@ -74,10 +74,9 @@ class Implicit(GradientRule):
     ) -> Hypergradient:
         found = search(problem.T, x0, on_failure="ignore")
         at = Linearization(problem, found.x)
-        w0 = None if adjoint.start is None else adjoint.start.to(at.g.dtype)
-        w = adjoint_solver(self.solver)(
-            at.adjoint_system(), at.g, x0=w0, tol=self.tol, max_steps=self.max_steps
-        )
+        solve = adjoint_solver(self.solver)
+        budget = {"tol": self.tol, "max_steps": self.max_steps}
+        w = solve(at.adjoint_system(), at.g, x0=adjoint.start, **budget)
         return Hypergradient(
             loss=at.loss,
             gradient=at.gradient(w.x, last=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, final, runtime_checkable
+from typing import final
 
 import torch
 from torch import Tensor
@@ -16,20 +16,6 @@ from benchmark.problems.lower_level import Splitting
 from benchmark.solve.fixed_point import Layer
 from benchmark.solve.system import ProjectedSystem
 from benchmark.solve.vectors import MatVec
-
-
-@runtime_checkable
-class SplittingLayer(Protocol):
-    """A layer that may say what its two halves are: conjugate gradients need them."""
-
-    @property
-    def splitting(self) -> Splitting | None:
-        """The halves, None where there are none."""
-
-
-def splitting_of(T: Layer) -> Splitting | None:
-    """The halves of ``T`` where it has an attribute ``splitting``."""
-    return T.splitting if isinstance(T, SplittingLayer) else None
 
 
 @final
@@ -48,11 +34,12 @@ class LayerGraph:
 
     @classmethod
     def of(cls, T: Layer, x: Tensor, *, halves: bool) -> tuple[LayerGraph, Tensor]:
-        """The graph of ``T`` at ``x``, with ``halves`` by its two halves where it says what they
-        are, and T(x) with it. Cost: one layer.
+        """The graph of ``T`` at ``x``, with ``halves`` by its two halves where it has an attribute
+        ``splitting`` that says what they are, and T(x) with it. Cost: one layer.
         """
         x = x.detach().requires_grad_()
-        split, between = splitting_of(T) if halves else None, None
+        split: Splitting | None = getattr(T, "splitting", None) if halves else None
+        between = None
         with torch.enable_grad():
             if split is None:
                 image = T(x)

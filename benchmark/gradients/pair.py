@@ -51,7 +51,8 @@ class Pair:
     @property
     def tightest(self) -> float:
         """The smallest of the tolerances; infinite where there is none."""
-        tols = [part.tol for part in (self.search, self.rule) if isinstance(part, _TOLERANCES)]
+        parts = (self.search, self.rule)
+        tols = [part.tol for part in parts if isinstance(part, ToTolerance | Implicit)]
         return min(tols, default=inf)
 
     def equilibrium(self, T: Layer, x0: Tensor, adjoint: AdjointRecord) -> Equilibrium:
@@ -98,6 +99,3 @@ class Pair:
         if isinstance(self.rule, Implicit):
             require_exact(found, on_failure=adjoint.on_failure)
         return found
-
-
-_TOLERANCES = (ToTolerance, Implicit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -74,14 +74,8 @@ class GraphRule(GradientRule):
     ) -> Hypergradient:
         with torch.enable_grad():
             found = self.through(problem.T, x0, search, adjoint)
-            loss = problem.loss(found.x)
-        gradient = torch.autograd.grad(
-            loss, problem.parameters, allow_unused=True, materialize_grads=True
-        )
-        return Hypergradient(
-            loss.detach(),
-            gradient,
-            found.x.detach(),
+        return replace(
+            problem.differentiated(found.x),
             state_residual=float(found.residual.max()),
             converged=bool(found.converged.all()),
         )

@@ -113,12 +113,7 @@ class StateMethod(BilevelSolver):
     def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
         """Differentiate ℓ(R_θ(x̂)), the direct term through R_θ included."""
         problem = EquilibriumLoss.of_lower_level(lower, batch)
-        x = self.equilibrium(problem.T, self.start(lower, batch))
-        loss = problem.loss(x)
-        gradient = torch.autograd.grad(
-            loss, problem.parameters, allow_unused=True, materialize_grads=True
-        )
-        found = Hypergradient(loss.detach(), gradient, x.detach())
+        found = problem.differentiated(self.equilibrium(problem.T, self.start(lower, batch)))
         self.carry(batch, found)
         return found
 

@@ -56,8 +56,10 @@ QUIET = np.errstate(all="ignore")
 
 
 def start(x0: Tensor, b: Tensor) -> Tensor:
-    """``x0`` without its graph; zero, the solution, for samples whose right-hand side is zero."""
-    return torch.where(expand(norm(b) > 0, b), x0.detach(), 0.0)
+    """``x0`` in the dtype of ``b``, without its graph; zero, the solution, for samples whose
+    right-hand side is zero.
+    """
+    return torch.where(expand(norm(b) > 0, b), x0.detach().to(b.dtype), 0.0)
 
 
 def scale_of(b: Tensor) -> Array:
