@@ -9,7 +9,7 @@ from benchmark.gradients.inverse_estimate import InverseEstimate
 from benchmark.gradients.last_layers import LastLayers, Phantom
 from benchmark.gradients.rule import GradientRule
 from benchmark.gradients.series import Series
-from benchmark.options.spec import choose
+from benchmark.options.spec import Kind
 
 GRADIENT_RULES: dict[str, Callable[..., GradientRule]] = {
     "implicit": Implicit,
@@ -18,6 +18,7 @@ GRADIENT_RULES: dict[str, Callable[..., GradientRule]] = {
     "phantom": Phantom,
     "series": Series,
 }
+GRADIENT_RULE: Kind[GradientRule] = Kind("gradient rule", GRADIENT_RULES, form="a GradientRule")
 
 
 def gradient_rule(named: str | GradientRule) -> GradientRule:
@@ -27,5 +28,4 @@ def gradient_rule(named: str | GradientRule) -> GradientRule:
     """
     if isinstance(named, GradientRule):
         return named
-    rule: GradientRule = choose(named, GRADIENT_RULES, kind="gradient rule")()
-    return rule
+    return GRADIENT_RULE.build(named)

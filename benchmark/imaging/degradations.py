@@ -16,7 +16,7 @@ from benchmark.options.checks import (
     positive_number,
     strictly_between,
 )
-from benchmark.options.spec import build
+from benchmark.options.spec import Kind
 
 if TYPE_CHECKING:
     from deepinv.physics import LinearPhysics
@@ -58,7 +58,7 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        physics = build(spec, DEGRADATIONS, kind="degradation", image_shape=image_shape)
+        physics = DEGRADATION.build(spec, image_shape=image_shape, img_size=image_shape)
         physics = physics.to(torch.float64)
         probe = torch.rand(1, *image_shape, dtype=torch.float64)
         squared_norm = physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False)
@@ -181,6 +181,12 @@ DEGRADATIONS: dict[str, Callable] = {
     "tomography": tomography,
     "mri": mri,
 }
+DEGRADATION: Kind = Kind(
+    "degradation",
+    DEGRADATIONS,
+    {"deepinv": ["deepinv.physics"]},
+    form="a function (image_shape) that returns a LinearPhysics of deepinv with its noise model",
+)
 
 
 def _gaussian(width: float) -> Tensor:

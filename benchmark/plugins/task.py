@@ -7,8 +7,7 @@ from torch import Tensor
 
 from benchmark.imaging.degradations import make_degradation
 from benchmark.options.checks import positive_integer
-from benchmark.options.spec import build
-from benchmark.problems import LOWER_LEVELS
+from benchmark.problems import LOWER_LEVEL
 from benchmark.problems.bilevel import Batch, BilevelTask, require_influence
 
 
@@ -48,10 +47,8 @@ def make_task(
     train, test = train.double(), test.double()
     learned = Batch(train, observed.observe(train, stream=1), index=tuple(range(len(train))))
     judged = Batch(test, observed.observe(test, stream=2))
-    problem = build(
+    problem = LOWER_LEVEL.build(
         lower,
-        LOWER_LEVELS,
-        kind="lower level",
         physics=observed.physics,
         lipschitz=observed.lipschitz,
         image_shape=shape,

@@ -1,5 +1,6 @@
 """The lower levels by name, one family of layers per file."""
 
+from benchmark.options.spec import Kind
 from benchmark.problems.drunet import learned_drunet
 from benchmark.problems.pnp import PlugAndPlay
 from benchmark.problems.tikhonov import Tikhonov
@@ -13,3 +14,10 @@ LOWER_LEVELS = {
     "wavelet_l1": WaveletL1,
     "wavelet_l12": WaveletL12,
 }
+
+LOWER_LEVEL: Kind = Kind(
+    "lower level",
+    LOWER_LEVELS,
+    form="a torch.nn.Module with step(x, y), made from what it takes of physics, lipschitz and "
+    "image_shape",
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmark.options.spec import choose
+from benchmark.options.spec import Kind
 from benchmark.solve.fixed_point import EQUILIBRIUM_SOLVERS, Equilibrium
 from benchmark.solve.linear import ADJOINT_SOLVERS
 from benchmark.solve.system import LinearSolution
@@ -13,6 +13,13 @@ from benchmark.solve.system import LinearSolution
 EquilibriumSolver = Callable[..., Equilibrium]
 #: (matvec, b, *, tol, max_steps, x0=None)
 AdjointSolver = Callable[..., LinearSolution]
+
+EQUILIBRIUM_SOLVER: Kind[Equilibrium] = Kind(
+    "equilibrium solver", EQUILIBRIUM_SOLVERS, form="a function (T, x0, *, tol, max_layers)"
+)
+ADJOINT_SOLVER: Kind[LinearSolution] = Kind(
+    "adjoint solver", ADJOINT_SOLVERS, form="a function (matvec, b, *, tol, max_steps, x0=None)"
+)
 
 
 def equilibrium_solver(named: str | EquilibriumSolver) -> EquilibriumSolver:
@@ -23,7 +30,7 @@ def equilibrium_solver(named: str | EquilibriumSolver) -> EquilibriumSolver:
     if callable(named):
         return named
     given = ("T", "x0", "tol", "max_layers")
-    return choose(named, EQUILIBRIUM_SOLVERS, kind="equilibrium solver", given=given)
+    return EQUILIBRIUM_SOLVER.choose(named, given=given)
 
 
 def adjoint_solver(named: str | AdjointSolver) -> AdjointSolver:
@@ -34,4 +41,4 @@ def adjoint_solver(named: str | AdjointSolver) -> AdjointSolver:
     if callable(named):
         return named
     given = ("matvec", "b", "x0", "tol", "max_steps")
-    return choose(named, ADJOINT_SOLVERS, kind="adjoint solver", given=given)
+    return ADJOINT_SOLVER.choose(named, given=given)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmark.options.spec import build
+from benchmark.options.spec import Kind
 
 ImageShape = tuple[int, int, int]
 
@@ -23,7 +23,7 @@ def make_denoiser(spec: str, image_shape: ImageShape) -> nn.Module:
     options. Raises ValueError for an unknown name or option or a shape that the denoiser does not
     take, FileNotFoundError where weights are neither on the machine nor to be downloaded.
     """
-    return build(spec, DENOISERS, kind="denoiser", image_shape=image_shape)
+    return DENOISER.build(spec, image_shape=image_shape)
 
 
 def small_drunet(image_shape: ImageShape, trained: bool = True, seed: int = 0) -> nn.Module:
@@ -71,6 +71,12 @@ DENOISERS: dict[str, Callable[..., nn.Module]] = {
     "drunet": drunet,
     "wavelet": wavelet,
 }
+DENOISER: Kind[nn.Module] = Kind(
+    "denoiser",
+    DENOISERS,
+    {"deepinv": ["deepinv.models"]},
+    form="a torch.nn.Module (x, σ) ↦ x, or a function (image_shape) that makes one",
+)
 
 
 def _require_drunet_shape(name: str, image_shape: ImageShape) -> None:
