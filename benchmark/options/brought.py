@@ -75,7 +75,7 @@ def loaded(path: str | Path) -> ModuleType:
 def _travels(module: ModuleType) -> None:
     """Let another process take objects of ``module`` with their code: it cannot import it."""
     try:
-        from joblib.externals import cloudpickle  # type: ignore[import-untyped]
+        import cloudpickle
     except ImportError:
         return
     cloudpickle.register_pickle_by_value(module)
