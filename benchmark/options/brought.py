@@ -75,7 +75,7 @@ def loaded(path: str | Path) -> ModuleType:
 def _travels(module: ModuleType) -> None:
     """Let another process take objects of ``module`` with their code: it cannot import it."""
     try:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
     except ImportError:
         return
     cloudpickle.register_pickle_by_value(module)
