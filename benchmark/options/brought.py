@@ -45,6 +45,15 @@ def entry_of(path: str | Path) -> Callable[..., Any]:
     return entry
 
 
+def placed(folder: str, name: str) -> Path | None:
+    """The file ``name`` in ``folder``, of the working directory or beside the package."""
+    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        file = root / folder / name
+        if file.is_file():
+            return file
+    return None
+
+
 def loaded(path: str | Path) -> ModuleType:
     """The file at ``path`` as a module, run unless its content has been; see ``entry_of``."""
     file = Path(path).expanduser().resolve()
