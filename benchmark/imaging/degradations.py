@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from benchmark.options.brought import one_line
 from benchmark.options.checks import (
     nonnegative_number,
     one_of,
@@ -93,7 +94,9 @@ def _in_float64(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
         back = physics.A_adjoint(images[0])
     except Exception as error:
         shape = tuple(probe.shape)
-        raise ValueError(f"{what}: A or Aᵀ fails on images {shape} in float64: {error}") from error
+        raise ValueError(
+            f"{what}: A or Aᵀ fails on images {shape} in float64: {one_line(error)}"
+        ) from error
     scale = images[0].norm().square() + torch.finfo(torch.float64).tiny
     inner = (back * probe).sum() if back.shape == probe.shape else torch.tensor(torch.nan)
     gaps = {
@@ -101,10 +104,10 @@ def _in_float64(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
         / scale.sqrt(),
         "A_adjoint is not the adjoint of A: ⟨Au, Au⟩ − ⟨u, AᵀAu⟩": (scale - inner).abs() / scale,
     }
-    for said, gap in gaps.items():
+    for wrong, gap in gaps.items():
         if not gap <= ADJOINT_TOL:
             raise ValueError(
-                f"{what}: {said} is {float(gap):.1e} of what it should be near, expected at most "
+                f"{what}: {wrong} is {float(gap):.1e} of what it should be near, expected at most "
                 f"{ADJOINT_TOL:g}"
             )
     return physics

@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
-from benchmark.options.brought import FileError, entry_of, placed
+from benchmark.options.brought import FileError, entry_of, one_line, placed
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class Kind(Generic[T]):
         try:
             return chosen(**taken)
         except Exception as error:
-            raise ValueError(f"{self.name} {spec!r}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{self.name} {spec!r}: {one_line(error)}") from error
 
     def has(self, called: Callable[..., Any]) -> bool:
         """Whether ``called`` is an entry of the package, options bound to it or not."""

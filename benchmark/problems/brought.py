@@ -8,6 +8,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
+from benchmark.options.brought import one_line
 from benchmark.problems.bilevel import Batch
 from benchmark.problems.lower_level import LowerLevelProblem
 
@@ -72,7 +73,7 @@ def require_layer(lower: LowerLevelProblem, batch: Batch, *, what: str) -> None:
         again, alone = lower.step(x, y), lower.step(x[:1], y[:1])
         restored = lower.reconstruct(image)
     except Exception as error:
-        raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what}: {one_line(error)}") from error
     if touched:
         raise ValueError(f"{what}: step changed its x or y in place, expected them left alone")
     for name, found, expected in (("step", image, x), ("reconstruct", restored, batch.truth)):
@@ -83,10 +84,10 @@ def require_layer(lower: LowerLevelProblem, batch: Batch, *, what: str) -> None:
             )
     if not image.isfinite().all():
         raise ValueError(f"{what}: the first step is not finite")
-    for said, other, of in (
+    for wrong, other, of in (
         ("says something else the second time", again, image),
         ("depends on the other samples of a batch", alone, image[:1]),
     ):
         gap = float((other - of).norm() / of.norm().clamp_min(torch.finfo(of.dtype).tiny))
         if not gap <= SAME_TOL:
-            raise ValueError(f"{what}: step {said}, by {gap:.1e}, expected at most {SAME_TOL:g}")
+            raise ValueError(f"{what}: step {wrong}, by {gap:.1e}, expected at most {SAME_TOL:g}")

@@ -37,31 +37,29 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help="what the file is to hold")
     parser.add_argument("name", metavar="NAME", help="of the file, a Python name in small letters")
-    parser.add_argument("--folder", type=Path, help="where to write it, instead of its place")
     given = parser.parse_args(arguments)
     try:
-        path = write(given.kind, given.name, given.folder)
+        path = write(given.kind, given.name)
     except (ValueError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    place, usage = KINDS[given.kind]
-    # a file in another folder goes by its path
-    name = given.name if given.folder is None else str(path)
-    print(f"{path} written. Try it:\n\n    {usage.format(path=path, name=name)}\n")
+    usage = KINDS[given.kind][1].format(path=path, name=given.name)
+    print(f"{path} written. Try it:\n\n    {usage}\n")
     print(f"and what the tests ask of it:\n\n    pytest tests/test_brought.py --bring {path}")
     return 0
 
 
-def write(kind: str, name: str, folder: Path | None = None) -> Path:
+def write(kind: str, name: str, root: Path = Path()) -> Path:
     """Write the smallest file of ``kind`` as ``name`` and return its path.
 
-    folder : where; None is the folder, in the working directory, in which it is found by its name.
-    Raises ValueError for a name that is no Python name in small letters, FileExistsError rather
-    than overwrite.
+    root : what the folder is in, in which it is found by its name. Raises ValueError for a name
+    that is no Python name in small letters, FileExistsError rather than overwrite.
     """
     if not name.isidentifier() or iskeyword(name) or name != name.lower():
         raise ValueError(f"NAME must be a Python name in small letters, got {name!r}")
-    path = (Path(KINDS[kind][0]) if folder is None else folder) / f"{name}.py"
+    path = root / KINDS[kind][0] / f"{name}.py"
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: expected a name that is free")
     text = (files("benchmark.running") / "templates" / f"{kind}.py").read_text(encoding="utf-8")
     camel = "".join(part.capitalize() for part in name.split("_"))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,9 +27,10 @@ class CheckedEquilibriumSolver:
     solve: Callable[..., Any]
     name: str
 
+    @torch.no_grad()
     def __call__(self, T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
         counted = _Counted(T)
-        found: object = self.solve(counted, x0, tol=tol, max_layers=max_layers)
+        found: object = self.solve(counted, x0.detach(), tol=tol, max_layers=max_layers)
         what = f"the equilibrium solver {self.name}"
         if isinstance(found, Equilibrium):
             require_like(x0, found.x, what)
@@ -52,6 +53,7 @@ class CheckedAdjointSolver:
     solve: Callable[..., Any]
     name: str
 
+    @torch.no_grad()
     def __call__(
         self,
         matvec: MatVec,
@@ -85,10 +87,9 @@ def require_like(expected: Tensor, found: object, what: str) -> Tensor:
     """``found``; TypeError, naming ``what``, unless it is a tensor like ``expected``."""
     if not isinstance(found, Tensor):
         raise TypeError(f"{what} returned {type(found).__name__}, expected a tensor or its result")
-    for name in ("shape", "dtype", "device"):
-        of = [str(getattr(t, name)).removeprefix("torch.") for t in (found, expected)]
-        if of[0] != of[1]:
-            raise TypeError(f"{what} returned a tensor of {name} {of[0]}, expected {of[1]}")
+    kinds = [f"{tuple(t.shape)} in {t.dtype} on {t.device}" for t in (found, expected)]
+    if kinds[0] != kinds[1]:
+        raise TypeError(f"{what} returned a tensor {kinds[0]}, expected {kinds[1]}")
     return found
 
 
