@@ -71,7 +71,7 @@ def solution(x: Tensor, residual: Array, steps: Array, tol: float) -> LinearSolu
         x,
         residual=torch.as_tensor(residual, device=x.device).to(x.dtype),
         steps=torch.as_tensor(steps, device=x.device),
-        converged=torch.as_tensor(residual <= tol, device=x.device),
+        converged=torch.as_tensor(residual <= tol),
     )
 
 
