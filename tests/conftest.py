@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,14 @@ MORE_DEGRADATION_SPECS = (
     "tomography(angles=12)",
     "mri(acceleration=2)",
 )
+
+
+@pytest.fixture
+def quick_collections():
+    """The meters collect garbage each time: slow beside all that the test suite has imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def pytest_addoption(parser):
