@@ -57,7 +57,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--problems",
         type=int,
-        default=24,
+        default=16,
         help="random problems on which the tolerance on the gradient is tested",
     )
 

@@ -28,7 +28,7 @@ def moved(task, dtype):
 COARSE = {
     "tol": 0.1,
     "adjoint_tol": 0.1,
-    "max_layers": 4,
+    "max_layers": 3,
     "layers": 2,
     "restarts": 2,
     "terms": 2,
@@ -178,7 +178,7 @@ def test_adjoint_solvers_look_at_the_device_a_few_times_a_product(name, each, on
 @pytest.mark.usefixtures("quick_collections")
 def test_measuring_stays_on_its_device(gradient_method):
     skip_elsewhere(gradient_method)
-    task = small_task(lower=LOWER_SPECS[0], size=8)
+    task = small_task(lower="tikhonov(wavelet='haar',levels=1)", size=8)
     with pretend_device():
         there = moved(task, torch.float32)
         solver = coarse(gradient_method)
