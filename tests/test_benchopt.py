@@ -1,8 +1,8 @@
 """The benchmark as benchopt runs it: in processes of their own, on a copy of the repository.
 
 One study (every plugin, one more that is dropped in, one that fails in four ways) is run once and
-looked at by most tests; two repeats of it show what the cache does. The processes are forks of one
-that has imported what is installed (``forked``), but for one that is started from a shell.
+looked at by most tests; two repeats of it show what the cache does. The processes are forks of
+this one (``forked``), but for one that is started from a shell.
 """
 
 from __future__ import annotations
@@ -210,13 +210,6 @@ def run(copy: Path, config: Path, *options: object, output: str, cwd: Path) -> R
 def comment(path: Path) -> None:
     """Add a comment to the file."""
     path.write_text(path.read_text() + "# a comment\n")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    """The process that the others are forks of ends with the tests of this file."""
-    yield
-    forked.stop()
 
 
 @pytest.fixture(scope="module")
