@@ -66,7 +66,7 @@ def cases() -> list[tuple[str, str, torch.dtype]]:
     """
     found = []
     for k, name in enumerate(sorted(plugins())):
-        pair = (0, 4) if name in SLOW else (k % 6, (k + 3) % 6)
+        pair = (0, 2) if name in SLOW else (k % 6, (k + 3) % 6)
         precisions = (torch.float32, torch.float64)
         for i, dtype in zip(pair, precisions if k % 12 < 6 else precisions[::-1], strict=True):
             found.append((name, LOWER_SPECS[i], dtype))
