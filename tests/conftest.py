@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,11 +45,19 @@ MORE_DEGRADATION_SPECS = (
 )
 
 
+@pytest.fixture
+def quick_collections():
+    """The meters collect garbage each time: slow beside all that the test suite has imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--problems",
         type=int,
-        default=24,
+        default=16,
         help="random problems on which the tolerance on the gradient is tested",
     )
     parser.addoption(

@@ -1,7 +1,8 @@
 """The benchmark as benchopt runs it: in processes of their own, on a copy of the repository.
 
 One study (every plugin, one more that is dropped in, one that fails in four ways) is run once and
-looked at by most tests; two repeats of it show what the cache does.
+looked at by most tests; two repeats of it show what the cache does. The processes are forks of
+this one (``forked``), but for one that is started from a shell.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -160,18 +162,19 @@ def copy_plugins(folder: Path, *, package: bool) -> Path:
     return folder
 
 
-def execute(
-    *command: object, cwd: Path, package: Path | None = None
-) -> subprocess.CompletedProcess:
-    """Run a command of the virtual environment, without what makes failures pass through."""
-    unset = ("BENCHOPT_DEBUG", "BENCHOPT_RAISE_ON_ERROR", "PYTHONPATH")
-    environment = {name: value for name, value in os.environ.items() if name not in unset}
-    environment |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    environment["PATH"] = os.pathsep.join([str(BIN), environment["PATH"]])
+def environment(package: Path | None = None) -> dict[str, str]:
+    """The variables of the processes: ``package`` comes first, nothing makes failures pass through.
+
+    Where no package is named it is the one that is installed, or that these tests were told to
+    find.
+    """
+    unset = ("BENCHOPT_DEBUG", "BENCHOPT_RAISE_ON_ERROR")
+    variables = {name: value for name, value in os.environ.items() if name not in unset}
+    variables |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    variables["PATH"] = os.pathsep.join([str(BIN), variables["PATH"]])
     if package is not None:
-        environment["PYTHONPATH"] = str(package)
-    command = [str(part) for part in command]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+        variables["PYTHONPATH"] = str(package)
+    return variables
 
 
 def write_config(path: Path, *, solvers: list[str], **options: object) -> Path:
@@ -193,12 +196,8 @@ def write_config(path: Path, *, solvers: list[str], **options: object) -> Path:
 def run(copy: Path, config: Path, *options: object, output: str, cwd: Path) -> Run:
     """``benchopt run`` on the copy with its own package; it must end well."""
     parquet = copy / "outputs" / f"{output}.parquet"
-    done = execute(
-        *(BIN / "benchopt", "run", copy, "--config", config, "--output", parquet.name),
-        *options,
-        cwd=cwd,
-        package=copy,
-    )
+    command = ("run", copy, "--config", config, "--output", parquet.name, *options)
+    done = forked.run_module("benchopt", *command, cwd=cwd, environment=environment(copy))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = read_results(parquet)
     rows.columns = [
@@ -206,6 +205,11 @@ def run(copy: Path, config: Path, *options: object, output: str, cwd: Path) -> R
         for name in rows.columns
     ]
     return Run(done.stdout + done.stderr, parquet, rows)
+
+
+def comment(path: Path) -> None:
+    """Add a comment to the file."""
+    path.write_text(path.read_text() + "# a comment\n")
 
 
 @pytest.fixture(scope="module")
@@ -235,27 +239,28 @@ def config(tmp_path_factory) -> Path:
 def study(copy, config, tmp_path_factory) -> Run:
     """The study, started from an unrelated directory."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    return run(copy, config, "--no-display", output="study", cwd=elsewhere)
+    return run(copy, config, "--no-plot", output="study", cwd=elsewhere)
 
 
 @pytest.fixture(scope="module")
 def after_report_edit(copy, config, study, tmp_path_factory) -> Run:
     """The same command again, a file of ``benchmark/report`` having changed."""
-    with (copy / "benchmark" / "report" / "frame.py").open("a") as file:
-        file.write("# a comment\n")
+    comment(copy / "benchmark" / "report" / "frame.py")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     return run(copy, config, "--no-plot", output="again", cwd=elsewhere)
 
 
 @pytest.fixture(scope="module")
 def after_package_edit(copy, after_report_edit, tmp_path_factory) -> Run:
-    """Part of it in two processes and two repetitions, a file of the package having changed."""
-    edited = copy / "benchmark" / "imaging" / "metrics.py"
-    edited.write_text(edited.read_text() + "# a comment\n")
+    """Part of it in two processes and two repetitions, a file of the package having changed.
+
+    Of these few benchopt's page is made, for all columns.
+    """
+    comment(copy / "benchmark" / "imaging" / "metrics.py")
     folder = tmp_path_factory.mktemp("parallel")
-    solvers = [f"{name}[{OFTEN}]" for name in ("Unrolling", "DEQ")]
+    solvers = [f"{name}[{OFTEN}]" for name in ("Unrolling", "DEQ", "Damped")]
     config = write_config(folder / "parallel.yml", solvers=solvers)
-    return run(copy, config, "--no-plot", "-j", 2, "-r", 2, output="parallel", cwd=folder)
+    return run(copy, config, "--no-display", "-j", 2, "-r", 2, output="parallel", cwd=folder)
 
 
 # --- the rows of a run ------------------------------------------------------------------------
@@ -416,25 +421,44 @@ def test_the_columns_agree_with_a_computation_by_hand(study, copy):
 def test_a_new_file_is_in_the_report(study, tmp_path):
     """The damped iteration is in the tables with both depths, and in the figures, by depth too."""
     assert len(DAMPED.splitlines()) <= 25
-    done = execute(
-        *(sys.executable, "-m", "benchmark.report", study.parquet, "--out", tmp_path), cwd=tmp_path
+    figures = ("accuracy", "gradient_error", "reconstructions", "time", "memory")
+    done = forked.run_module(
+        *("benchmark.report", study.parquet, "--out", tmp_path, "--only", *figures),
+        cwd=tmp_path,
+        environment=environment(),
     )
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "table.csv")
     assert table["method"].str.startswith("Damped").sum() == 2
     made = json.loads((tmp_path / "provenance.json").read_text())["artefacts"]
     drawn = " ".join(part["name"] for part in made if "files" in part)
-    for figure in ("accuracy", "gradient_error", "reconstructions", "time", "memory"):
+    for figure in figures:
         assert figure in drawn
     assert not [note for part in made for note in part.get("left_out", ()) if "Damped" in note]
 
 
-def test_a_new_file_is_in_the_page(study):
-    pages = list(study.parquet.parent.glob("*study*.html"))
-    assert len(pages) == 1
-    text = pages[0].read_text()
-    assert all(method in text for method in METHODS)
-    assert "Failed to plot" not in study.terminal
+def test_a_new_file_is_in_the_page(after_package_edit):
+    """With all columns, for few methods."""
+    (page,) = after_package_edit.parquet.parent.glob("*parallel*.html")
+    assert all(method in page.read_text() for method in ("Unrolling", "DEQ", "Damped"))
+    assert "Failed to plot" not in after_package_edit.terminal
+
+
+def test_every_method_is_in_the_page(study, copy):
+    """With one column, for all methods: a page takes benchopt a time in proportion to both."""
+    rows = pd.read_parquet(study.parquet)
+    columns = [c for c in rows if not c.startswith("objective_") or c == "objective_value"]
+    few = copy / "outputs" / "column.parquet"
+    rows[[*columns, "objective_name"]].to_parquet(few)
+    done = forked.run_module(
+        *("benchopt", "plot", copy, "-f", few, "--no-display"),
+        cwd=copy,
+        environment=environment(copy),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Failed to plot" not in done.stdout + done.stderr
+    (page,) = study.parquet.parent.glob("*column*.html")
+    assert all(method in page.read_text() for method in (*METHODS, *SEARCHES))
 
 
 @pytest.mark.parametrize(
@@ -527,10 +551,12 @@ def test_repetitions_have_images_of_their_own(after_package_edit):
 
 
 def test_the_message_about_a_bad_value_reaches_the_terminal(tmp_path):
+    """In a process that is started from a shell."""
     copy_plugins(tmp_path, package=False)
     config = write_config(tmp_path / "bad.yml", solvers=["Unrolling"], device="quantum")
     command = (BIN / "benchopt", "run", ".", "--config", config, "--no-cache", "--no-plot")
-    done = execute(*command, cwd=tmp_path)
+    options = {"cwd": tmp_path, "env": environment(), "capture_output": True, "text": True}
+    done = subprocess.run(command, **options)
     assert done.returncode != 0
     assert "unknown device 'quantum': expected auto, cpu, cuda or cuda:i" in (
         done.stdout + done.stderr
@@ -582,7 +608,7 @@ def test_images_that_are_not_there_stop_nobody_else(copy, tmp_path):
 def test_benchopt_accepts_every_plugin(tmp_path):
     """``benchopt test``, on the plugins alone: the package is found where it is installed."""
     copy_plugins(tmp_path, package=False)
-    done = execute(BIN / "benchopt", "test", ".", "--skip-install", cwd=tmp_path)
+    done = forked.benchopt_test(".", "--skip-install", cwd=tmp_path, environment=environment())
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\d+ passed", done.stdout)
 

@@ -1,9 +1,9 @@
 """Training of the denoiser: taken up bit for bit, schedules, its export and its model card."""
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
+import runpy
 import sys
 import time
 from dataclasses import replace
@@ -112,19 +112,27 @@ def test_a_checkpoint_cut_off_leaves_the_one_before(folder, tmp_path, monkeypatc
 
 
 def test_the_command_survives_kill(folder, tmp_path, monkeypatch):
-    """The command, killed without warning once it has saved, goes on from there."""
+    """The command, in a fork, killed without warning once it has saved, goes on from there."""
     options = ["--images", folder, "--test", folder, "--state", tmp_path / "state"]
     options += ["--out", tmp_path / "out", "--steps", "100000", "--validation", "1"]
     arguments = [*map(str, options), "--checkpoint-seconds", "0"]
-    command = [sys.executable, "-m", "benchmark.imaging.denoisers.training", *arguments]
+    monkeypatch.setattr(sys, "argv", ["training", *arguments])
+    command = multiprocessing.get_context("fork").Process(
+        target=runpy.run_module,
+        args=("benchmark.imaging.denoisers.training",),
+        kwargs={"run_name": "__main__"},
+    )
     for image in folder.iterdir():
         Image.open(image).resize((72, 64)).save(image)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
+    command.start()
+    deadline = time.monotonic() + 120
+    try:
         while not (tmp_path / "state" / STATE).is_file():
-            assert process.poll() is None and time.monotonic() < deadline
+            assert command.is_alive() and time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+    finally:
+        command.kill()
+        command.join()
     run = load(Recipe(100000, "steps", validation=1), tmp_path / "state")
     assert run.step >= 1 and run.seconds > 0
     exported = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pretend_device as pretended
 import pytest
 import torch
-from conftest import DEGRADATION_SPECS, LOWER_SPECS, small_task
+from benchopt import BaseSolver
+from conftest import DEGRADATION_SPECS, LOWER_SPECS, plugins, small_task
 from pretend_device import DEVICE, MixedDevices, PretendTensor, pretend_device, unwrap
 
 from benchmark.measure import counting, memory, timing
@@ -25,18 +28,27 @@ def moved(task, dtype):
 COARSE = {
     "tol": 0.1,
     "adjoint_tol": 0.1,
-    "max_layers": 4,
+    "max_layers": 3,
     "layers": 2,
     "restarts": 2,
     "terms": 2,
     "inner_steps": 2,
     "memory": 2,
     "directions": 1,
+    # as torchdeq and deepinv call theirs
+    "f_max_iter": 4,
+    "b_max_iter": 4,
+    "max_iter": 4,
+    "max_iter_backward": 4,
 }
-#: methods that do as much for each parameter: the lower levels with the fewest
-SLOW = ("Finite-Differences", "Forward-Mode")
 #: torchdeq's implicit differentiation keeps residuals in tensors that it makes on the CPU
 ELSEWHERE = ("torchdeq-IFT",)
+
+
+def coarse(plugin: type, **parameters: object) -> BaseSolver:
+    """The plugin with as little to do as it can be asked for."""
+    known = {name: value for name, value in COARSE.items() if name in plugin.parameters}
+    return plugin.get_instance(**known, **parameters)
 
 
 def skip_elsewhere(plugin: type) -> None:
@@ -44,17 +56,37 @@ def skip_elsewhere(plugin: type) -> None:
         pytest.skip("the library makes tensors of its own outside the device")
 
 
+#: methods that do as much for each parameter: on the lower levels with the fewest
+SLOW = ("Finite-Differences", "Forward-Mode")
+
+
+def cases() -> list[tuple[str, str, torch.dtype]]:
+    """(method, lower level, dtype): every method on two families of lower levels, on one in float32
+    and on the other in float64; every lower level in both.
+    """
+    found = []
+    for k, name in enumerate(sorted(plugins())):
+        pair = (0, 2) if name in SLOW else (k % 6, (k + 3) % 6)
+        precisions = (torch.float32, torch.float64)
+        for i, dtype in zip(pair, precisions if k % 12 < 6 else precisions[::-1], strict=True):
+            found.append((name, LOWER_SPECS[i], dtype))
+    return found
+
+
+def test_the_cases_cover_what_they_say():
+    for position, values in ((0, plugins()), (1, LOWER_SPECS)):
+        met = {(case[position], case[2]) for case in cases()}
+        assert met == set(product(values, (torch.float32, torch.float64)))
+
+
 @pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("lower", LOWER_SPECS)
-def test_every_method_stays_on_its_device(plugin, lower, dtype):
+@pytest.mark.parametrize(("name", "lower", "dtype"), cases())
+def test_every_method_stays_on_its_device(name, lower, dtype):
     """Two outer steps on mini-batches: the numbers are those of the CPU."""
+    plugin = plugins()[name]
     skip_elsewhere(plugin)
-    if plugin.name in SLOW and lower not in (LOWER_SPECS[0], LOWER_SPECS[4]):
-        pytest.skip("shown on two lower levels")
     task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=8)
-    coarse = {name: value for name, value in COARSE.items() if name in plugin.parameters}
-    solver = plugin.get_instance(steps=2, batch_size=1, **coarse)
+    solver = coarse(plugin, steps=2, batch_size=1)
 
     def trained(task):
         solver.set_objective(task)
@@ -76,7 +108,9 @@ def test_every_method_stays_on_its_device(plugin, lower, dtype):
 
 @pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
 def test_the_reference_stays_on_its_device(degradation):
-    task = small_task(lower=LOWER_SPECS[2], degradation=degradation, size=8)
+    # a ridge with which little is left to solve
+    spec = "wavelet_l1(wavelet='db2',levels=2,ridge=1)"
+    task = small_task(lower=spec, degradation=degradation, size=8)
     expected = reference_hypergradient(task.lower, task.probe)
     with pretend_device():
         there = moved(task, torch.float64)
@@ -141,13 +175,13 @@ def test_adjoint_solvers_look_at_the_device_a_few_times_a_product(name, each, on
     assert len(looks) - 1 <= each * len(products) + once
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_measuring_stays_on_its_device(gradient_method):
     skip_elsewhere(gradient_method)
-    task = small_task(lower=LOWER_SPECS[0], size=8)
+    task = small_task(lower="tikhonov(wavelet='haar',levels=1)", size=8)
     with pretend_device():
         there = moved(task, torch.float32)
-        few = {"directions": 1} if gradient_method.name == "SPSA" else {}
-        solver = gradient_method.get_instance(**few)
+        solver = coarse(gradient_method)
         counted = counting.CountedProblem(there.lower)
 
         def call():

@@ -7,6 +7,7 @@ import json
 import random
 import re
 from dataclasses import replace
+from functools import partial
 from math import inf, isfinite, isnan
 
 import numpy as np
@@ -25,7 +26,9 @@ from benchmark.plugins.bilevel_solver import BilevelSolver, StateMethod
 from benchmark.problems.bilevel import BilevelTask, upper_loss
 from benchmark.solve.fixed_point import iterate
 
-RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.02)"
+pytestmark = pytest.mark.usefixtures("quick_collections")
+
+RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)"
 INPAINTING = "inpainting(keep=0.5)"
 TIGHT = {"tol": 1e-13, "adjoint_tol": 1e-13}
 ACCURACY = ("value", "test_psnr", "test_ssim", "equilibrium_residual")
@@ -70,7 +73,7 @@ def row_of(
 
 @pytest.fixture(scope="module")
 def task() -> BilevelTask:
-    """A layer that contracts, by 0.98 at worst."""
+    """A layer that contracts, by 0.9 at worst."""
     return small_task(lower=RIDGE, degradation=INPAINTING)
 
 
@@ -83,14 +86,14 @@ def truth(task) -> Truth:
 
 
 def test_accuracy_is_that_of_the_fixed_point(task, truth):
-    """F and the PSNR from two thousand plain iterations and the definitions.
+    """F and the PSNR from six hundred plain iterations and the definitions.
 
     The residual of 1e-8 leaves an error of 1e-8/(1 − κ) in the state.
     """
     found = truth.accuracy(theta_of(task))
     with torch.no_grad():
         train, test = (
-            iterate(task.lower.layer(b.observation), task.lower.init(b.observation), steps=2000)
+            iterate(task.lower.layer(b.observation), task.lower.init(b.observation), steps=600)
             for b in (task.train, task.test)
         )
     assert found.value == pytest.approx(float(((train - task.train.truth) ** 2).mean()), rel=1e-5)
@@ -115,8 +118,10 @@ def test_accuracy_where_the_equilibrium_is_hard_to_find():
 
 
 @pytest.mark.parametrize("step", [1.0, 1e-2, 1e-3])
-def test_a_layer_without_equilibrium_is_a_diverged_run(step, task, no_debug):
+def test_a_layer_without_equilibrium_is_a_diverged_run(step, task, no_debug, monkeypatch):
     """x + θ has no fixed point, but far out rounding makes one: the row says so, without a PSNR."""
+    for name in ("true_equilibrium", "reference_hypergradient"):
+        monkeypatch.setattr(evaluation, name, partial(getattr(evaluation, name), max_layers=400))
     theta = torch.full((), step, dtype=torch.float64)
     drifting = LayerProblem(theta, lambda theta, x, y: x + theta)
     task = replace(task, lower=drifting)
@@ -314,6 +319,28 @@ def test_a_theta_that_is_not_finite_is_a_diverged_run(task, truth):
     assert all(row[name] is None for name in ("reconstruction", "observation", "truth"))
 
 
+class Own:
+    """Neither a plugin nor a class of this package."""
+
+    def deploy(self, lower, y):
+        return iterate(lower.layer(y), lower.init(y), steps=3)
+
+
+class OwnWithGradients(Own):
+    def hypergradient_on_probe(self, lower, batch):
+        return method("Unrolling", layers=3).hypergradient(lower, batch)
+
+
+def test_a_method_is_told_by_what_it_can_do(task, truth):
+    """The gradient's columns are those of methods that estimate it, whatever their class."""
+    search, gradient = (row_of(own, task, truth=truth) for own in (Own(), OwnWithGradients()))
+    assert search["status"] == gradient["status"] == "ok"
+    assert search["test_psnr_deployed"] == gradient["test_psnr_deployed"] > 0
+    assert all(isnan(search[name]) for name in ESTIMATE)
+    assert (gradient["layer_evals"], gradient["vjp_evals"]) == (3, 3)
+    assert isfinite(search["reference_residual"])
+
+
 def test_a_small_theta_is_in_the_row(task, truth, monkeypatch):
     row = row_of(method("JFB"), task, truth=truth)
     learned = json.loads(row["learned"])
@@ -329,6 +356,12 @@ def timings(seconds: dict[object, float]) -> dict[object, timing.Timing]:
     return {call: timing.Timing(s, 0.0, 1, False, (s,)) for call, s in seconds.items()}
 
 
+def without_memory(monkeypatch) -> None:
+    """No call is run for its memory."""
+    monkeypatch.setattr(memory, "live_memory", lambda call: 0.0)
+    monkeypatch.setattr(memory, "device_memory", lambda call, device: 0.0)
+
+
 def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
     seconds = {"gradient": 30.0, "layer": 1.0, "graph": 2.0, "product": 3.0}
 
@@ -336,6 +369,7 @@ def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
         assert set(calls) == {(name, torch.float64) for name in seconds}
         return timings({call: seconds[call[0]] for call in calls})
 
+    without_memory(monkeypatch)
     monkeypatch.setattr(timing, "seconds", timed)
     row = row_of(method("Restarted-JFB", layers=2, restarts=5), task, truth=truth, last=True)
     # ten layers without a graph, two with one, two products
@@ -351,6 +385,7 @@ def test_overhead_counts_each_call_in_its_precision(task, truth, monkeypatch):
     def timed(calls, device, budget):
         return timings({call: speed[call[1]] for call in calls})
 
+    without_memory(monkeypatch)
     monkeypatch.setattr(timing, "seconds", timed)
     single = task.to(device=torch.device("cpu"), dtype=torch.float32)
     counted = counting.CountedProblem(single.lower)
@@ -433,17 +468,17 @@ def test_an_interruption_always_passes(error, no_debug):
 
 
 def cost_of(task: BilevelTask, name: str, **parameters: object) -> tuple[float, float]:
-    """Layers run and MiB of one hypergradient."""
+    """Layers run and MiB of one hypergradient; counting takes no memory (``test_counting``)."""
     solver, counted = method(name, **parameters), counting.CountedProblem(task.lower)
-    solver.hypergradient(counted, task.probe)
-    mib = memory.live_memory(lambda: solver.hypergradient(task.lower, task.probe))
+    mib = memory.live_memory(lambda: solver.hypergradient(counted, task.probe))
     return counted.layer_evals, mib
 
 
 @pytest.mark.parametrize(
     ("name", "loose", "tight"),
     [
-        ("JFB", {"tol": 1e-2}, {"tol": 1e-13}),
+        # before FISTA first starts anew it holds three states less
+        ("JFB", {"tol": 1e-5}, {"tol": 1e-13}),
         ("DEQ", {"tol": 1e-2}, {"tol": 1e-5}),
     ],
 )
@@ -453,8 +488,7 @@ def test_memory_does_not_grow_with_the_layers_of_the_solve(task, name, loose, ti
         fixed = {"equilibrium_solver": "picard", "adjoint_solver": "neumann", "adjoint_tol": 0.1}
         loose, tight = loose | fixed, tight | fixed
     (few, little), (many, much) = (cost_of(task, name, **p) for p in (loose, tight))
-    assert few < 30
-    assert many > 150
+    assert many > 2 * few
     assert much == pytest.approx(little, rel=0.05)
 
 
@@ -483,7 +517,7 @@ def test_memory_of_restarted_jfb_does_not_depend_on_the_restarts(task):
 )
 def test_memory_of_deq_is_close_to_that_of_jfb(lower, adjoint_solver):
     """Without a basis, or with a short one."""
-    task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=32)
+    task = small_task(lower=lower, degradation=INPAINTING)
     short = {"tol": 1e-4}
     _, jfb = cost_of(task, "JFB", **short)
     _, deq = cost_of(task, "DEQ", adjoint_solver=adjoint_solver, adjoint_tol=1e-2, **short)
@@ -493,5 +527,8 @@ def test_memory_of_deq_is_close_to_that_of_jfb(lower, adjoint_solver):
 def test_memory_of_deq_is_a_graph_and_the_basis(task):
     """A vector of the basis is a state, whose size is that of the images."""
     state = task.lower.init(task.probe.observation).nbytes / 2**20
-    memory = [cost_of(task, "DEQ", adjoint_solver=f"gmres(restart={r})")[1] for r in (5, 10, 15)]
+    loose = {"tol": 1e-4, "adjoint_tol": 1e-8}
+    memory = [
+        cost_of(task, "DEQ", adjoint_solver=f"gmres(restart={r})", **loose)[1] for r in (5, 10, 15)
+    ]
     assert np.diff(memory) == pytest.approx(5 * state, rel=0.05)

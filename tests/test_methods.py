@@ -187,7 +187,7 @@ def test_deq_agrees_with_central_differences_on_a_smooth_layer():
 @pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
 @pytest.mark.parametrize("lower", LOWER_SPECS)
 def test_deq_and_the_reference_agree_with_central_differences(lower, degradation):
-    task = small_task(lower=lower, degradation=degradation)
+    task = small_task(lower=lower, degradation=degradation, size=8)
     problem, batch = task.lower, task.probe
     estimate = method("DEQ", **TIGHT, max_layers=20_000).hypergradient(problem, batch)
     reference = reference_hypergradient(problem, batch)
@@ -198,7 +198,7 @@ def test_deq_and_the_reference_agree_with_central_differences(lower, degradation
     assert relative_error(flat, reference.gradient) < 1e-8
 
     def exact():
-        x = true_equilibrium(problem, batch.observation, tol=1e-14).x
+        x = true_equilibrium(problem, batch.observation, tol=1e-14, x0=estimate.state).x
         return upper_loss(problem, x, batch.truth).item()
 
     generator = torch.Generator().manual_seed(1)
@@ -224,7 +224,8 @@ def test_biased_methods_equal_their_series_on_every_lower_level(lower):
     problem, batch = task.lower, task.probe[:1]
     T = problem.layer(batch.observation)
     x = method("DEQ", tol=1e-14, max_layers=50_000).deploy(problem, batch.observation)
-    jacobian = torch.autograd.functional.jacobian(T, x).reshape(x.numel(), x.numel())
+    jacobian = torch.autograd.functional.jacobian(T, x, vectorize=True)
+    jacobian = jacobian.reshape(x.numel(), x.numel())
     leaf = x.clone().requires_grad_()
     image, theta = T(x), list(problem.theta().values())
     options = {"allow_unused": True, "materialize_grads": True}
@@ -244,7 +245,7 @@ def test_biased_methods_equal_their_series_on_every_lower_level(lower):
         return torch.cat([p.flatten() for p in found.gradient])
 
     assert relative_error(flat(method("JFB", tol=1e-14, max_layers=50_000)), series(1)) < 1e-6
-    restarted = method("Restarted-JFB", restarts=500, layers=4)
+    restarted = method("Restarted-JFB", restarts=200, layers=4)
     assert relative_error(flat(restarted), series(4)) < 1e-6
 
 
@@ -255,16 +256,16 @@ def shared_task(lower, degradation):
 
 #: few layers: what is asked for is that it runs
 CHEAP = {
-    "max_layers": 10,
+    "max_layers": 4,
     "restarts": 2,
-    "layers": 4,
+    "layers": 3,
     "directions": 2,
-    "memory": 3,
+    "memory": 2,
     "inner_steps": 2,
-    "f_max_iter": 20,
-    "b_max_iter": 20,
-    "max_iter": 20,
-    "max_iter_backward": 20,
+    "f_max_iter": 5,
+    "b_max_iter": 5,
+    "max_iter": 5,
+    "max_iter_backward": 5,
     "evaluate_every": 1,
 }
 
@@ -479,7 +480,7 @@ def test_hypergradients_of_samples_are_independent(gradient_method):
     """Also a batch of one: that of several is their mean."""
     oracle = AffineLayer.make(kappa=0.9, samples=3)
     problem, batch = oracle.problem(), oracle.batch()
-    tight = known_to(gradient_method, BATCH_WIDE)
+    tight = known_to(gradient_method, BATCH_WIDE | {"directions": 2})
     together = gradient_method.get_instance(**tight).hypergradient(problem, batch)
     solvers = [gradient_method.get_instance(**tight) for _ in range(3)]
     alone = [solver.hypergradient(problem, batch[[i]]) for i, solver in enumerate(solvers)]
@@ -500,9 +501,10 @@ def test_a_hypergradient_repeats_itself(gradient_method):
 def test_a_look_at_the_probe_changes_nothing(gradient_method, warm_start):
     oracle = AffineLayer.make(kappa=0.5)
     problem, batch = oracle.problem(), oracle.batch(index=(0, 1, 2))
+    loose = known_to(gradient_method, {"tol": 1e-6, "directions": 2})
 
     def third(looks):
-        solver = gradient_method.get_instance(warm_start=warm_start)
+        solver = gradient_method.get_instance(warm_start=warm_start, **loose)
         for _ in range(2):
             solver.hypergradient(problem, batch)
             for _ in range(looks):
@@ -556,18 +558,18 @@ def test_the_layout_in_memory_does_not_matter(gradient_method):
 
 
 @pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
-def test_no_memory_is_retained_over_fifty_steps(plugin):
-    """The number of tensors that are alive is the same after 10 outer steps and after 50.
+def test_no_memory_is_retained_over_steps(plugin):
+    """The number of tensors that are alive is the same after 4 outer steps and after 12.
 
     A search keeps what it has tried: a copy of θ a step.
     """
     task = small_task(lower=LOWER_SPECS[2], size=8)
-    solver = cheap(plugin, steps=50, warm_start=True)
+    solver = cheap(plugin, steps=12, warm_start=True)
     solver.set_objective(task)
     alive = []
 
     def count():
-        if solver.outer_step % 10 == 0:
+        if solver.outer_step % 4 == 0:
             gc.collect()
             alive.append(sum(isinstance(o, torch.Tensor) for o in gc.get_objects()))
         return True
@@ -579,8 +581,8 @@ def test_no_memory_is_retained_over_fifty_steps(plugin):
     finally:
         gc.unfreeze()
     assert solver.outcome.ok, solver.outcome.message
-    tried = 40 * len(task.lower.theta()) if issubclass(plugin, SearchMethod) else 0
-    assert alive[5] - alive[1] <= tried
+    tried = 8 * len(task.lower.theta()) if issubclass(plugin, SearchMethod) else 0
+    assert alive[3] - alive[1] <= tried
 
 
 # --- what is said when something is wrong -----------------------------------------------------

@@ -49,8 +49,9 @@ def test_neumann_is_the_truncated_series(terms):
     assert relative_error(found, oracle.gradient(terms=terms)) < 1e-11
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_neumann_needs_one_graph_and_as_many_products_as_terms():
-    task = small_task(lower=LOWER_SPECS[2], size=32)
+    task = small_task(lower=LOWER_SPECS[2])
 
     def memory(name, **options):
         solver = method(name, **options)
@@ -92,8 +93,9 @@ def test_checkpointed_unrolling_is_unrolling(layers):
     assert relative_error(flat(checkpointed), flat(plain)) < 1e-13
 
 
+@pytest.mark.usefixtures("quick_collections")
 def test_checkpointed_unrolling_gives_time_for_memory():
-    task = small_task(lower=LOWER_SPECS[2], size=32)
+    task = small_task(lower=LOWER_SPECS[2])
     memory = {}
     for name in ("Unrolling", "Checkpointed-Unrolling"):
         solver = method(name, layers=100)

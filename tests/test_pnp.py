@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import central_difference, relative_error
 from pretend_device import pretend_device, unwrap
-from test_methods import iter_callback, method
+from test_methods import cheap, iter_callback, method
 
 import benchmark.imaging.denoisers
 from benchmark.imaging.denoisers import DENOISERS, make_denoiser
@@ -72,7 +72,7 @@ def test_the_equilibrium_solves_its_equation(degradation, lower):
 )
 def test_every_parameter_has_its_gradient(degradation, lower):
     """DEQ and the reference against central differences in τ, σ and λ, one at a time."""
-    task = small_task(lower=lower, degradation=degradation)
+    task = small_task(lower=lower, degradation=degradation, size=8)
     problem, batch = task.lower, task.probe
     theta = problem.theta()
     assert set(theta) == {"stepsize_logit", "log_noise_level", "log_regularisation"}
@@ -84,7 +84,7 @@ def test_every_parameter_has_its_gradient(degradation, lower):
     assert relative_error(flat(estimate.gradient), reference.gradient) < 1e-7
 
     def exact():
-        x = true_equilibrium(problem, batch.observation, tol=1e-13).x
+        x = true_equilibrium(problem, batch.observation, tol=1e-13, x0=estimate.state).x
         return upper_loss(problem, x, batch.truth).item()
 
     size = reference.gradient.norm().item()
@@ -177,16 +177,14 @@ def test_layers_have_noise_levels_of_their_own():
 
 @pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
 def test_equilibria_do_not_depend_on_the_start(degradation):
-    task = small_task(lower="pnp", degradation=degradation)
+    task = small_task(lower="pnp", degradation=degradation, size=8)
     problem, y = task.lower, task.probe.observation
     generator = torch.Generator().manual_seed(0)
     start = torch.rand(task.probe.truth.shape, generator=generator, dtype=torch.float64)
-    state = true_equilibrium(problem, y, tol=1e-12).x
-    T = problem.layer(y)
-    with torch.no_grad():
-        for _ in range(400):
-            start = T(start)
-    assert relative_error(start, state) < 1e-6
+    from_init, from_chance = (
+        true_equilibrium(problem, y, tol=1e-12, x0=x0).x for x0 in (None, start)
+    )
+    assert relative_error(from_chance, from_init) < 1e-6
 
 
 @settings(max_examples=30, deadline=None)
@@ -208,10 +206,13 @@ def test_the_stepsize_stays_inside_its_bounds(logit, dtype):
     ],
 )
 def test_a_learning_rate_ten_times_too_high_stays_inside_the_bounds(denoiser, degradation):
-    """200 steps of Adam at 0.5, in float32: every θ is finite, every stepsize in (0, 2/L)."""
+    """80 steps of Adam at 0.5, in float32: every θ is finite, every stepsize in (0, 2/L).
+
+    40 in the logit of the stepsize, whose sigmoid float32 rounds to 1 from 17 on.
+    """
     lower = f"pnp(denoiser='{denoiser}',stepsize=1.5)"
     task = small_task(lower=lower, degradation=degradation, size=8)
-    solver = method("Unrolling", layers=2, steps=200, learning_rate=0.5)
+    solver = method("Unrolling", layers=2, steps=80, learning_rate=0.5)
     solver.set_objective(task.to(device=torch.device("cpu"), dtype=torch.float32))
     stepsizes = []
 
@@ -222,7 +223,7 @@ def test_a_learning_rate_ten_times_too_high_stays_inside_the_bounds(denoiser, de
 
     solver.run(callback)
     assert solver.get_result()["training"].status == "ok"
-    assert len(stepsizes) == 201
+    assert len(stepsizes) == 81
     assert min(stepsizes) > 0
     assert max(stepsizes) < 2
     assert max(stepsizes) > min(stepsizes) + 0.1, "the stepsize was to be driven about"
@@ -253,6 +254,7 @@ def test_float32_is_close_to_float64():
 # --- learning ---------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize(
     "lower", ["pnp", DRUNET_SPEC, "drunet(denoiser='small_drunet(trained=False,seed=3)')"]
 )
@@ -260,9 +262,8 @@ def test_every_method_learns(gradient_method, lower):
     """Two outer steps: finite, θ moves, what is frozen does not."""
     if "max_parameters" in gradient_method.parameters and lower != "pnp":
         pytest.skip("for few parameters")
-    task = small_task(lower=lower, degradation="denoising(sigma=0.1)")
-    few = {"directions": 1, "tol": 1e-6} if gradient_method.name == "SPSA" else {}
-    solver = gradient_method.get_instance(steps=2, learning_rate=1e-3, **few)
+    task = small_task(lower=lower, degradation="denoising(sigma=0.1)", size=8)
+    solver = cheap(gradient_method, steps=2, learning_rate=1e-3)
     solver.set_objective(task)
     before = {name: value.clone() for name, value in task.lower.state_dict().items()}
     solver.run(iter_callback(3))
@@ -351,24 +352,34 @@ def test_wavelet_shrinkage_is_firmly_nonexpansive(sigma, seed):
     assert (moved**2).sum() <= (moved * (a - b)).sum() * (1 + 1e-12)
 
 
-def test_the_shipped_weights_denoise():
+@pytest.fixture(scope="module")
+def shipped():
+    return make_denoiser("small_drunet", (3, 64, 64))
+
+
+@pytest.fixture(scope="module")
+def psnrs(shipped) -> dict[float, tuple[float, float]]:
+    """PSNR of the noisy crops of the model card, and of the denoised ones, by noise level."""
+    return {
+        sigma: (psnr(*reversed(noisy_test_crops(sigma))), denoised_psnr(shipped, sigma))
+        for sigma in (0.05, 0.1, 0.2)
+    }
+
+
+def test_the_shipped_weights_denoise(psnrs):
     assert WEIGHTS.stat().st_size < 3e6
-    network = make_denoiser("small_drunet", (3, 64, 64))
     for sigma, gain in ((0.05, 4), (0.1, 7), (0.2, 9)):
-        truth, noisy = noisy_test_crops(sigma)
-        assert denoised_psnr(network, sigma) > psnr(noisy, truth) + gain
+        noisy, denoised = psnrs[sigma]
+        assert denoised > noisy + gain
 
 
-def test_the_model_card_is_true():
+def test_the_model_card_is_true(shipped, psnrs):
     card = WEIGHTS.with_name("MODEL_CARD.md").read_text(encoding="utf-8")
-    network = make_denoiser("small_drunet", (3, 64, 64))
     rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \|.*\| ([\d.]+) \|$", card, flags=re.M)
-    assert len(rows) == 3
-    for level, noisy, denoised in rows:
-        truth, observed = noisy_test_crops(float(level))
-        assert psnr(observed, truth) == pytest.approx(float(noisy), abs=0.05)
-        assert denoised_psnr(network, float(level)) == pytest.approx(float(denoised), abs=0.05)
-    assert f"{sum(p.numel() for p in network.parameters()):,} parameters" in card
+    assert sorted(float(level) for level, _, _ in rows) == sorted(psnrs)
+    for level, *written in rows:
+        assert [float(cell) for cell in written] == pytest.approx(psnrs[float(level)], abs=0.05)
+    assert f"{sum(p.numel() for p in shipped.parameters()):,} parameters" in card
 
 
 def test_training_repeats_itself_and_writes_a_card(monkeypatch):

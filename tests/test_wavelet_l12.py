@@ -122,7 +122,7 @@ def test_the_gradient_at_unequal_weights(options, degradation):
     theta = problem.theta()
 
     def exact():
-        x = true_equilibrium(problem, batch.observation, tol=1e-14).x
+        x = true_equilibrium(problem, batch.observation, tol=1e-14, x0=estimate.state).x
         return upper_loss(problem, x, batch.truth).item()
 
     for name, gradient in zip(theta, estimate.gradient, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from math import nan
 
 import torch
 from torch import Tensor
@@ -79,9 +80,9 @@ def device_memory(call: Callable[[], object], device: torch.device) -> float:
     memory need not rise at all: the child's allocator is set so that under glibc each larger block
     comes from the system anew, while this process and its allocator stay as they were.
 
-    Where the child gives no figure, as elsewhere than on Linux: see ``_sampled_rise``, a lower
-    bound, and an exception of the call passes. The child has one thread, and may run for
-    ``CHILD_SECONDS``.
+    Where the child gives no figure, as elsewhere than on Linux, after ``CHILD_SECONDS`` and where
+    the call fails in it, the call runs here: see ``_sampled_rise``, a lower bound. An exception of
+    the call passes. Raises MemoryError where the system killed the child.
     """
     if device.type == "cuda":
         return _cuda_rise(call, device)
@@ -101,7 +102,10 @@ def _cuda_rise(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _sampled_rise(call: Callable[[], object]) -> float:
-    """The rise of resident memory in samples 1 ms apart: a lower bound, blind to short peaks."""
+    """The rise of resident memory in samples 1 ms apart: a lower bound, blind to short peaks.
+
+    NaN where the process that takes the samples cannot be made.
+    """
     from memory_profiler import memory_usage
 
     failures: list[Exception] = []
@@ -113,8 +117,11 @@ def _sampled_rise(call: Callable[[], object]) -> float:
         except Exception as error:
             failures.append(error)
 
-    # one iteration: a short call would be repeated otherwise
-    samples = memory_usage((guarded, (), {}), interval=1e-3, max_iterations=1)
+    try:
+        # one iteration: a short call would be repeated otherwise
+        samples = memory_usage((guarded, (), {}), interval=1e-3, max_iterations=1)
+    except OSError:
+        return nan
     if failures:
         raise failures[0]
     return max(samples) - samples[0]

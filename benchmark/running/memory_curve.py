@@ -18,11 +18,13 @@ from pathlib import Path
 
 import torch
 import yaml
+from benchopt import BaseSolver
 from benchopt.utils.parametrized_name_mixin import product_param
 
 from benchmark.measure import curve
 from benchmark.measure.device import resolve_device
 from benchmark.options.checks import positive_integer
+from benchmark.problems.bilevel import BilevelTask
 
 #: outer steps of the training run that is watched
 STEPS = 5
@@ -70,7 +72,7 @@ def train(
     mark.write_text(json.dumps({"start": start, "stop": curve.now()}))
 
 
-def solvers(benchmark: Path) -> dict[str, type]:
+def solvers(benchmark: Path) -> dict[str, type[BaseSolver]]:
     """The solver classes of a benchmark by name, as benchopt loads them."""
     from benchopt.benchmark import Benchmark
 
@@ -95,7 +97,7 @@ def configured(config: Path) -> dict[str, dict[str, object]]:
     }
 
 
-def _task(size: int):
+def _task(size: int) -> BilevelTask:
     from benchmark.imaging.images import crops, photographs
     from benchmark.plugins.task import make_task
 
@@ -144,12 +146,12 @@ def main() -> None:
                 print(f"memory of {name}: left out: a library that it needs is absent", flush=True)
                 continue
             try:
-                curve = watch(name, chosen[name], **place)
+                samples = watch(name, chosen[name], **place)
             except RuntimeError as error:
                 print(f"memory of {name}: left out: {str(error).splitlines()[-1]}", flush=True)
                 continue
-            writer.writerows([name, f"{t:.3f}", f"{mib:.2f}"] for t, mib in curve)
-            print(f"memory of {name}: {len(curve)} samples", flush=True)
+            writer.writerows([name, f"{t:.3f}", f"{mib:.2f}"] for t, mib in samples)
+            print(f"memory of {name}: {len(samples)} samples", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+"""Programs in processes of their own, without the seconds that importing torch takes each time.
+
+Each is a fork of this process that has forgotten this repository. Like a program started from a
+shell, it has its own working directory, environment, import path, standard streams and exit code,
+and imports the repository anew from where it is told to; what is installed is imported already.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import multiprocessing
+import os
+import runpy
+import shlex
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from benchopt.cli import main
+
+INSTALLED = (sys.prefix, sys.base_prefix)
+#: what the programs import of what is installed, beside what the tests have imported
+PRELOADED = ("great_tables", "matplotlib.pyplot", "pyarrow.parquet", "seaborn", "skimage")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A program that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_module(module: str, *arguments: object, **where: object) -> Finished:
+    """``python -m module arguments``; ``where`` is what ``fork`` takes."""
+    return fork(_run_module, module, *map(str, arguments), **where)
+
+
+def benchopt_test(*arguments: object, **where: object) -> Finished:
+    """``benchopt test arguments``, pytest, which it starts by a shell, in the same process."""
+    return fork(_benchopt_test, *map(str, arguments), **where)
+
+
+def fork(call: Callable, *arguments: str, cwd: Path, environment: Mapping[str, str]) -> Finished:
+    """``call(*arguments)`` in a fork.
+
+    ``environment`` is all of the process's variables. Of the import path, it has what is installed
+    and what PYTHONPATH says.
+    """
+    for name in PRELOADED:
+        importlib.import_module(name)
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        setting = (str(cwd), dict(environment), str(out), str(err))
+        process = multiprocessing.get_context("fork").Process(
+            target=_as_a_program, args=(setting, call, arguments)
+        )
+        process.start()
+        process.join()
+        return Finished(process.exitcode, out.read_text(), err.read_text())
+
+
+def _as_a_program(setting: tuple, call: Callable, arguments: tuple[str, ...]) -> None:
+    cwd, environment, *streams = setting
+    for descriptor, path in enumerate(streams, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.stdout, sys.stderr = (open(i, "w", closefd=False) for i in (1, 2))  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    _forget_the_repository(environment.get("PYTHONPATH", ""))
+    # what has been imported is no garbage: looking through it takes long, each time
+    gc.freeze()
+    atexit._clear()
+    try:
+        call(*arguments)
+    finally:
+        # a fork ends without what a program does at its end: joblib's workers would be waited for
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _forget_the_repository(pythonpath: str) -> None:
+    """Leave what is installed, of the modules and of the import path, and ``pythonpath``."""
+    given = [path for path in pythonpath.split(os.pathsep) if path]
+    sys.path[:] = [*given, *(p for p in sys.path if p.startswith(INSTALLED) and p not in given)]
+    sys.path_importer_cache.clear()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and not file.startswith(INSTALLED):
+            del sys.modules[name]
+
+
+def _run_module(module: str, *arguments: str) -> None:
+    sys.argv[:] = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _benchopt_test(*arguments: str) -> None:
+    def in_this_process(command: str, **_: object) -> int:
+        python, m, name, *options = shlex.split(command)
+        assert (python, m, name) == ("python", "-m", "pytest")
+        return pytest.main(options)
+
+    with mock.patch.object(main, "_run_shell_in_conda_env", in_this_process):
+        main.test(list(arguments))
