@@ -4,7 +4,8 @@
 
 Of a seeded sample of Cosmic Ray's mutants of the modules in ``COVERED_BY``, each meets the tests
 named there, in a fork of a process that has imported all libraries. It is caught if a test fails
-or a time limit ends it. Without it they must pass.
+or a time limit ends it. Without it they must pass. With ``--log`` outcomes are kept as they come,
+and what is written there as caught, of a module that is the same, is not tried again.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import hashlib
 import importlib
+import json
 import os
-import random
 import re
 import resource
 import signal
@@ -22,7 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -41,10 +43,18 @@ COVERED_BY = {
     "benchmark/solve/secants.py": "secants solve_parts docstrings",
     "benchmark/solve/krylov.py": "linear solve_parts docstrings",
     "benchmark/solve/*.py": "solve_parts linear fixed_point secants docstrings",
-    "benchmark/gradients/*.py": "library refined more_methods methods docstrings",
-    "benchmark/report/statistics.py": "statistics",
-    "benchmark/report/claims.py": "claims",
+    "benchmark/gradients/refined.py": "gradients library refined",
+    "benchmark/gradients/*.py": "gradients library docstrings",
+    "benchmark/report/statistics*.py": "statistics",
+    "benchmark/report/claims*.py": "claims*",
 }
+#: slow for what they notice, or blind to mutants since they start a process of their own
+LEFT_OUT = """fixed_point::test_solvers_agree_on_every_lower_level
+    fixed_point::test_acceleration_needs_fewer_layers
+    fixed_point::test_momentum_does_no_harm_above_a_stepsize_of_one_over_l
+    library::test_the_face_names_what_it_has_and_imports_nothing_before
+    refined::test_it_costs_little_more_than_the_best_tolerances
+    refined::test_the_gradient_is_within_its_tolerance"""
 #: Cosmic Ray's operators that are used: arithmetic by its neighbour, comparisons by their boundary
 #: and their negation, conditions, constants, loops, handlers, decorators
 OPERATORS = re.compile(
@@ -53,7 +63,8 @@ OPERATORS = re.compile(
     r"|NotEq_Eq|Is_IsNot|IsNot_Is|Delete_.*)|AddNot|Replace(True|False|And|Or|Break|Continue)With.*"
     r"|ExceptionReplacer|NumberReplacer|RemoveDecorator|ZeroIterationForLoop)"
 )
-MESSAGE, TYPING = re.compile(r"raise\b|warnings\.warn"), re.compile("final|abstract|overload")
+HIDDEN = re.compile(r"raise\b|warnings\.warn|(@.*\n)*class \w+\(Protocol\)")
+TYPING = re.compile("final|abstract|overload")
 #: imported once, before all forks
 LIBRARIES = """pytest hypothesis torch numpy scipy.stats pandas pyarrow matplotlib.pyplot seaborn
     great_tables skimage torchvision deepinv torchwavelets benchopt.benchmark"""
@@ -74,7 +85,14 @@ class Mutant:
     @property
     def tests(self) -> tuple[str, ...]:
         names = next(names for glob, names in COVERED_BY.items() if fnmatch(self.file, glob))
-        return tuple(f"tests/test_{name}.py" for name in names.split())
+        files = (sorted(ROOT.glob(f"tests/test_{name}.py")) for name in names.split())
+        return tuple(str(f.relative_to(ROOT)) for some in files for f in some)
+
+    @property
+    def key(self) -> str:
+        """Of the change; equal only where the module is the same."""
+        code = hashlib.sha256((ROOT / self.file).read_bytes()).hexdigest()
+        return f"{self.file} {self.operator} {self.occurrence} {code[:16]}"
 
 
 def left_out(code: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -82,7 +100,7 @@ def left_out(code: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     lines, hidden = [line.encode() for line in code.split("\n")], []
     for n in ast.walk(ast.parse(code)):
         hidden += [getattr(n, "annotation", None), getattr(n, "returns", None)]
-        if isinstance(n, ast.Raise | ast.Call) and MESSAGE.match(ast.unparse(n)):
+        if isinstance(n, ast.Raise | ast.Call | ast.ClassDef) and HIDDEN.match(ast.unparse(n)):
             hidden.append(n)
         hidden += [d for d in getattr(n, "decorator_list", ()) if TYPING.match(ast.unparse(d))]
     for n in filter(None, hidden):
@@ -102,6 +120,24 @@ def mutants_of(file: str) -> list[Mutant]:
             if not mark and not any(start <= at < stop for start, stop in hidden):
                 found.append(Mutant(file, at[0], operator, occurrence))
     return found
+
+
+def drawn(mutants: list[Mutant], number: int, seed: int) -> list[Mutant]:
+    """``number`` of them at random; what is drawn hardly depends on the other files."""
+
+    def rank(m: Mutant) -> str:
+        named = f"{seed} {m.file} {m.operator} {m.occurrence}"
+        return hashlib.sha256(named.encode()).hexdigest()
+
+    return sorted(mutants, key=rank)[:number]
+
+
+def noticed(mutants: list[Mutant], log: Path | None) -> list[Mutant]:
+    """Those of ``mutants`` that ``log`` holds as caught, with their outcomes."""
+    lines = log.read_text().splitlines() if log and log.exists() else []
+    known = {entry.pop("key"): Mutant(**entry) for entry in map(json.loads, lines)}
+    found = [known[m.key] for m in mutants if m.key in known]
+    return [m for m in found if m.outcome != "survived"]
 
 
 def mutated(mutant: Mutant) -> tuple[Mutant, str]:
@@ -139,7 +175,9 @@ def fork(tests: tuple[str, ...], replaced: Replaced | None, *, seconds: float) -
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     sys.meta_path[:0] = [replaced] if replaced else []
     options = ["-x", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
-    os._exit(pytest.main([*options, f"--basetemp={tempfile.gettempdir()}/{os.getpid()}", *tests]))
+    options += [f"--basetemp={tempfile.gettempdir()}/{os.getpid()}"]
+    left_out = (name.replace("::", ".py::") for name in LEFT_OUT.split())
+    os._exit(pytest.main([*options, *(f"--deselect=tests/test_{n}" for n in left_out), *tests]))
 
 
 def run(mutants: list[Mutant], *, jobs: int) -> Iterator[Mutant]:
@@ -150,7 +188,7 @@ def run(mutants: list[Mutant], *, jobs: int) -> Iterator[Mutant]:
         print(f"{used.ru_utime + used.ru_stime:5.1f} s {' '.join(tests)}", flush=True)
         if status != 0:
             sys.exit("these tests fail without mutants")
-        limits[tests] = 3 * (used.ru_utime + used.ru_stime) + 10
+        limits[tests] = 2 * (used.ru_utime + used.ru_stime) + 5
     while waiting or running:
         while waiting and len(running) < jobs:
             mutant, code = mutated(waiting.pop())
@@ -168,7 +206,8 @@ def run(mutants: list[Mutant], *, jobs: int) -> Iterator[Mutant]:
 def main() -> None:
     add = (parser := argparse.ArgumentParser()).add_argument
     add("--out", type=Path, help="where to write the table")
-    add("--only", default="*", help="a glob: the files to mutate")
+    add("--only", default="*", help="a glob: of the sample, the mutants of these files")
+    add("--log", type=Path, help="where outcomes are kept, and looked up")
     add("--number", type=int, default=400, help="mutants at most (400)")
     add("--seed", type=int, default=0)
     add("--jobs", type=int, default=len(os.sched_getaffinity(0)))
@@ -182,12 +221,17 @@ def main() -> None:
     few = {"phases": [Phase.explicit, Phase.generate], "suppress_health_check": HealthCheck}
     settings.register_profile("mutants", database=None, derandomize=True, **few)
     files = sorted({str(f) for glob in COVERED_BY for f in Path().glob(glob)})
-    every = [m for f in files if fnmatch(f, args.only) for m in mutants_of(f)]
-    sample, done = random.Random(args.seed).sample(every, min(args.number, len(every))), []
+    every = [m for f in files for m in mutants_of(f)]
+    sample = [m for m in drawn(every, args.number, args.seed) if fnmatch(m.file, args.only)]
+    done = noticed(sample, args.log)
+    found = {m.key for m in done}
     with tempfile.TemporaryDirectory() as tempfile.tempdir:
-        for m in run(sample, jobs=args.jobs):
+        for m in run([m for m in sample if m.key not in found], jobs=args.jobs):
             done.append(m)
             print(f"{len(done)} {m.outcome} {m.file}:{m.line}: {m.was} → {m.becomes}", flush=True)
+            if args.log:
+                with args.log.open("a") as log:
+                    print(json.dumps(asdict(m) | {"key": m.key}), file=log)
     text = table(sorted(done), of=len(every), seed=args.seed)
     args.out.write_text(text) if args.out else print(text)
 
