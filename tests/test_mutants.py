@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT
@@ -28,8 +29,11 @@ def f(a: int | None, *, b=2) -> int | None:
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     (tmp_path / "module.py").write_text(MODULE)
+    (tmp_path / "tests").mkdir()
+    for name in ("one", "one_more", "other"):
+        (tmp_path / f"tests/test_{name}.py").touch()
     monkeypatch.setattr(mutants, "ROOT", tmp_path)
-    monkeypatch.setitem(mutants.COVERED_BY, "module.py", "one other")
+    monkeypatch.setitem(mutants.COVERED_BY, "module.py", "other one*")
     return mutants.mutants_of("module.py")
 
 
@@ -45,7 +49,30 @@ def test_code_is_changed_and_no_annotation_or_message(module):
         'return "θ", a / b',
         'return "θ", a + b',
     }
-    assert {m.tests for m in module} == {("tests/test_one.py", "tests/test_other.py")}
+    tests = ("tests/test_other.py", "tests/test_one.py", "tests/test_one_more.py")
+    assert {m.tests for m in module} == {tests}
+
+
+def test_a_sample_hardly_depends_on_what_else_there_is(module):
+    others = [mutants.Mutant("other.py", n, "core/AddNot", n) for n in range(len(module))]
+    drawn = mutants.drawn(module + others, 8, seed=0)
+    assert len(drawn) == 8
+    alone = mutants.drawn(module, 8, seed=0)
+    assert [m for m in drawn if m.file == "module.py"] == alone[: sum(m in module for m in drawn)]
+    assert drawn == mutants.drawn((module + others)[::-1], 8, seed=0)
+    assert drawn != mutants.drawn(module + others, 8, seed=1)
+
+
+def test_what_was_caught_is_not_tried_again_while_the_module_is_the_same(module, tmp_path):
+    log = tmp_path / "log"
+    assert mutants.noticed(module, log) == mutants.noticed(module, None) == []
+    outcomes = ("failed", "survived", "time limit")
+    tried = [replace(m, outcome=o) for m, o in zip(module, outcomes, strict=False)]
+    for m in tried:
+        mutants.write_down(m, log)
+    assert mutants.noticed(module, log) == [tried[0], tried[2]]
+    (tmp_path / "module.py").write_text(MODULE + "#")
+    assert mutants.noticed(module, log) == []
 
 
 def test_the_table_counts_what_is_noticed(tmp_path, monkeypatch, capsys):
@@ -79,7 +106,10 @@ def test_every_list_is_up_to_date():
     """The tests that are to notice exist, and so do the lines listed as equivalent."""
     for glob, names in mutants.COVERED_BY.items():
         assert list(ROOT.glob(glob)), glob
-        assert all((ROOT / f"tests/test_{name}.py").exists() for name in names.split())
+        assert all(list(ROOT.glob(f"tests/test_{name}.py")) for name in names.split())
+    for name in mutants.LEFT_OUT.split():
+        file, test = name.split("::")
+        assert f"def {test}(" in (ROOT / f"tests/test_{file}.py").read_text(), name
     for entry in mutants_table.equivalent_mutants():
         code = " ".join(line.strip() for line in (ROOT / entry["file"]).read_text().splitlines())
         assert entry["was"] in code, entry

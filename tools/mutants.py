@@ -43,8 +43,9 @@ COVERED_BY = {
     "benchmark/solve/fixed_point.py": "fixed_point solve_parts docstrings",
     "benchmark/solve/secants.py": "secants solve_parts docstrings",
     "benchmark/solve/krylov.py": "linear solve_parts docstrings",
-    "benchmark/solve/*.py": "solve_parts linear fixed_point secants docstrings",
-    "benchmark/gradients/*.py": "gradients library docstrings",
+    "benchmark/solve/checked.py": "brought",
+    "benchmark/solve/*.py": "solve_parts linear fixed_point secants brought docstrings",
+    "benchmark/gradients/*.py": "gradients library brought docstrings",
     "benchmark/report/statistics*.py": "statistics",
     "benchmark/report/claims*.py": "claims*",
 }
@@ -136,6 +137,11 @@ def noticed(mutants: list[Mutant], log: Path | None) -> list[Mutant]:
     known = {entry.pop("key"): Mutant(**entry) for entry in map(json.loads, lines)}
     found = [known[m.key] for m in mutants if m.key in known]
     return [m for m in found if m.outcome != "survived"]
+
+
+def write_down(mutant: Mutant, log: Path) -> None:
+    with log.open("a") as file:
+        print(json.dumps(asdict(mutant) | {"key": mutant.key}), file=file)
 
 
 def mutated(mutant: Mutant) -> tuple[Mutant, str]:
@@ -231,8 +237,7 @@ def main() -> None:
             done.append(m)
             print(f"{len(done)} {m.outcome} {m.file}:{m.line}: {m.was} → {m.becomes}", flush=True)
             if args.log:
-                with args.log.open("a") as log:
-                    print(json.dumps(asdict(m) | {"key": m.key}), file=log)
+                write_down(m, args.log)
     text = table(sorted(done), of=len(every), seed=args.seed)
     args.out.write_text(text) if args.out else print(text)
 
