@@ -22,6 +22,7 @@ from benchmark import (
     equilibrium,
     hypergradient,
 )
+from benchmark.gradients import inverse_estimate
 from benchmark.gradients.casting import cast_layer
 from benchmark.gradients.differences import as_parameters, as_vector, few_parameters, slopes
 from benchmark.gradients.equilibrium_loss import EquilibriumLoss
@@ -37,6 +38,7 @@ from benchmark.solve.convergence import reachable_tolerance
 from benchmark.solve.fixed_point import Equilibrium, picard
 from benchmark.solve.krylov import cg, gmres
 from benchmark.solve.search import Steps, ToTolerance
+from benchmark.solve.secants import Secants
 from benchmark.solve.system import LinearSolution, ProjectedSystem
 
 ORACLE = AffineLayer.make(kappa=0.8)
@@ -303,6 +305,20 @@ def test_the_shared_inverse_falls_back_where_it_is_large(fallback, expected):
     assert solution.x[:, 0].tolist() == pytest.approx(expected, rel=1e-9)
     assert solution.steps.tolist() == [0, 0]
     assert solution.residual.isnan().all() and solution.converged.all()
+
+
+def test_the_bound_of_the_fallback_itself_is_within_the_bound(monkeypatch):
+    class Doubled(Secants):
+        def adjoint(self, g):
+            return 2 * g
+
+    monkeypatch.setattr(inverse_estimate, "Secants", Doubled)
+    g = ORACLE.loss_gradient()
+    for fallback, times in ((2.0, 2), (1.999, 1)):
+        record = AdjointRecord()
+        x = InverseEstimate(fallback=fallback).through(ORACLE.layer(), X0, TIGHT, record).x
+        torch.autograd.grad(x, ORACLE.theta, g)
+        assert torch.equal(record.solution.x, times * g)
 
 
 def test_a_layer_without_a_graph_is_applied_and_no_more():

@@ -374,6 +374,9 @@ def test_a_vector_that_cancels_is_orthogonalised_again():
         np.testing.assert_allclose(found.length, small, rtol=1e-15 / small + 1e-14)
         np.testing.assert_allclose(found.along, along, rtol=1e-13)
         np.testing.assert_allclose(found.before, (along.norm(dim=1) ** 2 + small**2) ** 0.5)
+    # whatever the size of the vector
+    large = _orthogonalise(1e6 * ((along[:, None] @ old)[:, 0] + 1e-9 * new), old)
+    assert (old @ large.w[..., None]).abs().max() < 1e-16
     inside = _orthogonalise((along[:, None] @ old)[:, 0], old)
     assert inside.length.tolist() == [0, 0], "what is left is rounding"
 

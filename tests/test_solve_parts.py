@@ -21,6 +21,7 @@ from benchmark.solve.convergence import (
 from benchmark.solve.fixed_point import picard
 from benchmark.solve.linear import auto
 from benchmark.solve.mixing import AndersonMixing
+from benchmark.solve.named import adjoint_solver, equilibrium_solver
 from benchmark.solve.system import ProjectedSystem, checked_tolerance, scale_of, solution, start
 from benchmark.solve.vectors import (
     combination,
@@ -134,6 +135,26 @@ def test_parts_of_linear_systems():
     assert found.steps.tolist() == [1, 2]
     system = ProjectedSystem(P=lambda x: x * torch.tensor([1.0, 0.0]), G=lambda x: 3 * x)
     assert system(torch.ones(1, 2)).tolist() == [[-2, 1]]
+
+
+def test_what_a_brought_solver_returns_is_measured():
+    """x alone: residuals of each sample, and one more application for the batch."""
+    rates, x0 = torch.tensor([[0.5], [0.75]]).double(), torch.zeros(2, 1).double()
+
+    def three(T, x0, *, tol, max_layers):
+        return T(T(T(x0)))
+
+    # 7/4 and 37/16 are moved by 1/8 and 27/64
+    for tol, converged in ((1 / 15, [True, False]), (0.066, [False, False])):
+        found = equilibrium_solver(three)(lambda x: rates * x + 1, x0, tol=tol, max_layers=9)
+        assert found.x[:, 0].tolist() == [15 / 8, 1 + 0.75 * 37 / 16]
+        assert found.residual.tolist() == pytest.approx([1 / 15, 27 / 64 / (1 + 0.75 * 37 / 16)])
+        assert found.steps.tolist() == [4, 4] and found.converged.tolist() == converged
+    solve = adjoint_solver(lambda matvec, b, *, tol, max_steps, x0: matvec(matvec(b)))
+    solution = solve(lambda w: w - rates * w, 1 + x0, tol=0.9, max_steps=9)
+    assert solution.x[:, 0].tolist() == [1 / 4, 1 / 16] and solution.steps.tolist() == [3, 3]
+    assert solution.residual.tolist() == pytest.approx([7 / 8, 63 / 64])
+    assert solution.converged.tolist() == [True, False]
 
 
 def test_auto_uses_what_it_is_told_of_the_system():
