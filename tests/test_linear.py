@@ -503,3 +503,18 @@ def test_a_gain_of_a_hundredth_is_worth_another_cycle():
         found = gmres(counted, b, tol=1e-10, max_steps=40, restart=1)
         assert counted.calls == found.steps.item() == products
         assert found.residual.item() == pytest.approx(sine ** (products / 2))
+
+
+@pytest.mark.parametrize("solve", [cg, gmres, bicgstab, neumann])
+def test_a_sample_that_is_done_waits_for_the_others_unchanged(solve):
+    """One system is next to the identity, one far from it: each ends as it would alone."""
+    a, b, _ = symmetric_systems(2, 20, kappa=0.95, seed=6)
+    a[0] = 0.01 * a[0] + 0.99 * torch.eye(20)
+    told = symmetric if solve is cg else lambda matvec: matvec
+    both = solve(told(product(a)), b, tol=1e-9, max_steps=900)
+    assert both.converged.all() and both.steps[0] < both.steps[1] / 2
+    for i in range(2):
+        alone = solve(told(product(a[i : i + 1])), b[i : i + 1], tol=1e-9, max_steps=900)
+        assert alone.steps[0] == both.steps[i]
+        assert torch.allclose(alone.x[0], both.x[i], rtol=1e-12)
+        assert torch.allclose(alone.residual[0], both.residual[i], rtol=1e-3)

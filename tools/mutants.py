@@ -45,7 +45,7 @@ COVERED_BY = {
     "benchmark/solve/krylov.py": "linear solve_parts docstrings",
     "benchmark/solve/checked.py": "solve_parts brought",
     "benchmark/solve/*.py": "solve_parts linear fixed_point secants brought docstrings",
-    "benchmark/gradients/*.py": "gradients library brought docstrings",
+    "benchmark/gradients/*.py": "gradients solve_parts library brought docstrings",
     "benchmark/report/statistics*.py": "statistics",
     "benchmark/report/claims*.py": "claims*",
 }
