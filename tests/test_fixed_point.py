@@ -297,3 +297,18 @@ def test_nothing_is_said_of_numbers_that_overflow(solve):
         solve(lambda x: x**3 + 2, torch.ones(1, 2), tol=1e-5, max_layers=400)
         solve(lambda x: x * torch.nan, torch.ones(1, 2), tol=1e-5, max_layers=400)
         solve(lambda x: 0 * x, torch.ones(1, 2), tol=1e-5, max_layers=400)
+
+
+def test_the_scale_of_a_state_does_not_matter(solve):
+    """Powers of two pass through all arithmetic unchanged."""
+    T, n = LAYERS["reverses directions"]
+
+    def scaled(scale):
+        x0 = torch.zeros(1, n).double()
+        layer = Recorded(lambda x: scale * T(x / scale))
+        return solve(layer, x0, tol=1e-9, max_layers=500)
+
+    found = scaled(1.0)
+    for scale in (2.0**-60, 2.0**60):
+        assert torch.equal(scaled(scale).steps, found.steps)
+        assert torch.allclose(scaled(scale).x / scale, found.x, rtol=1e-9)

@@ -334,6 +334,15 @@ def test_a_layer_without_a_graph_is_applied_and_no_more():
         assert image.tolist() == [[3, 3]] and not image.requires_grad
 
 
+def test_second_derivatives_of_a_layer_that_is_constant_in_x():
+    """T(x) = θ³: x* = θ³, F = x*, F'' = 6θ."""
+    theta = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    x = equilibrium(lambda x: theta.pow(3)[None], torch.zeros(1, 1).double()).x
+    (first,) = torch.autograd.grad(x.sum(), theta, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), theta)
+    assert (x.item(), first.item(), second.item()) == (8, 12, 12)
+
+
 def test_once_only_is_the_identity():
     x = torch.ones(2, requires_grad=True)
     image = once_only(2 * x, why="")

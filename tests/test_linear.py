@@ -518,3 +518,16 @@ def test_a_sample_that_is_done_waits_for_the_others_unchanged(solve):
         assert alone.steps[0] == both.steps[i]
         assert torch.allclose(alone.x[0], both.x[i], rtol=1e-12)
         assert torch.allclose(alone.residual[0], both.residual[i], rtol=1e-3)
+
+
+@pytest.mark.parametrize("solve", [cg, gmres, bicgstab, neumann, anderson])
+def test_the_scale_of_the_right_hand_side_does_not_matter(solve):
+    """Powers of two pass through all arithmetic unchanged."""
+    a, b, _ = symmetric_systems(2, 12, kappa=0.9, seed=7)
+    told = symmetric if solve is cg else lambda matvec: matvec
+    found = solve(told(product(a)), b, tol=1e-8, max_steps=200)
+    assert found.converged.all()
+    for scale in (2.0**-60, 2.0**60):
+        scaled = solve(told(product(a)), scale * b, tol=1e-8, max_steps=200)
+        assert torch.equal(scaled.steps, found.steps)
+        assert torch.allclose(scaled.x / scale, found.x, rtol=1e-9)

@@ -64,7 +64,7 @@ OPERATORS = re.compile(
     r"|NotEq_Eq|Is_IsNot|IsNot_Is|Delete_.*)|AddNot|Replace(True|False|And|Or|Break|Continue)With.*"
     r"|ExceptionReplacer|NumberReplacer|RemoveDecorator|ZeroIterationForLoop)"
 )
-HIDDEN = re.compile(r"raise\b|warnings\.warn|(@.*\n)*class \w+\(Protocol\)")
+HIDDEN = re.compile(r"(raise|assert)\b|warnings\.warn|(@.*\n)*class \w+\(Protocol\)")
 TYPING = re.compile("final|abstract|overload")
 #: imported once, before all forks
 LIBRARIES = """pytest hypothesis torch numpy scipy.stats pandas pyarrow matplotlib.pyplot seaborn
@@ -97,11 +97,11 @@ class Mutant:
 
 
 def left_out(code: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """From where to where are annotations, messages, and what only type checkers heed."""
+    """From where to where are annotations, messages, and what type checkers alone heed."""
     lines, hidden = [line.encode() for line in code.split("\n")], []
     for n in ast.walk(ast.parse(code)):
         hidden += [getattr(n, "annotation", None), getattr(n, "returns", None)]
-        if isinstance(n, ast.Raise | ast.Call | ast.ClassDef) and HIDDEN.match(ast.unparse(n)):
+        if isinstance(n, ast.stmt | ast.Call) and HIDDEN.match(ast.unparse(n)):
             hidden.append(n)
         hidden += [d for d in getattr(n, "decorator_list", ()) if TYPING.match(ast.unparse(d))]
     for n in filter(None, hidden):
