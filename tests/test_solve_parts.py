@@ -150,6 +150,9 @@ def test_what_a_brought_solver_returns_is_measured():
         assert found.x[:, 0].tolist() == [15 / 8, 1 + 0.75 * 37 / 16]
         assert found.residual.tolist() == pytest.approx([1 / 15, 27 / 64 / (1 + 0.75 * 37 / 16)])
         assert found.steps.tolist() == [4, 4] and found.converged.tolist() == converged
+    for named, own in ((equilibrium_solver, picard), (adjoint_solver, auto)):
+        assert named(own) is own, "those of the package are not measured again"
+        assert named(checked := named(three)) is checked
     solve = adjoint_solver(lambda matvec, b, *, tol, max_steps, x0: matvec(matvec(b)))
     solution = solve(lambda w: w - rates * w, 1 + x0, tol=0.9, max_steps=9)
     assert solution.x[:, 0].tolist() == [1 / 4, 1 / 16] and solution.steps.tolist() == [3, 3]
