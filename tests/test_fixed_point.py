@@ -296,7 +296,8 @@ def test_nothing_is_said_of_numbers_that_overflow(solve):
         warnings.simplefilter("error")
         solve(lambda x: x**3 + 2, torch.ones(1, 2), tol=1e-5, max_layers=400)
         solve(lambda x: x * torch.nan, torch.ones(1, 2), tol=1e-5, max_layers=400)
-        solve(lambda x: 0 * x, torch.ones(1, 2), tol=1e-5, max_layers=400)
+        solve(lambda x: x * torch.inf, torch.ones(1, 2), tol=1e-5, max_layers=400)
+        solve(lambda x: 0 * x, 100 * torch.ones(1, 2).double(), tol=1e-5, max_layers=400)
 
 
 def test_the_scale_of_a_state_does_not_matter(solve):
