@@ -531,3 +531,19 @@ def test_the_scale_of_the_right_hand_side_does_not_matter(solve):
         scaled = solve(told(product(a)), scale * b, tol=1e-8, max_steps=200)
         assert torch.equal(scaled.steps, found.steps)
         assert torch.allclose(scaled.x / scale, found.x, rtol=1e-9)
+
+
+def test_a_breakdown_of_bicgstab_is_seen_at_once():
+    """b = e₁ and a first row of e₁ᵀ: the second residual is orthogonal to the shadow e₁.
+
+    Two products, one for the residual, and again from there in the plane of the other two: two
+    steps, and one for the residual.
+    """
+    a = torch.tensor([[[1.0, 0, 0], [1, 2, 1], [0.5, -1, 3]]], dtype=torch.float64)
+    b = torch.tensor([[1.0, 0, 0]], dtype=torch.float64)
+    found = bicgstab(product(a), b, tol=1e-10, max_steps=50)
+    assert found.converged.all() and found.steps.item() == 2 + 1 + 4 + 1
+    # a rotation by 90°: A r is orthogonal to r, and nothing is gained
+    a = torch.tensor([[[0.0, -1], [1, 0]]], dtype=torch.float64)
+    found = bicgstab(product(a), b[:, :2], tol=1e-10, max_steps=50)
+    assert found.residual.item() == 1 and found.x.tolist() == [[0, 0]]
