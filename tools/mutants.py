@@ -42,10 +42,10 @@ ROOT = Path(__file__).resolve().parents[1]
 COVERED_BY = {
     "benchmark/solve/fixed_point.py": "fixed_point solve_parts docstrings",
     "benchmark/solve/secants.py": "secants solve_parts docstrings",
-    "benchmark/solve/krylov.py": "linear solve_parts docstrings",
+    "benchmark/solve/krylov.py": "linear_steps linear solve_parts docstrings",
     "benchmark/solve/checked.py": "solve_parts brought",
-    "benchmark/solve/*.py": "solve_parts linear fixed_point secants brought docstrings",
-    "benchmark/gradients/*.py": "gradients solve_parts library brought docstrings",
+    "benchmark/solve/*.py": "solve_parts linear* fixed_point secants brought docstrings",
+    "benchmark/gradients/*.py": "gradients refinement solve_parts library brought docstrings",
     "benchmark/report/statistics*.py": "statistics",
     "benchmark/report/claims*.py": "claims_by_hand claims",
 }
