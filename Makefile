@@ -13,7 +13,7 @@ export MPLBACKEND = Agg
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
-	@echo "make mutants  how many small changes of the code the tests notice (about two hours)"
+	@echo "make mutants  how many of 400 small changes of the code the tests notice (about two hours)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"
 	@echo "make report   make again, from the rows under results/, all that is made from them"
 	@echo "make site     turn results/ into pages, in site/"

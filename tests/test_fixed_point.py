@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
+import plain_solvers
 import pytest
 import torch
 from conftest import LOWER_SPECS, small_task
@@ -146,3 +150,166 @@ def test_bad_settings_are_named(solve, option, value):
     settings = {"tol": 1e-6, "max_layers": 10} | {option: value}
     with pytest.raises(ValueError, match=f"{option} must be .* got {value}"):
         solve(lambda x: x, torch.ones(1, 2), **settings)
+
+
+def test_a_sample_that_is_lost_ends_as_it_would_alone(solve):
+    """Beside one that goes on for long: a T(x) that overflows ends the plain iteration."""
+
+    def cubed(x):
+        return (3 * x + 1) ** 3
+
+    x0, settings = torch.ones(2, 1).double(), {"tol": 1e-10, "max_layers": 5000}
+    lost = torch.tensor([[True], [False]])
+    both = solve(lambda x: torch.where(lost, cubed(x), 0.99 * x + 1), x0, **settings)
+    alone = solve(cubed, x0[:1], **settings)
+    assert both.converged.tolist() == [False, True]
+    assert alone.steps[0] == both.steps[0] < 400
+
+
+@pytest.mark.parametrize("solve", [fista, anderson])
+def test_an_acceleration_that_leaves_where_T_is_finite_is_called_back(solve):
+    def T(x):
+        # from 0 to 1 a contraction to 1e-6, slow enough for momentum to fall out
+        return torch.where(x > 0, 0.97 * x + 3e-8, torch.inf)
+
+    found = solve(T, torch.ones(1, 1).double(), tol=1e-9, max_layers=3000)
+    assert found.converged.all()
+    assert found.x.item() == pytest.approx(1e-6, rel=1e-6)
+
+
+# --- step by step, against the same methods written for one vector ------------------------------
+
+
+class Recorded:
+    """A layer for one sample, written for a vector, that keeps the points it is given."""
+
+    def __init__(self, T):
+        self.T, self.points = T, []
+
+    def __call__(self, x):
+        self.points.append(x[0].numpy())
+        return torch.from_numpy(self.T(x[0].numpy()))[None]
+
+
+def symmetric(eigenvalues, *, seed: int):
+    """x ↦ Q diag(λ) Qᵀ x + b: a gradient step where the λ lie in [0, 1)."""
+    random = np.random.default_rng(seed)
+    q = np.linalg.qr(random.normal(size=(len(eigenvalues),) * 2))[0]
+    matrix, b = q @ np.diag(eigenvalues) @ q.T, random.normal(size=len(eigenvalues))
+    return lambda x: matrix @ x + b
+
+
+THRESHOLDED = symmetric(np.linspace(0, 0.95, 9), seed=4)
+ROTATION = 0.95 * np.array([[0.8, -0.6], [0.6, 0.8]])
+#: layers and the size of their states
+LAYERS = {
+    "a gradient step": (symmetric(np.linspace(0, 0.98, 6), seed=0), 6),
+    "a worse conditioned one": (symmetric(np.array([0.0, 0.5, 0.9, 0.99]), seed=1), 4),
+    "reverses directions": (symmetric(np.linspace(-0.9, 0.9, 7), seed=2), 7),
+    "rotates": (lambda x: ROTATION @ x + 1, 2),
+    "soft threshold": (lambda x: np.sign(THRESHOLDED(x)) * (abs(THRESHOLDED(x)) - 0.3).clip(0), 9),
+    # momentum falls off: below zero points are thrown far away, again and again
+    "a cliff": (lambda x: np.where(x > 0, 0.97 * x, x - 1000), 2),
+    # every step is as long as the one before: a stall, three times
+    "no equilibrium": (lambda x: x + 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("method", ["fista", "anderson"])
+def test_accelerations_step_by_step(method, name):
+    T, n = LAYERS[name]
+    recorded, x0 = Recorded(T), np.ones(n)
+    if method == "fista":
+        propose = plain_solvers.nesterov(x0)
+        found = fista(recorded, torch.from_numpy(x0)[None], tol=1e-9, max_layers=330)
+    else:
+        propose = plain_solvers.mixing(3)
+        found = anderson(recorded, torch.from_numpy(x0)[None], tol=1e-9, max_layers=330, depth=3)
+    layers = len(recorded.points)
+    points, best = plain_solvers.solve(T, x0, propose=propose, layers=layers)
+    scale = np.abs(points).max()
+    np.testing.assert_allclose(recorded.points, points, rtol=0, atol=1e-9 * scale)
+    np.testing.assert_allclose(found.x[0], best, rtol=0, atol=1e-9 * scale)
+    assert found.steps.item() == layers
+
+
+def test_anderson_keeps_ten_differences_by_default():
+    """With twelve layers a difference has left, with eleven it has not."""
+    T, x0 = symmetric(np.linspace(0, 0.999, 60), seed=3), np.ones(60)
+    recorded = Recorded(T)
+    anderson(recorded, torch.from_numpy(x0)[None], tol=1e-12, max_layers=13)
+    ten, eleven = (
+        plain_solvers.solve(T, x0, propose=plain_solvers.mixing(depth), layers=13)[0]
+        for depth in (10, 11)
+    )
+    np.testing.assert_allclose(recorded.points, ten, rtol=0, atol=1e-6)
+    assert np.abs(ten[:12] - eleven[:12]).max() < 1e-6
+    assert np.abs(ten[12] - eleven[12]).max() > 1e-4
+
+
+def test_picard_step_by_step():
+    """x ← x/2 + (1, 0): after k layers (2 − 2¹⁻ᵏ, 2⁻ᵏ) from (0, 1), all of it exact."""
+    b = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    x0 = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    for k in range(1, 30):
+        found = picard(lambda x: x / 2 + b, x0, tol=1e-13, max_layers=k)
+        x = torch.tensor([[2 - 2.0 ** (1 - k), 2.0**-k]], dtype=torch.float64)
+        assert torch.equal(found.x, x)
+        # the step before was twice as far from (2, 0): it moved by 2⁻ᵏ (2, −1)
+        assert found.residual.item() == pytest.approx(2.0**-k * 5**0.5 / x.norm().item())
+        assert found.steps.tolist() == [k]
+
+
+def test_the_tolerance_itself_is_within_the_tolerance(solve):
+    T, x0 = lambda x: 0.9 * x.roll(1, 1).sin() + 1, torch.arange(3.0).double()[None]
+    for k in (1, 3, 6):
+        stopped = solve(T, x0, tol=1e-14, max_layers=k)
+        assert not stopped.converged.any()
+        tol = stopped.residual.item()
+        on_it = solve(T, x0, tol=tol, max_layers=50)
+        assert on_it.converged.all()
+        assert on_it.steps.item() == k
+        assert solve(T, x0, tol=tol * (1 - 1e-12), max_layers=50).steps > k
+
+
+def test_a_state_far_beyond_the_first_is_measured_by_a_thousand_times_the_first():
+    """A step of 10⁶ at 10⁶ is no nearer to an equilibrium than one of 10⁶ at 2000."""
+    x0 = torch.ones(1, 1).double()
+    found = picard(lambda x: x + torch.where(x == 1, 1, 1e6), x0, tol=1e-3, max_layers=2)
+    assert found.residual.item() == 1e6 / 2000
+    # a first value of zero is no measure
+    found = picard(lambda x: x + 1, -x0, tol=1e-3, max_layers=2)
+    assert found.residual.item() == 1
+
+
+def test_what_float32_cannot_reach_is_not_asked_for(solve):
+    found = solve(lambda x: 0.5 * x + 1, torch.zeros(1, 3), tol=1e-30, max_layers=100)
+    assert found.converged.all()
+    assert found.steps < 30
+    assert found.residual.dtype == found.x.dtype == torch.float32
+    assert found.residual <= 32 * 2.0**-23
+
+
+def test_nothing_is_said_of_numbers_that_overflow(solve):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solve(lambda x: x**3 + 2, torch.ones(1, 2), tol=1e-5, max_layers=400)
+        solve(lambda x: x * torch.nan, torch.ones(1, 2), tol=1e-5, max_layers=400)
+        solve(lambda x: x * torch.inf, torch.ones(1, 2), tol=1e-5, max_layers=400)
+        solve(lambda x: 0 * x, 100 * torch.ones(1, 2).double(), tol=1e-5, max_layers=400)
+
+
+def test_the_scale_of_a_state_does_not_matter(solve):
+    """Powers of two pass through all arithmetic unchanged."""
+    T, n = LAYERS["reverses directions"]
+
+    def scaled(scale):
+        x0 = torch.zeros(1, n).double()
+        layer = Recorded(lambda x: scale * T(x / scale))
+        return solve(layer, x0, tol=1e-9, max_layers=500)
+
+    found = scaled(1.0)
+    for scale in (2.0**-60, 2.0**60):
+        assert torch.equal(scaled(scale).steps, found.steps)
+        assert torch.allclose(scaled(scale).x / scale, found.x, rtol=1e-9)

@@ -69,6 +69,22 @@ def test_a_changed_file_is_another_entry(file):
 
 
 @pytest.mark.parametrize(
+    ("options", "y"),
+    [
+        ("", 1),
+        ("()", 1),
+        ("(y=(0.1,-2,None))", (0.1, -2, None)),
+        ("( y = 'a b' )", "a b"),
+        # benchopt's command line turns every "=" into ":"
+        ("(y:'valid')", "valid"),
+        ("( y : {'a':1})", {"a": 1}),
+    ],
+)
+def test_options_are_literals(options, y):
+    assert Kind("pair", {"pair": lambda x, y=1: (x, y)}).build(f"pair{options}", x=0) == (0, y)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("def mine(:\n", r"sum '.*mine.py', line 1: SyntaxError"),

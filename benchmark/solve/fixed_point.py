@@ -204,7 +204,9 @@ class _Nesterov(_Acceleration):
         t = np.where(again, 1.0, self.t)
         self.t = (1 + np.sqrt(1 + 4 * t**2)) / 2
         self.moved, self.went_back = moved, restart
-        return torch.addcmul(self.x, expand_from_host((t - 1) / self.t, f), self.move)
+        z = torch.addcmul(self.x, expand_from_host((t - 1) / self.t, f), self.move)
+        # the same, unless T has overflowed and zero times the move is no number
+        return select(again, self.x, z)
 
 
 @final
@@ -261,8 +263,10 @@ class _Safeguard:
         """Take note of ‖T(z)‖ and ‖T(z) − z‖ (N,) at ``step``, counted from 1."""
         if step == 1:
             self.far = np.where(size > 0, FAR * size, inf)
-        self.finite = np.isfinite(size)
-        moved = np.where(self.finite, moved, inf)
+        finite = np.isfinite(size)
+        moved = np.where(finite, moved, inf)
+        # beyond what the plain iteration can mend
+        lost = ~finite & self.plain
         improved = moved < self.distance
         rise = ~(moved <= _RISE * self.distance) & ~self.plain & self.active
         update = self.active & (improved | self.plain)
@@ -270,17 +274,13 @@ class _Safeguard:
         relative = moved / np.minimum(size, self.far).clip(self.tiny)
         self.residual = np.where(update, relative, self.residual)
         self.steps = np.where(self.active, step, self.steps)
-        self.active = self.active & ~(self.residual <= self.tol)
+        self.active = self.active & ~(self.residual <= self.tol) & ~lost
         self.since_best = np.where(improved, 0, self.since_best + 1)
         failed = rise | ((self.since_best >= _STALL) & ~self.plain)
         self.strikes = self.strikes + failed
         self.since_best = np.where(failed, 0, self.since_best)
         self.plain = self.plain | (self.strikes >= _STRIKES)
         return _Seen(moved, update, failed)
-
-    def over(self) -> bool:
-        """Whether all have converged, or are beyond what the plain iteration can mend."""
-        return not (self.active & (self.finite | ~self.plain)).any()
 
 
 @torch.no_grad()
@@ -306,7 +306,7 @@ def _solve(
         size, moved, *measured = on_host(norm(image), norm(f), *acceleration.measure(image, f))
         seen = guard.look(step, size, moved)
         best = select(seen.update, image, best)
-        if guard.over():
+        if not guard.active.any():
             break
         z = acceleration.propose(image, f, seen.moved, seen.failed, measured)
         if acceleration.can_fail:
