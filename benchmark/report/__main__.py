@@ -16,89 +16,109 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from benchmark.report.reading import ReportError
 
+FOLDER = {"nargs": "?", "type": Path, "default": Path("results"), "help": "folder of results"}
+PARQUET = {"nargs": "+", "type": Path, "help": "benchopt result files"}
+OUT = {"required": True, "type": Path}
+
+
+@dataclass(frozen=True)
+class Command:
+    """The function of a module of this package, and its arguments as argparse takes them.
+
+    It returns the exit code; None is 0.
+    """
+
+    module: str
+    function: str
+    arguments: Mapping[str, Mapping[str, object]]
+
+
+COMMANDS = {
+    "": Command(
+        "build",
+        "report",
+        {
+            "parquet": PARQUET,
+            "--out": OUT | {"help": "directory to write into"},
+            "--memory-curve": {
+                "type": Path,
+                "metavar": "CSV",
+                "help": "memory sampled over a training run: method, seconds, mib",
+            },
+            "--width": {
+                "choices": ("one", "two"),
+                "default": "two",
+                "help": "columns of a page that a figure is as wide as (default: two)",
+            },
+            "--only": {
+                "nargs": "+",
+                "default": (),
+                "metavar": "KIND",
+                "help": "figures of these kinds alone: accuracy, time, scaling, …",
+            },
+        },
+    ),
+    "claims": Command(
+        "claims",
+        "report",
+        {
+            "parquet": PARQUET,
+            "--out": {"type": Path, "help": "a .md or .json file to write as well"},
+            "--strict": {"action": "store_true", "help": "exit code 1 if a claim fails"},
+        },
+    ),
+    "merge": Command(
+        "merge",
+        "report",
+        {
+            "parquet": PARQUET,
+            "--out": OUT | {"help": "the .parquet file to write"},
+            "--allow-other-sources": {
+                "action": "store_true",
+                "help": "accept rows made by other sources",
+            },
+        },
+    ),
+    "check": Command("check", "report", {"results": FOLDER}),
+    "site": Command(
+        "site", "build", {"results": FOLDER, "--out": OUT | {"help": "directory to write into"}}
+    ),
+    "numbers": Command(
+        "readme",
+        "report",
+        {
+            "text": {"nargs": "+", "type": Path, "help": "Markdown files with markers"},
+            "--check": {"action": "store_true", "help": "write nothing; exit code 1 if stale"},
+        },
+    ),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    command, rest = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else ("", argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    name = given.pop(0) if given and given[0] in COMMANDS else ""
+    command = COMMANDS[name]
+    module = import_module(f"benchmark.report.{command.module}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmark.report {name}".rstrip(),
+        description=module.__doc__ if name else __doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for argument, options in command.arguments.items():
+        parser.add_argument(argument, **options)
     try:
-        return COMMANDS[command](rest) if command else _report(rest)
+        return getattr(module, command.function)(**vars(parser.parse_args(given))) or 0
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def _module(name: str) -> Callable[[Sequence[str]], int]:
-    """The ``main`` of a module of this package, imported when it is called."""
-
-    def run(argv: Sequence[str]) -> int:
-        return import_module(f"benchmark.report.{name}").main(argv)
-
-    return run
-
-
-def _site(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report site", description="Pages made of a folder of results."
-    )
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"))
-    parser.add_argument("--out", required=True, type=Path, help="directory to write into")
-    arguments = parser.parse_args(argv)
-    import_module("benchmark.report.site").build(arguments.results, arguments.out)
-    return 0
-
-
-def _report(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parquet", nargs="+", type=Path, help="benchopt result files")
-    parser.add_argument("--out", required=True, type=Path, help="directory to write into")
-    parser.add_argument(
-        "--memory-curve",
-        type=Path,
-        metavar="CSV",
-        help="memory sampled over a training run: method, seconds, mib",
-    )
-    parser.add_argument(
-        "--width",
-        choices=("one", "two"),
-        default="two",
-        help="columns of a page that a figure is as wide as (default: two)",
-    )
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        default=(),
-        metavar="KIND",
-        help="figures of these kinds alone: accuracy, time, scaling, …",
-    )
-    arguments = parser.parse_args(argv)
-    import_module("benchmark.report.build").report(
-        arguments.parquet,
-        out=arguments.out,
-        memory_curve=arguments.memory_curve,
-        columns=arguments.width,
-        only=arguments.only,
-    )
-    return 0
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "claims": _module("claims"),
-    "merge": _module("merge"),
-    "check": _module("check"),
-    "site": _site,
-    "numbers": _module("readme"),
-}
 
 
 if __name__ == "__main__":

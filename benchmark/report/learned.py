@@ -9,37 +9,41 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmark.report.figures import (
+from benchmark.report.drawing import (
     ONE_COLUMN,
     TWO_COLUMNS,
     Drawing,
     NothingToDrawError,
-    artist,
+    entries,
     finish,
-    handle,
+    grid,
+    task_of,
 )
-from benchmark.report.frame import labelled_styles, trained
-from benchmark.report.style import Style
+from benchmark.report.frame import trained
+from benchmark.report.style import Style, labelled_styles
 
 FEW = 3  # entries of a parameter up to which each has a line of its own
 #: a parameter is stored as a function of what it stands for
 SCALES = {"log_": "natural log", "_logit": "logit"}
+ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
 def learned(
     frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
 ) -> Drawing:
-    """One task: each learned parameter against outer steps, a panel per parameter.
+    """Learned parameters
 
-    Of few entries (``FEW``) a line each; of more their median, and a band from the least to the
-    greatest. Every entry is the median over the repetitions of a configuration.
+    θ along training, a panel per parameter on the scale on which it is learned: a line per entry,
+    or of many entries their median and, as a band, their range; entries are medians over
+    repetitions.
+
+    Of one task and each configuration; up to ``FEW`` entries have a line each.
     """
     runs = trained(frame)
     runs = runs[runs["learned"].notna()]
-    theta = entries(runs)
+    theta = medians(runs)
     if theta.empty:
         raise NothingToDrawError("no learned parameters in the rows")
     looks = labelled_styles(runs, name="configuration", styles=styles)
@@ -47,8 +51,8 @@ def learned(
     abreast = 1 if width < TWO_COLUMNS else min(2, len(names))
     lines = math.ceil(len(names) / abreast)
     size = (width if abreast > 1 else min(width, 1.4 * ONE_COLUMN), 0.5 + 2.0 * lines)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(lines, abreast, squeeze=False, sharex=True).ravel()
+    figure, axes = grid(lines, abreast, size=size, sharex=True)
+    axes = axes.ravel()
     for axis in axes[len(names) :]:
         axis.remove()
     for axis in axes[max(0, len(names) - abreast) : len(names)]:
@@ -64,14 +68,12 @@ def learned(
         count = own["entry"].nunique()
         many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    handles = [handle(name, look) for name, look in looks.items()]
-    finish(figure, title=str(frame["task"].iloc[0]), handles=handles)
+    finish(figure, title=task_of(frame), handles=entries(looks))
     return Drawing(figure)
 
 
-def entries(runs: pd.DataFrame) -> pd.DataFrame:
+def medians(runs: pd.DataFrame) -> pd.DataFrame:
     """A row per configuration, parameter, entry and outer step: the median over repetitions."""
-    columns = ["configuration", "parameter", "entry", "outer_step", "value"]
     known = runs[["configuration", "outer_step", "learned"]].itertuples(index=False)
     rows = [
         (configuration, parameter, position, step, float(value))
@@ -79,29 +81,27 @@ def entries(runs: pd.DataFrame) -> pd.DataFrame:
         for parameter, values in json.loads(text).items()
         for position, value in enumerate(np.ravel(values))
     ]
-    found = pd.DataFrame(rows, columns=columns).dropna()
-    return found.groupby(columns[:-1], sort=True)["value"].median().reset_index()
+    found = pd.DataFrame(rows, columns=[*ENTRY, "value"]).dropna()
+    return found.groupby(ENTRY, sort=True)["value"].median().reset_index()
 
 
 def label(parameter: str) -> str:
-    """``log_weights`` as ``log weights (natural log)``."""
-    words = parameter.replace("_", " ")
+    """``log_weights`` as ``weights (natural log)``."""
     for sign, scale in SCALES.items():
         if parameter.startswith(sign) or parameter.endswith(sign):
             plain = parameter.removeprefix(sign).removesuffix(sign).replace("_", " ")
-            words = f"{plain} ({scale})"
-    return words
+            return f"{plain} ({scale})"
+    return parameter.replace("_", " ")
 
 
 def _parameter(axis: Axes, theta: pd.DataFrame, look: Style) -> None:
     """One parameter of one configuration."""
     table = theta.pivot_table(index="outer_step", columns="entry", values="value")
     if table.shape[1] <= FEW:
-        for _, line in table.items():
-            axis.plot(line.index, line, **artist(look))
+        axis.plot(table, **look.line)
         return
-    axis.plot(table.index, table.median(axis="columns"), **artist(look))
+    axis.plot(table.median(axis="columns"), **look.line)
     low, high = table.min(axis="columns"), table.max(axis="columns")
     axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
     for bound in (low, high):
-        axis.plot(bound.index, bound, color=look.color, linewidth=0.5, linestyle=look.linestyle)
+        axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])

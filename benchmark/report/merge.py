@@ -9,10 +9,9 @@ Versions of torch and numpy may differ, and are noted. The inputs stay as they a
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import pandas as pd
 from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
 
-from benchmark.report.reading import NAMES, ReportError, check_columns, fingerprints, read_file
+from benchmark.report.reading import NAMES, ReportError, read_file, repeated, writable
 
 SOURCES, IMAGES = "objective_sources_digest", "objective_images_digest"
 TASK = [*NAMES[:2], "idx_rep"]
@@ -37,98 +36,75 @@ class Merged:
     notes: tuple[str, ...]
 
 
-def main(argv: Sequence[str]) -> int:
+def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = False) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report merge",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parquet", nargs="+", type=Path, help="benchopt result files")
-    parser.add_argument("--out", required=True, type=Path, help="the .parquet file to write")
-    parser.add_argument(
-        "--allow-other-sources", action="store_true", help="accept rows made by other sources"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.out.suffix != ".parquet":
-        raise ReportError(f"{arguments.out}: expected a name that ends in .parquet")
-    if arguments.out.resolve() in [path.resolve() for path in arguments.parquet]:
-        raise ReportError(f"{arguments.out}: is one of the inputs, expected another name")
-    merged = merge(arguments.parquet, allow_other_sources=arguments.allow_other_sources)
-    write(merged.rows, arguments.out)
-    for path, added, dropped in zip(arguments.parquet, merged.added, merged.dropped, strict=True):
+    if out.suffix != ".parquet":
+        raise ReportError(f"{out}: expected a name that ends in .parquet")
+    if out.resolve() in [path.resolve() for path in parquet]:
+        raise ReportError(f"{out}: is one of the inputs, expected another name")
+    merged = merge(parquet, allow_other_sources=allow_other_sources)
+    write(merged.rows, out)
+    for path, added, dropped in zip(parquet, merged.added, merged.dropped, strict=True):
         print(f"{path}: {added} rows" + (f", {dropped} duplicates dropped" if dropped else ""))
     for note in merged.notes:
         print(f"note: {note}")
-    print(f"{arguments.out}: {len(merged.rows)} rows")
-    return 0
+    print(f"{out}: {len(merged.rows)} rows")
 
 
 def merge(paths: Sequence[Path], *, allow_other_sources: bool = False) -> Merged:
     """The rows of all files; a ReportError where they cannot be compared."""
-    tables = [_checked(path) for path in paths]
+    tables = {path: _checked(path) for path in paths}
+    every = list(tables.values())
     if not allow_other_sources:
-        _same_sources(paths, tables)
-    _same_images(paths, tables)
-    known = pd.concat([fingerprints(table) for table in tables], ignore_index=True).duplicated()
-    kept, start = [], 0
-    for table in tables:
-        kept.append(table[~known.iloc[start : start + len(table)].to_numpy()])
-        start += len(table)
+        _same_sources(tables)
+    _same_images(tables)
+    kept = [table[~known] for table, known in zip(every, repeated(every), strict=True)]
     return Merged(
         rows=pd.concat(kept, ignore_index=True),
         added=tuple(len(table) for table in kept),
-        dropped=tuple(len(a) - len(b) for a, b in zip(tables, kept, strict=True)),
-        notes=tuple(_differences(tables)),
+        dropped=tuple(len(a) - len(b) for a, b in zip(every, kept, strict=True)),
+        notes=tuple(_differences(every)),
     )
 
 
 def write(rows: pd.DataFrame, path: Path) -> None:
     """A parquet file as benchopt writes them, there in full or not at all."""
-    try:
+    with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".merge", suffix=".parquet")
-        os.close(handle)
-        try:
-            to_parquet(rows, Path(name))
-            read_results(Path(name))
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be written ({error.strerror})") from error
+        with tempfile.TemporaryDirectory(prefix=".merge", dir=path.parent) as folder:
+            draft = Path(folder, path.name)
+            to_parquet(rows, draft)
+            read_results(draft)
+            os.replace(draft, path)
 
 
 def _checked(path: Path) -> pd.DataFrame:
     """The rows of a file, categories as strings again."""
     raw = read_file(path)
-    check_columns(raw, path=path)
     missing = [name for name in (SOURCES, IMAGES) if name not in raw.columns]
     if missing:
         raise ReportError(f"{path}: no column {missing[0]}, expected one to compare files by")
     if raw.empty:
         raise ReportError(f"{path}: no rows to merge")
-    texts = raw.select_dtypes("category").columns
-    return raw.astype(dict.fromkeys(texts, object))
+    return raw.astype(dict.fromkeys(raw.select_dtypes("category").columns, object))
 
 
-def _same_sources(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
+def _same_sources(tables: Mapping[Path, pd.DataFrame]) -> None:
     """Raise where rows come from sources other than those of the first row."""
-    expected = tables[0][SOURCES].iloc[0]
-    for path, table in zip(paths, tables, strict=True):
-        others = sorted({str(value) for value in table[SOURCES]} - {str(expected)})
-        if others:
+    first, *_ = tables
+    expected = str(tables[first][SOURCES].iloc[0])
+    for path, table in tables.items():
+        if others := sorted(set(table[SOURCES].astype(str)) - {expected}):
             raise ReportError(
                 f"{path}: made by sources {', '.join(others)}, expected {expected} as in "
-                f"{paths[0]} (--allow-other-sources accepts it)"
+                f"{first} (--allow-other-sources accepts it)"
             )
 
 
-def _same_images(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
+def _same_images(tables: Mapping[Path, pd.DataFrame]) -> None:
     """Raise where a task and repetition have other images than in an earlier row."""
     seen: dict[tuple, tuple[str, Path]] = {}
-    for path, table in zip(paths, tables, strict=True):
+    for path, table in tables.items():
         different = table[[*TASK, IMAGES]].dropna().drop_duplicates()
         for *task, images in different.itertuples(index=False):
             expected, first = seen.setdefault(tuple(task), (images, path))
@@ -139,11 +115,9 @@ def _same_images(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
                 )
 
 
-def _differences(tables: Sequence[pd.DataFrame]) -> list[str]:
+def _differences(tables: Sequence[pd.DataFrame]) -> Iterator[str]:
     """One line for each version or machine in which the rows differ."""
-    found = []
     for name in (*VERSIONS, SOURCES):
         values = {str(v) for t in tables if name in t.columns for v in t[name].dropna().unique()}
         if len(values) > 1:
-            found.append(f"{name.removeprefix('objective_')}: {', '.join(sorted(values))}")
-    return found
+            yield f"{name.removeprefix('objective_')}: {', '.join(sorted(values))}"

@@ -12,7 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from benchmark.report.figures import TWO_COLUMNS, Drawing, NothingToDrawError, headed
+from benchmark.report.drawing import (
+    TWO_COLUMNS,
+    Drawing,
+    NothingToDrawError,
+    grid,
+    headed,
+    task_of,
+)
 from benchmark.report.frame import RUN, last_rows, renamed
 from benchmark.report.style import Style, method_order
 
@@ -52,37 +59,39 @@ class Window:
 def reconstructions(
     frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
 ) -> Drawing:
-    """One task: truth, observation and each method's reconstruction of one image, and its errors.
+    """Reconstructions
 
-    Of each method the run with the most outer steps is shown (then the best test PSNR, then the
-    first repetition). PSNRs are those of the 8-bit images on display; error maps are the mean
-    absolute error over colours, in units of the image's range. The window shown close up is that
-    in which the methods differ most.
+    One test image as each method reconstructs it; close up, the dashed window in which the methods
+    differ most; and the absolute errors, averaged over colours, on one scale. PSNRs are those of
+    the 8-bit images shown.
+
+    Of one task. Of each method the run with the most outer steps is shown (then the best test
+    PSNR, then the first repetition).
     """
     last = last_rows(frame)
     arrays = last[["reconstruction", "observation", "truth"]].map(_is_image).all(axis=1)
-    ends = last[arrays].sort_values(
-        ["outer_step", "test_psnr", "repetition", *RUN],
-        ascending=[False, False, True, *[True] * len(RUN)],
-        kind="stable",
-    )
+    by = ["outer_step", "test_psnr", "repetition", *RUN]
+    ends = last[arrays].sort_values(by, ascending=[False, False, *[True] * 6], kind="stable")
     if ends.empty:
         raise NothingToDrawError("no images in the data")
-    chosen = ends.groupby("method", sort=False).head(1).set_index("method")
+    chosen = ends.groupby("method", sort=False).head(1)
     truth = chosen["truth"].iloc[0]
-    same = [m for m in method_order(chosen.index) if np.array_equal(chosen.at[m, "truth"], truth)]
-    kept = [m for m in same if chosen.at[m, "reconstruction"].shape == truth.shape]
-    chosen = renamed(chosen.loc[kept].reset_index()).set_index("method", drop=False)
-    missing = [m for m in method_order(frame["method"]) if m not in chosen.index]
+    same = [
+        np.array_equal(row.truth, truth) and row.reconstruction.shape == truth.shape
+        for row in chosen.itertuples()
+    ]
+    chosen = renamed(chosen[same])
+    chosen = chosen.sort_values("method", key=lambda names: names.map(method_order(names).index))
     if chosen.empty:
         raise NothingToDrawError("no reconstruction of the same size as the truth")
     shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
     shown += [
-        Panel(row["configuration"], row["reconstruction"], color=styles[method].color)
-        for method, row in chosen.iterrows()
+        Panel(row.configuration, row.reconstruction, color=styles[row.method].color)
+        for row in chosen.itertuples()
     ]
-    figure = _image_grid(shown, title=str(frame["task"].iloc[0]), width=width)
+    missing = [m for m in method_order(frame["method"]) if m not in set(chosen["method"])]
     why = "no final images, or of another test image"
+    figure = _image_grid(shown, title=task_of(frame), width=width)
     return Drawing(figure, (f"{', '.join(missing)}: {why}",) if missing else ())
 
 
@@ -118,20 +127,17 @@ def _image_grid(panels: Sequence[Panel], *, title: str, width: float) -> Figure:
     side = width / columns - 0.06
     whole = side * truth.shape[0] / truth.shape[1]
     lines = 1 + max(caption.count("\n") for caption in captions)
-    high = blocks * (2 * whole + side + 0.12 * lines + 0.1) + 0.3
-    figure = Figure(figsize=(width, high), layout="constrained")
-    axes = figure.subplots(
-        LINES * blocks, columns, squeeze=False, height_ratios=[whole, side, whole] * blocks
-    )
+    size = (width, blocks * (2 * whole + side + 0.12 * lines + 0.1) + 0.3)
+    ratios = [whole, side, whole] * blocks
+    figure, axes = grid(LINES * blocks, columns, size=size, height_ratios=ratios)
     for axis in axes.flat:
         axis.set_axis_off()
     cells = zip(*(axes[line::LINES].flat for line in range(LINES)), strict=True)
-    for panel, caption, error, (upper, close, lower) in zip(
-        panels, captions, errors, cells, strict=False
-    ):
+    drawn = zip(panels, captions, errors, cells, strict=False)
+    for panel, caption, error, (upper, close, lower) in drawn:
         _picture(upper, panel.image, color=panel.color)
         upper.set_title(caption, fontsize=6.5)
-        if panel.image.shape == truth.shape:
+        if error is not None:
             corner = (part.column - 0.5, part.row - 0.5)
             for look in BOX:
                 upper.add_patch(Rectangle(corner, part.side, part.side, fill=False, **look))
@@ -158,8 +164,11 @@ def _picture(axis: Axes, image: np.ndarray, *, color: str) -> None:
 def _caption(panel: Panel, truth: np.ndarray) -> str:
     """The label, a parameter per line, and the PSNR (none for the truth itself)."""
     label = panel.label.replace(" (", "\n").replace(", ", "\n").removesuffix(")")
-    known = panel.image is not truth and panel.image.shape == truth.shape
-    return f"{label}\n{_psnr(panel.image, truth):.2f} dB" if known else label
+    if panel.image is truth or panel.image.shape != truth.shape:
+        return label
+    mse = np.mean((panel.image.astype(float) - truth.astype(float)) ** 2)
+    psnr = 10 * np.log10(255**2 / mse) if mse > 0 else math.inf
+    return f"{label}\n{psnr:.2f} dB"
 
 
 def _is_image(value: object) -> bool:
@@ -171,9 +180,3 @@ def _error(image: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
     if image.shape != truth.shape:
         return None
     return np.abs(image.astype(float) - truth.astype(float)).mean(axis=2) / 255
-
-
-def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR of an 8-bit image, dB."""
-    mse = np.mean((image.astype(float) - truth.astype(float)) ** 2)
-    return float(10 * np.log10(255**2 / mse)) if mse > 0 else float("inf")

@@ -8,7 +8,7 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +16,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.figures import (
+from benchmark.report.drawing import (
     TWO_COLUMNS,
     Drawing,
     NothingToDrawError,
-    draw_curve,
+    curves_over_depth,
+    entries,
     finish,
-    handle,
+    grid,
     ticks,
 )
-from benchmark.report.frame import Curve, across, measured_rows, summarised
+from benchmark.report.frame import measured_rows, placed
 from benchmark.report.style import Style, method_order
 
 COSTS = {
@@ -34,6 +35,7 @@ COSTS = {
     "evals": "layer + vjp evals",
 }
 PROBLEM = ("source", "setting", "size", "batch", "ridge")
+HELD = {"size": "{0:g} × {0:g}", "batch": "batch {:g}", "ridge": "ridge {:g}"}
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,15 @@ class Panels:
 def scaling(
     frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
 ) -> Drawing:
-    """All tasks: seconds, memory and evaluations of one hypergradient, a column per quantity.
+    """Scaling
 
-    A line per method: the median over runs, the quartiles as a band. The configuration of a method
-    is the middle one of those in the data, in depth and restarts; against depth, all its depths. In
+    Cost of one hypergradient against image size, batch, depth and contraction, one of them varied
+    in each column and the others held at the values above it; of each method the configuration of
+    the legend. Methods without depth are level lines. Cost alone: the methods do not reach the same
+    accuracy.
+
+    Of all tasks: the median over runs, the quartiles as a band. The configuration of a method is
+    the middle one of those in the data, in depth and restarts; against depth, all its depths. In
     one column of a page the quantities are stacked, and evaluations left out.
     """
     rows = prepared(frame)
@@ -90,28 +97,16 @@ def scaling(
             notes.append(f"against {quantity.noun}: {panels.others} other problem{plural}")
     if not found:
         raise NothingToDrawError("neither image size, batch, depth nor contraction varies alone")
-    settings = sorted({panels.setting for panels in found})
-    if narrow := width < TWO_COLUMNS:
+    if width < TWO_COLUMNS:
         notes.append("layer + vjp evals: in the version for two columns")
-    costs = dict(list(COSTS.items())[:2]) if narrow else COSTS
-    figure, axes = _grid(len(found), len(costs), width=width)
-    for panels, cells in zip(found, axes, strict=True):
-        held = f"{panels.setting}\n{panels.held}" if len(settings) > 1 else panels.held
-        cells[0].set_title(held, fontsize=6.5, loc="left")
-        for axis, (column, label) in zip(cells, costs.items(), strict=True):
-            _panel(axis, panels, cost=column, styles=styles)
-            if narrow or panels is found[0]:
-                axis.set_ylabel(label.removeprefix("peak ") if narrow else label)
-            if narrow or axis is cells[-1]:
-                axis.set_xlabel(panels.quantity.label)
+    settings = {panels.setting for panels in found}
+    figure = _drawn(found, styles=styles, width=width, named=len(settings) > 1)
     methods = method_order(method for panels in found for method in panels.rows["method"])
-    title = "one hypergradient" + (f", {settings[0]}" if len(settings) == 1 else "")
     alone = all(panels.quantity.varied == "layers" for panels in found)
     names = rows.set_index("gradient")["series"].to_dict() if alone else {}
-    handles = [
-        handle(names.get(middle[method], middle[method]), styles[method]) for method in methods
-    ]
-    finish(figure, title=title, handles=handles)
+    looks = {names.get(middle[method], middle[method]): styles[method] for method in methods}
+    title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
+    finish(figure, title=title, handles=entries(looks))
     return Drawing(figure, tuple(notes))
 
 
@@ -130,12 +125,10 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
 def middle_configuration(rows: pd.DataFrame) -> str:
     """Of one method's configurations the middle one: by depth, then restarts, then name."""
     known = rows.drop_duplicates("gradient")[["layers", "restarts", "gradient"]]
-    for name in ("layers", "restarts"):
-        values = sorted(known[name].dropna().unique())
-        if values:
+    for name in ("layers", "restarts", "gradient"):
+        if values := sorted(known[name].dropna().unique()):
             known = known[known[name] == values[(len(values) - 1) // 2]]
-    names = sorted(known["gradient"])
-    return str(names[(len(names) - 1) // 2])
+    return str(known["gradient"].iloc[0])
 
 
 def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str]) -> Panels | None:
@@ -144,10 +137,11 @@ def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str])
     Of several problems the one in which it takes the most values; of those, the one whose other
     values are the most frequent in the data.
     """
-    series = {m: rows.loc[rows["gradient"] == name, "series"].iloc[0] for m, name in middle.items()}
-    deep = quantity.varied == "layers"
-    column, chosen = ("series", series) if deep else ("gradient", middle)
-    own = rows[rows[column] == rows["method"].map(chosen)]
+    chosen, column = rows["method"].map(middle), "gradient"
+    if quantity.varied == "layers":
+        series = rows.drop_duplicates("gradient").set_index("gradient")["series"]
+        chosen, column = chosen.map(series), "series"
+    own = rows[rows[column] == chosen]
     held = [name for name in PROBLEM if name != quantity.varied]
     frequent = {name: rows[name].value_counts() for name in held}
     candidates = []
@@ -162,46 +156,45 @@ def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str])
         return None
     (_, values, group) = max(candidates, key=lambda candidate: candidate[0])
     fixed = dict(zip(held, values, strict=True))
-    words = [f"{fixed['size']:g} × {fixed['size']:g}"] if fixed.get("size") else []
-    words += [f"batch {fixed['batch']:g}"] if fixed.get("batch") else []
-    words += [f"ridge {fixed['ridge']:g}"] if fixed.get("ridge") else []
+    words = [text.format(fixed[name]) for name, text in HELD.items() if fixed.get(name)]
     return Panels(quantity, group, ", ".join(words), str(fixed["setting"]), len(candidates) - 1)
 
 
-def curves(panels: Panels, cost: str) -> Iterator[Curve]:
-    """A curve per method; against depth, one without depth has a single point, x NaN."""
-    quantity = panels.quantity
-    rows = panels.rows.assign(by=panels.rows[quantity.varied].fillna(0.0))
-    for method in method_order(rows["method"]):
-        group = rows[rows["method"] == method]
-        needed = [cost] if quantity.x == "layers" else [cost, quantity.x]
-        if group[needed].notna().all(axis=1).any():
-            yield summarised(group, by="by", x=quantity.x, y=cost, label=str(method))
+def _drawn(
+    found: list[Panels], *, styles: Mapping[str, Style], width: float, named: bool
+) -> Figure:
+    """A column of panels per quantity, or in one column of a page a line; ``named`` by setting."""
+    narrow = width < TWO_COLUMNS
+    costs = {name: COSTS[name] for name in list(COSTS)[: 2 if narrow else 3]}
+    figure, axes = _grid(len(found), len(costs), width=width)
+    for panels, cells in zip(found, axes, strict=True):
+        held = f"{panels.setting}\n{panels.held}" if named else panels.held
+        cells[0].set_title(held, fontsize=6.5, loc="left")
+        for axis, (cost, label) in zip(cells, costs.items(), strict=True):
+            _panel(axis, panels, cost=cost, styles=styles)
+            if narrow or panels is found[0]:
+                axis.set_ylabel(label.removeprefix("peak ") if narrow else label)
+            if narrow or axis is cells[-1]:
+                axis.set_xlabel(panels.quantity.label)
+    return figure
 
 
 def _grid(quantities: int, costs: int, *, width: float) -> tuple[Figure, np.ndarray]:
-    """Axes (quantity, cost): a column of panels per quantity, or in one column of a page a line."""
+    """Axes (quantity, cost)."""
     if width < TWO_COLUMNS:
-        figure = Figure(figsize=(width, 0.3 + 1.5 * quantities), layout="constrained")
-        return figure, figure.subplots(quantities, costs, squeeze=False, sharex="row")
+        return grid(quantities, costs, size=(width, 0.3 + 1.5 * quantities), sharex="row")
     share = (0.6 + max(2, quantities)) / (0.6 + len(QUANTITIES))
-    figure = Figure(figsize=(width * share, 0.5 + 1.25 * costs), layout="constrained")
-    axes = figure.subplots(costs, quantities, squeeze=False, sharex="col", sharey="row")
+    size = (width * share, 0.5 + 1.25 * costs)
+    figure, axes = grid(costs, quantities, size=size, sharex="col", sharey="row")
     return figure, axes.T
 
 
 def _panel(axis: Axes, panels: Panels, *, cost: str, styles: Mapping[str, Style]) -> None:
-    """One cost against one quantity."""
-    axis.set(xscale="log", yscale="log")
-    deepest = panels.rows["layers"].max()
-    for curve in curves(panels, cost):
-        flat = across(curve, start=panels.rows["layers"].min(), stop=deepest)
-        draw_curve(axis, flat, styles[curve.method], markers=flat is curve)
-    ticks(axis, _at(panels))
-
-
-def _at(panels: Panels) -> list[float]:
-    """Where the axis has its ticks: for each value of what is varied the median."""
-    rows, x = panels.rows, panels.quantity.x
-    at = rows[rows[x] > 0].groupby(panels.quantity.varied)[x].median()
-    return sorted(float(f"{value:.2g}") if x == "slowness" else float(value) for value in at)
+    """One cost against one quantity, with ticks at the median x of each value of it."""
+    rows, quantity = panels.rows, panels.quantity
+    points = placed(rows, label="method", by=quantity.varied, x=quantity.x, y=cost)
+    ends = (rows["layers"].min(), rows["layers"].max())
+    curves_over_depth(axis, points, label="method", y=cost, looks=styles, ends=ends)
+    at = rows[rows[quantity.x] > 0].groupby(quantity.varied)[quantity.x].median()
+    rounded = (float(f"{value:.2g}") for value in at)
+    ticks(axis, sorted(rounded if quantity.x == "slowness" else at))

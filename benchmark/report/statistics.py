@@ -52,14 +52,6 @@ class Interval:
         """Whether there is an interval at all."""
         return not math.isnan(self.low)
 
-    def within(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies in [low, high]."""
-        return self.known and low <= self.low and self.high <= high
-
-    def outside(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies outside [low, high]."""
-        return self.known and (self.high < low or self.low > high)
-
 
 def values(runs: pd.DataFrame, *, column: str = "test_psnr") -> pd.DataFrame:
     """A row per repetition, a column per test image: the values of one row per run.
@@ -111,6 +103,14 @@ def interval(table: pd.DataFrame, *, level: float = LEVEL) -> Interval:
         return Interval(mean, mean - half, mean + half, f"Student, {how}")
     low, high = _bootstrap(numbers, units=units, level=level)
     return Interval(mean, low, high, f"bootstrap, {how}")
+
+
+def student(numbers: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
+    """Student's interval of a mean."""
+    if np.ptp(numbers) == 0:
+        return float(numbers[0]), float(numbers[0])
+    half = stats.t.ppf((1 + level) / 2, len(numbers) - 1) * stats.sem(numbers)
+    return float(numbers.mean() - half), float(numbers.mean() + half)
 
 
 def not_worse(tables: Mapping[str, pd.DataFrame], *, level: float = LEVEL) -> frozenset[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+
+import pandas as pd
 
 DASHES: tuple[tuple[float, ...], ...] = (
     (),
@@ -25,14 +28,20 @@ class Style:
     filled: bool = True
 
     @property
-    def linestyle(self) -> tuple[int, tuple[float, ...] | None]:
-        """The dash in matplotlib's (offset, lengths) form."""
-        return (0, self.dash or None)
-
-    @property
     def face(self) -> str:
         """Fill colour of the marker."""
         return self.color if self.filled else "white"
+
+    @property
+    def line(self) -> dict[str, object]:
+        """As the properties of a matplotlib line."""
+        return {**self.dots, "linestyle": (0, self.dash or None)}
+
+    @property
+    def dots(self) -> dict[str, object]:
+        """Likewise, markers without a line."""
+        faces = {"markerfacecolor": self.face, "markeredgecolor": self.color}
+        return {"color": self.color, "marker": self.marker, **faces, "linestyle": "none"}
 
 
 # Okabe and Ito's palette without its yellow (too light on white), then Tol's muted one. A look
@@ -83,32 +92,31 @@ def method_styles(methods: Iterable[str]) -> dict[str, Style]:
 
     Past the end of ``FREE`` the colours come again with full markers.
     """
-    styles = {}
-    for name in method_order(methods):
-        taken = sum(other not in KNOWN for other in styles)
-        again = replace(FREE[taken % len(FREE)], filled=taken >= len(FREE))
-        styles[name] = KNOWN.get(name, again)
-    return styles
+    again = [replace(style, filled=True) for style in FREE]
+    free = itertools.cycle([*FREE, *again])
+    return {name: KNOWN.get(name) or next(free) for name in method_order(methods)}
 
 
 def variants(style: Style, count: int) -> tuple[Style, ...]:
     """``count`` shades of one style, light to full; the dash and the marker's fill differ too."""
-    if count == 1:
-        return (style,)
     start = DASHES.index(style.dash)
     return tuple(
         replace(
             style,
-            color=_lighten(style.color, 0.6 * (count - 1 - position) / (count - 1)),
-            dash=DASHES[(start + count - 1 - position) % len(DASHES)],
-            filled=(count - 1 - position) % 2 == 0,
+            color=_lighten(style.color, 0.6 * back / max(1, count - 1)),
+            dash=DASHES[(start + back) % len(DASHES)],
+            filled=style.filled if count == 1 else back % 2 == 0,
         )
-        for position in range(count)
+        for back in reversed(range(count))
     )
 
 
-def shades(methods: Mapping[str, str], *, styles: Mapping[str, Style]) -> dict[str, Style]:
-    """A variant of its method's style for each label; ``methods`` maps labels to methods."""
+def labelled_styles(
+    frame: pd.DataFrame, *, name: str, styles: Mapping[str, Style]
+) -> dict[str, Style]:
+    """A shade of its method's style for each name in a column, light to full with restarts."""
+    ordered = frame.sort_values(["restarts", "layers"], kind="stable")
+    methods = dict(zip(ordered[name], ordered["method"], strict=True))
     found = {}
     for method in method_order(methods.values()):
         labels = [label for label, owner in methods.items() if owner == method]

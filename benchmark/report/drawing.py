@@ -1,0 +1,271 @@
+"""What the figures share: sizes and look, curves with bands, axes, legends, and saving.
+
+``width`` is in inches: that of one column of a page, where panels are stacked, or of both.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmark.report.frame import across
+from benchmark.report.style import Style
+
+DPI = 200
+# inches: one column of a page, or both
+ONE_COLUMN = 3.4
+TWO_COLUMNS = 7.1
+LOOK = {
+    **sns.axes_style("ticks"),
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 3.2,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "pdf.fonttype": 42,
+    "figure.dpi": 100,
+}
+FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, and what was left out of it and why (one line each)."""
+
+    figure: Figure
+    notes: tuple[str, ...] = ()
+
+
+class NothingToDrawError(Exception):
+    """There is nothing to draw; the message says why."""
+
+
+def look() -> AbstractContextManager[None]:
+    """The settings under which figures are both made and saved."""
+    return mpl.rc_context(LOOK)
+
+
+def save(figure: Figure, *, stem: Path) -> list[str]:
+    """Write ``stem``.png and ``stem``.pdf, without dates; returns the file names."""
+    png, pdf = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf"))
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    figure.set_layout_engine("none")  # keep the layout just found
+    figure.savefig(pdf, metadata={"CreationDate": None})
+    return [png.name, pdf.name]
+
+
+def task_of(frame: pd.DataFrame) -> str:
+    """The one task of a frame."""
+    return str(frame["task"].iloc[0])
+
+
+# --- panels ------------------------------------------------------------------------------------
+
+
+def grid(
+    lines: int, columns: int, *, size: tuple[float, float], **options: object
+) -> tuple[Figure, np.ndarray]:
+    """A figure of a size in inches, and its axes as an array (line, column)."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(lines, columns, squeeze=False, **options)
+
+
+def in_a_line(
+    labels: Sequence[str], *, ylabel: str, width: float, height: float
+) -> tuple[Figure, np.ndarray]:
+    """A figure of panels abreast with one y axis; in one column of a page, stacked."""
+    stacked = width < TWO_COLUMNS
+    shape = (len(labels), 1) if stacked else (1, len(labels))
+    high = 0.75 * height * len(labels) if stacked else height
+    figure, axes = grid(*shape, size=(width, high), sharey=True)
+    for axis, label in zip(axes.flat, labels, strict=True):
+        axis.set_xlabel(label)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(ylabel)
+    return figure, axes.ravel()
+
+
+def headed(figure: Figure, title: str) -> None:
+    """A title, in as many lines as the figure's width takes."""
+    figure.suptitle("\n".join(textwrap.wrap(title, width=int(14 * figure.get_figwidth()))))
+
+
+def finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
+    """Title, legend in room of its own below the panels, and no box around the data."""
+    handles = list(handles)
+    if title:
+        headed(figure, title)
+    if handles:
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        fit = max(1, int(figure.get_figwidth() / (0.55 + 0.055 * longest)))
+        figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(handles) / fit))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(fit, len(handles)))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
+            _decades(axis)
+    sns.despine(fig=figure)
+
+
+def entries(looks: Mapping[str, Style]) -> list[Line2D]:
+    """Entries of a legend: the line and marker of each label."""
+    return [Line2D([], [], label=label, **look.line) for label, look in looks.items()]
+
+
+def failed_entry(label: str = "last point of a failed run") -> Line2D:
+    """The legend's entry of the crosses."""
+    return Line2D([], [], label=label, color="#555555", **FAILED)
+
+
+# --- axes --------------------------------------------------------------------------------------
+
+
+def ticks(axis: Axes, values: Sequence[float]) -> None:
+    """Ticks at the values themselves, as plain numbers, those that would collide left out."""
+    kept = [values[0]]
+    span = np.log(values[-1] / values[0])
+    for value in values[1:]:
+        if np.log(value / kept[-1]) > 0.06 * span:
+            kept.append(value)
+    axis.xaxis.set_major_locator(FixedLocator(kept))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(PLAIN)
+
+
+def spread(axis: Axes) -> None:
+    """A log axis where the lines' ends lie over a decade apart, linear before the first step."""
+    lines = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) > 1]
+    seconds = [line[1] for line in lines if line[1] > 0]
+    ends = [line[-1] for line in lines if line[-1] > 0]
+    if seconds and max(ends) > 10 * min(ends):
+        axis.set_xscale("symlog", linthresh=min(seconds), linscale=0.5)
+        decades = range(math.ceil(math.log10(min(seconds))), math.ceil(math.log10(max(ends))) + 1)
+        axis.xaxis.set_major_locator(FixedLocator([0, *(10.0**k for k in decades)]))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
+
+
+def room(axis: Axes, *, share: float) -> None:
+    """Room on the right of a log axis, a share of it, for the numbers beside the dots."""
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high * (high / low) ** share)
+
+
+def named_rows(axis: Axes, names: Sequence[str], *, above: float, below: float) -> None:
+    """A log axis with a named row for each entry, the first on top."""
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - below, -above)
+    axis.grid(visible=False, axis="y")
+
+
+def _decades(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 of each decade, as plain numbers, where there are few decades.
+
+    Otherwise only the decades are labelled.
+    """
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(PLAIN)
+    axis.set_minor_formatter(NullFormatter())
+
+
+# --- data --------------------------------------------------------------------------------------
+
+
+def curves(
+    axis: Axes, placed: pd.DataFrame, *, label: str, y: str, looks: Mapping[str, Style], **options
+) -> None:
+    """A line for each label through ``frame.placed`` rows: medians, the quartiles as a band.
+
+    To be drawn before the axis is made a log one, on which seaborn would take quartiles of logs.
+    """
+    labels = {"xlabel": axis.get_xlabel(), "ylabel": axis.get_ylabel()}
+    for name, own in placed.groupby(label, sort=False):
+        sns.lineplot(
+            own,
+            x="at",
+            y=y,
+            estimator="median",
+            errorbar=("pi", 50),
+            err_kws={"alpha": 0.18, "linewidth": 0},
+            legend=False,
+            ax=axis,
+            **looks[name].line | options,
+        )
+    axis.set(**labels)
+
+
+def curves_over_depth(
+    axis: Axes,
+    placed: pd.DataFrame,
+    *,
+    label: str,
+    y: str,
+    looks: Mapping[str, Style],
+    ends: tuple[float, float],
+) -> None:
+    """``curves`` on log axes; what has no depth is a level line without markers, between ends."""
+    level = placed["at"].isna()
+    curves(axis, placed[~level], label=label, y=y, looks=looks)
+    curves(axis, across(placed[level], ends), label=label, y=y, looks=looks, marker="")
+    axis.set(xscale="log", yscale="log")
+
+
+def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
+    """A failure, at a point or at the top of the axis."""
+    transform = axis.get_xaxis_transform() if at_top else axis.transData
+    axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
+
+
+def beside(axis: Axes, x: float, position: int, values: Iterable[float], *, note: str) -> None:
+    """Values right of the dot at ``x`` in a row, and the note in brackets if there is one."""
+    text = " – ".join(dict.fromkeys(map(_plain, values))) + (f" ({note})" if note else "")
+    at = {"xytext": (6, 0), "textcoords": "offset points"}
+    axis.annotate(text, (x, position), **at, va="center", fontsize=6)
+
+
+def unmeasured(axis: Axes, position: int, style: Style, *, note: str) -> None:
+    """A row without a dot."""
+    axis.annotate(
+        note or "not measured",
+        (0.02, position),
+        xycoords=axis.get_yaxis_transform(),
+        va="center",
+        fontsize=6,
+        color=style.color,
+    )
+
+
+def _plain(value: float) -> str:
+    """Three significant digits; whole numbers from a thousand to a million."""
+    return f"{value:.0f}" if 1e3 <= value < 1e6 else f"{value:.3g}"

@@ -1,0 +1,143 @@
+"""What tasks and configurations are called: benchopt's names taken apart, and what differs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+# What a scaling study varies of a problem; the number of images beside the probe costs nothing.
+VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A name with keyword arguments as text, as in ``inpainting(keep=0.5,noise=0.05)``."""
+
+    name: str
+    arguments: Mapping[str, str]
+
+
+def parse_call(text: str) -> Call:
+    """``name(a=1,b=f(c=2))`` or ``name[a=1]`` taken apart; a plain name has no arguments.
+
+    benchopt's names hold text without quotes, hence no ``benchmark.spec``; its command line writes
+    ``name(a:1)``.
+    """
+    match = re.fullmatch(r"\s*([^\[(]+)[\[(](.*)[\])]\s*", text, flags=re.DOTALL)
+    if match is None:
+        return Call(text.strip(), {})
+    pieces, depth = [""], 0
+    for character in match[2]:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    pairs = [re.split("[=:]", piece, maxsplit=1) for piece in pieces if piece.strip()]
+    return Call(match[1].strip(), {key.strip(): "".join(value).strip() for key, *value in pairs})
+
+
+def distinguish(
+    heads: Mapping[Hashable, str],
+    details: Mapping[Hashable, Mapping[str, str]],
+    *,
+    always: Sequence[str] = (),
+) -> dict[Hashable, str]:
+    """Short names ``head (a=1)``: the details that differ among equal heads, or in ``always``."""
+    names = {}
+    for key, head in heads.items():
+        own = details[key]
+        peers = [details[other] for other in heads if heads[other] == head]
+        differing = {n for peer in peers for n in peer if len({p.get(n) for p in peers}) > 1}
+        shown = [name for name in (*always, *sorted(differing - set(always))) if name in own]
+        inside = ", ".join(f"{name}={own[name]}" for name in shown)
+        names[key] = f"{head} ({inside})" if inside else head
+    return names
+
+
+def file_names(labels: Iterable[str]) -> dict[str, str]:
+    """A short file name part for each label: safe on any filesystem, no two alike."""
+    names: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        base = re.sub(r"[^A-Za-z0-9.]+", "_", label).strip("_.") or "task"
+        if len(base) > 60:
+            base = f"{base[:50]}_{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+        taken = {name.lower() for name in names.values()}
+        count = 1
+        while (name := base if count == 1 else f"{base}_{count}").lower() in taken:
+            count += 1
+        names[label] = name
+    return names
+
+
+def written(value: object) -> str:
+    """A parameter's value as in a configuration file: 10.0 is 10."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return f"{value:g}" if number else str(value)
+
+
+def parameters(raw: pd.DataFrame, *, name: str, prefix: str) -> dict[str, dict[str, str]]:
+    """For each name in a column, its parameters: from the ``p_…`` columns, else from the name."""
+    columns = [column for column in raw.columns if column.startswith(prefix)]
+    different = raw[[name, *columns]].drop_duplicates().astype({name: object})
+    stated = different.groupby(name).first()
+    return {
+        text: parse_call(text).arguments
+        | {key.removeprefix(prefix): written(value) for key, value in row.dropna().items()}
+        for text, row in stated.iterrows()
+    }
+
+
+def problems(raw: pd.DataFrame) -> pd.DataFrame:
+    """A row for each (objective, dataset): ``task``, ``setting``, ``size``, ``batch``, ``ridge``.
+
+    A task is named by the layer, the degradation, and what else differs; a setting likewise, but
+    for what is ``VARIED``: tasks of one setting differ in nothing else.
+    """
+    objectives = parameters(raw, name="objective_name", prefix="p_obj_")
+    datasets = parameters(raw, name="dataset_name", prefix="p_dataset_")
+    heads, details, apart, numbers = {}, {}, {}, {}
+    for key in raw[["objective_name", "dataset_name"]].drop_duplicates().itertuples(index=False):
+        objective, dataset = objectives[key[0]], datasets[key[1]]
+        source = parse_call(key[1]).name
+        lower = parse_call(objective.get("lower", parse_call(key[0]).name))
+        degradation = parse_call(dataset.get("degradation", source))
+        groups = {
+            "layer": lower.arguments,
+            "degradation": degradation.arguments,
+            "objective": _without(objective, ["lower"]),
+            "dataset": _without(dataset, ["degradation"]) | {"dataset": source},
+        }
+        key = tuple(key)
+        heads[key] = f"{lower.name}, {degradation.name}"
+        details[key] = _merged(groups)
+        apart[key] = _merged({group: _without(own, VARIED) for group, own in groups.items()})
+        batch, ridge = objective.get("probe_size"), lower.arguments.get("ridge", 0)
+        numbers[key] = (dataset.get("size"), batch, dataset.get("n_train"), ridge)
+    columns = ["size", "batch", "n_train", "ridge"]
+    found = pd.DataFrame.from_dict(numbers, orient="index", columns=columns)
+    found = found.apply(pd.to_numeric, errors="coerce").astype(float)
+    # the probe is of training images: all of them where it would be more
+    seen = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
+    named = {"task": distinguish(heads, details), "setting": distinguish(heads, apart)}
+    return found.assign(batch=seen, **{k: list(v.values()) for k, v in named.items()}).drop(
+        columns="n_train"
+    )
+
+
+def _merged(groups: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """All arguments by name, the group's name before one that was there already."""
+    merged: dict[str, str] = {}
+    for group, arguments in groups.items():
+        for key, value in arguments.items():
+            merged[f"{group} {key}" if key in merged else key] = value
+    return merged
+
+
+def _without(arguments: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    return {key: value for key, value in arguments.items() if key not in names}
