@@ -73,7 +73,7 @@ define interactive
 endef
 
 run: $(VENV)/.installed
-	$(BIN)/python -m benchmark.memory_curve --config configs/quick.yml --out outputs/quick/memory_curve.csv
+	$(BIN)/python -m benchmark.running.memory_curve --config configs/quick.yml --out outputs/quick/memory_curve.csv
 	$(call study,quick,outputs/quick,,--memory-curve outputs/quick/memory_curve.csv)
 	@echo "The report is in outputs/quick, benchopt's page in outputs/benchmark_*_quick.html"
 
@@ -86,7 +86,7 @@ lint: $(VENV)/.installed
 
 results: $(VENV)/.installed
 	$(foreach study,$(STUDIES),$(call rows,$(study)))
-	$(BIN)/python -m benchmark.memory_curve --config configs/quick.yml --out results/quick/memory_curve.csv
+	$(BIN)/python -m benchmark.running.memory_curve --config configs/quick.yml --out results/quick/memory_curve.csv
 	$(MAKE) report
 
 report: $(VENV)/.installed

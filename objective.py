@@ -3,11 +3,11 @@
 import torch
 from benchopt import BaseObjective
 
-from benchmark import evaluation, metering
-from benchmark.checks import boolean, one_of
-from benchmark.images import digest
-from benchmark.provenance import sources_digest
-from benchmark.task import make_task
+from benchmark.imaging.images import digest
+from benchmark.measure import evaluation, metering
+from benchmark.measure.provenance import sources_digest
+from benchmark.options.checks import boolean, one_of
+from benchmark.plugins.task import make_task
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -17,7 +17,7 @@ class Objective(BaseObjective):
 
     Parameters
     ----------
-    lower : the family of layers, "name" or "name(option=value, …)": see ``benchmark/lower``.
+    lower : the family of layers, "name" or "name(option=value, …)": see ``benchmark/problems``.
     probe_size : number of training images on which gradients are compared.
     dtype : "float32" or "float64", of the methods; the reference is always in float64.
     device : "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:i".

@@ -2,9 +2,9 @@
 
 from benchopt import config
 
-from benchmark.dataset import ImageDataset
-from benchmark.downloads import images_of, prepare
-from benchmark.images import folder_crops
+from benchmark.imaging.downloads import images_of, prepare
+from benchmark.imaging.images import folder_crops
+from benchmark.plugins.dataset import ImageDataset
 
 
 class Dataset(ImageDataset):

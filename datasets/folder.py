@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmark.dataset import ImageDataset
-from benchmark.images import folder_crops
+from benchmark.imaging.images import folder_crops
+from benchmark.plugins.dataset import ImageDataset
 
 
 class Dataset(ImageDataset):

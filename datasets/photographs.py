@@ -1,7 +1,7 @@
 """Photographs that ship with scikit-image: nothing is downloaded."""
 
-from benchmark.dataset import ImageDataset
-from benchmark.images import crops, photographs
+from benchmark.imaging.images import crops, photographs
+from benchmark.plugins.dataset import ImageDataset
 
 
 class Dataset(ImageDataset):

@@ -1,7 +1,7 @@
 """Small simulated images, for tests of the benchmark itself."""
 
-from benchmark.dataset import ImageDataset
-from benchmark.images import simulated
+from benchmark.imaging.images import simulated
+from benchmark.plugins.dataset import ImageDataset
 
 
 class Dataset(ImageDataset):

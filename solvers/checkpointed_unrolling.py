@@ -4,10 +4,10 @@ from math import isqrt
 
 import torch
 
-from benchmark.estimator import BilevelSolver, Hypergradient
-from benchmark.fixed_point import iterate
-from benchmark.implicit import PRODUCT
-from benchmark.problem import upper_loss
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.result import Hypergradient
+from benchmark.plugins.bilevel_solver import BilevelSolver
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(BilevelSolver):
@@ -24,23 +24,25 @@ class Solver(BilevelSolver):
     parameters = {**BilevelSolver.parameters, "layers": [10]}
 
     def hypergradient(self, lower, batch):
-        T, theta = lower.layer(batch.observation), list(lower.theta().values())
+        problem = EquilibriumLoss.of_lower_level(lower, batch)
         block = isqrt(self.layers - 1) + 1
         lengths = [min(block, self.layers - done) for done in range(0, self.layers, block)]
         states = [self.start(lower, batch)]
         with torch.no_grad():
             for steps in lengths:
-                states.append(iterate(T, states[-1], steps=steps))
+                states.append(iterate(problem.T, states[-1], steps=steps))
+        product = {"allow_unused": True, "materialize_grads": True}
         x = states.pop().detach().requires_grad_()
-        loss = upper_loss(lower, x, batch.truth)
-        w, *gradient = torch.autograd.grad(loss, [x, *theta], **PRODUCT)
+        loss = problem.loss(x)
+        w, *gradient = torch.autograd.grad(loss, [x, *problem.parameters], **product)
         for start, steps in zip(reversed(states), reversed(lengths), strict=True):
             start = start.detach().requires_grad_()
-            image = iterate(T, start, steps=steps)
-            w, *more = torch.autograd.grad(image, [start, *theta], w, **PRODUCT)
+            image = iterate(problem.T, start, steps=steps)
+            w, *more = torch.autograd.grad(image, [start, *problem.parameters], w, **product)
             gradient = [a + b for a, b in zip(gradient, more, strict=True)]
-        self.carry(batch, state=x)
-        return Hypergradient(loss.detach(), tuple(gradient), x.detach())
+        found = Hypergradient(loss.detach(), tuple(gradient), x.detach())
+        self.carry(batch, found)
+        return found
 
     @torch.no_grad()
     def deploy(self, lower, y):

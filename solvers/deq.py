@@ -1,19 +1,12 @@
 """The full gradient of a deep equilibrium model."""
 
-from functools import partial
-
-from benchmark.certified import (
-    Solvers,
-    adjoint_solver,
-    exact_gradient,
-    gradient_to,
-    warn_unless_exact,
-)
-from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
-from benchmark.implicit import implicit_layer
+from benchmark.gradients.implicit import Implicit
+from benchmark.gradients.pair import Pair
+from benchmark.plugins.bilevel_solver import PairMethod
+from benchmark.plugins.outer_loop import TO_TOLERANCE
 
 
-class Solver(EquilibriumMethod):
+class Solver(PairMethod):
     """Solve (I − Jᵀ)w = ∇ℓ at the equilibrium and return Bᵀw: the implicit function theorem.
 
     Exact up to ``tol`` (relative residual of the state) and ``adjoint_tol`` (of the adjoint), each
@@ -30,37 +23,14 @@ class Solver(EquilibriumMethod):
 
     name = "DEQ"
     parameters = {
-        **EquilibriumMethod.parameters,
+        **PairMethod.parameters,
+        **TO_TOLERANCE,
         "adjoint_tol": [1e-10],
         "gradient_tol": [None],
         "adjoint_solver": ["auto"],
         "polish": [True],
     }
 
-    def skip(self, task):
-        if self.adjoint_solver == "cg" and task.lower.halves() is None:
-            return True, "cg needs a layer that is a gradient step followed by soft-thresholding"
-        return False, None
-
-    def hypergradient(self, lower, batch):
-        w0 = self.start_of_adjoint(batch)
-        names = (self.equilibrium_solver, self.adjoint_solver)
-        solvers = Solvers.named(*names, max_layers=self.max_layers)
-        if self.gradient_tol is None:
-            tols = {"tol": self.tol, "adjoint_tol": self.adjoint_tol}
-            posed = self.posed(lower, batch, tol=min(tols.values()))
-            found = exact_gradient(posed.lower, posed.batch, posed.x0, w0, **tols, solvers=solvers)
-        else:
-            x0 = self.start(lower, batch)
-            goal = {"gradient_tol": self.gradient_tol, "polish": self.polish}
-            found = gradient_to(lower, batch, x0, w0, **goal, solvers=solvers)
-        warn_unless_exact(found)
-        self.carry(batch, state=found.state, adjoint=found.adjoint)
-        estimate = Hypergradient(found.loss, found.gradient, found.state, error=found.error)
-        return estimate.to(batch.observation.dtype)
-
-    def equilibrium(self, T, x0):
-        """x*, its graph the implicit function theorem, to ``tol`` and ``adjoint_tol``."""
-        adjoint = adjoint_solver(self.adjoint_solver)
-        adjoint = partial(adjoint, tol=self.adjoint_tol, max_steps=self.max_layers)
-        return implicit_layer(T, equilibrium_of(self, T, x0), solve=adjoint)
+    def pair(self, call):
+        rule = Implicit(self.adjoint_solver, self.adjoint_tol, self.max_layers)
+        return Pair(self.search, rule, self.gradient_tol, self.polish)

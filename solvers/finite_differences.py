@@ -1,11 +1,10 @@
 """Central differences."""
 
-from functools import partial
-
 import torch
 
-from benchmark.differences import few_parameters, slopes, theta_named, theta_vector
-from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
+from benchmark.gradients.differences import as_parameters, as_vector, few_parameters, slopes
+from benchmark.gradients.result import Hypergradient
+from benchmark.plugins.bilevel_solver import EquilibriumMethod
 
 
 class Solver(EquilibriumMethod):
@@ -28,12 +27,13 @@ class Solver(EquilibriumMethod):
     }
 
     def hypergradient(self, lower, batch):
-        few_parameters(lower, self.max_parameters, what="finite differences solve two equilibria")
-        posed = self.posed(lower, batch)
-        theta = theta_vector(posed.lower)
+        at = self.promoted(lower, batch)
+        theta = as_vector(at.problem.parameters)
+        what = "finite differences solve two equilibria"
+        few_parameters(at.problem.parameters, self.max_parameters, what=what)
         basis = torch.eye(len(theta), dtype=theta.dtype, device=theta.device)
-        solve = partial(equilibrium_of, self)
-        found = slopes(posed.lower, posed.batch, posed.x0, basis, step=self.step, solve=solve)
-        self.carry(batch, state=found.state)
-        gradient = tuple(theta_named(posed.lower, found.values).values())
-        return Hypergradient(found.loss, gradient, found.state).to(batch.observation.dtype)
+        slope = slopes(at.problem, at.x0, basis, step=self.step, search=self.search)
+        gradient = as_parameters(slope.values, at.problem.parameters)
+        found = Hypergradient(slope.loss, gradient, slope.state)
+        self.carry(batch, found)
+        return found.to(batch.observation.dtype)

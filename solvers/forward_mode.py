@@ -1,14 +1,13 @@
 """Forward-mode implicit differentiation."""
 
-from functools import partial
-
 import torch
 
-from benchmark.certified import adjoint_solver
-from benchmark.convergence import warn_unless_converged
-from benchmark.differences import few_parameters, theta_named
-from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
-from benchmark.implicit import Linearization
+from benchmark.gradients.differences import as_parameters, few_parameters
+from benchmark.gradients.linearization import Linearization
+from benchmark.gradients.result import Hypergradient
+from benchmark.plugins.bilevel_solver import EquilibriumMethod
+from benchmark.solve.convergence import require_converged
+from benchmark.solve.named import adjoint_solver
 
 
 class Solver(EquilibriumMethod):
@@ -37,15 +36,16 @@ class Solver(EquilibriumMethod):
         return False, None
 
     def hypergradient(self, lower, batch):
-        few_parameters(lower, self.max_parameters, what="forward mode solves a linear system")
-        posed = self.posed(lower, batch)
-        x = equilibrium_of(self, posed.lower.layer(posed.batch.observation), posed.x0)
-        at = Linearization(posed.lower, posed.batch, x)
-        solve = partial(adjoint_solver(self.tangent_solver), tol=self.tol)
-        slopes = []
-        for column in at.columns():
-            z = solve(at.tangent_product, column, max_steps=self.max_layers)
-            slopes.append((at.g * warn_unless_converged(z, what="a tangent system").x).sum())
-        implicit = theta_named(posed.lower, torch.stack(slopes)).values()
-        self.carry(batch, state=x)
-        return Hypergradient(at.loss, at.with_direct(implicit), x).to(batch.observation.dtype)
+        at = self.promoted(lower, batch)
+        parameters, what = at.problem.parameters, "forward mode solves a linear system"
+        few_parameters(parameters, self.max_parameters, what=what)
+        x = self.search(at.problem.T, at.x0).x
+        line, solve = Linearization(at.problem, x), adjoint_solver(self.tangent_solver)
+        budget, slopes = {"tol": self.tol, "max_steps": self.max_layers}, []
+        for column in line.columns():
+            z = solve(line.tangent_product, column, **budget)
+            slopes.append((line.g * require_converged(z, what="a tangent system").x).sum())
+        implicit = as_parameters(torch.stack(slopes), parameters)
+        found = Hypergradient(line.loss, line.with_direct(implicit), x)
+        self.carry(batch, found)
+        return found.to(batch.observation.dtype)

@@ -2,7 +2,7 @@
 
 import math
 
-from benchmark.estimator import SearchMethod
+from benchmark.plugins.search_method import SearchMethod
 
 
 class Solver(SearchMethod):

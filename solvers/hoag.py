@@ -1,11 +1,14 @@
 """Hyperparameter optimisation with approximate gradients."""
 
-from benchmark.certified import Solvers, exact_gradient, warn_unless_exact
-from benchmark.estimator import EquilibriumMethod, Hypergradient
-from benchmark.schedules import DECREASES
+from benchmark.gradients.implicit import Implicit
+from benchmark.gradients.pair import Pair
+from benchmark.plugins.bilevel_solver import PairMethod
+from benchmark.plugins.outer_loop import TO_TOLERANCE
+from benchmark.plugins.schedules import DECREASES
+from benchmark.solve.search import ToTolerance
 
 
-class Solver(EquilibriumMethod):
+class Solver(PairMethod):
     """DEQ's estimate to a tolerance εₖ that falls with the outer step k: rough first, exact later.
 
     State and adjoint are solved to relative residuals εₖ = max(tol, first_tol·dₖ), dₖ = 0.9ᵏ
@@ -19,7 +22,8 @@ class Solver(EquilibriumMethod):
 
     name = "HOAG"
     parameters = {
-        **EquilibriumMethod.parameters,
+        **PairMethod.parameters,
+        **TO_TOLERANCE,
         "warm_start": [True],
         "first_tol": [1e-3],
         "decrease": ["exponential"],
@@ -27,14 +31,7 @@ class Solver(EquilibriumMethod):
         "polish": [True],
     }
 
-    def hypergradient(self, lower, batch):
-        decrease = DECREASES[self.decrease](self.carried.count("call"))
-        tol = max(self.tol, self.first_tol * decrease)
-        posed = self.posed(lower, batch, tol=tol)
-        problem = (posed.lower, posed.batch, posed.x0, self.start_of_adjoint(batch))
-        names = (self.equilibrium_solver, self.adjoint_solver)
-        solvers = Solvers.named(*names, max_layers=self.max_layers)
-        found = exact_gradient(*problem, tol=tol, adjoint_tol=tol, solvers=solvers)
-        warn_unless_exact(found)
-        self.carry(batch, state=found.state, adjoint=found.adjoint)
-        return Hypergradient(found.loss, found.gradient, found.state).to(batch.observation.dtype)
+    def pair(self, call):
+        tol = max(self.tol, self.first_tol * DECREASES[self.decrease](call))
+        search = ToTolerance(self.equilibrium_solver, tol, self.max_layers)
+        return Pair(search, Implicit(self.adjoint_solver, tol, self.max_layers), polish=self.polish)

@@ -1,28 +1,23 @@
 """Jacobian-free backpropagation."""
 
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import fista
+from benchmark.gradients.last_layers import LastLayers
+from benchmark.gradients.pair import Pair
+from benchmark.plugins.bilevel_solver import PairMethod
+from benchmark.plugins.outer_loop import TO_TOLERANCE
 
 
-class Solver(HypergradientEstimator):
+class Solver(PairMethod):
     """Differentiate one layer at the equilibrium: ĝ = Bᵀ∇ℓ instead of Bᵀ(I − Jᵀ)⁻¹∇ℓ.
 
-    The equilibrium is found to the relative residual ``tol`` within ``max_layers`` layers; the bias
-    is O(κ). Below what the run's dtype can reach, ``tol`` is met in float64, unless ``polish`` is
-    False: then it is an error. Cost: the equilibrium, one layer, one vector-Jacobian product;
-    memory: one graph. Reference: Fung et al., "JFB: Jacobian-free backpropagation for implicit
-    networks" (2022), arXiv 2103.12803.
+    The equilibrium is found by ``equilibrium_solver`` to the relative residual ``tol`` within
+    ``max_layers`` layers; the bias is O(κ). Below what the run's dtype can reach, ``tol`` is met in
+    float64, unless ``polish`` is False: then it is an error. Cost: the equilibrium, one layer, one
+    vector-Jacobian product; memory: one graph. Reference: Fung et al., "JFB: Jacobian-free
+    backpropagation for implicit networks" (2022), arXiv 2103.12803.
     """
 
     name = "JFB"
-    parameters = {
-        **HypergradientEstimator.parameters,
-        "tol": [1e-10],
-        "max_layers": [5000],
-        "polish": [True],
-    }
+    parameters = {**PairMethod.parameters, **TO_TOLERANCE, "polish": [True]}
 
-    def equilibrium(self, T, x0):
-        found = fista(T, x0, tol=self.tol, max_layers=self.max_layers)
-        return T(warn_unless_converged(found, what="the equilibrium").x)
+    def pair(self, call):
+        return Pair(self.search, LastLayers(1), polish=self.polish)

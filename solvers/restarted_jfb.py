@@ -1,12 +1,12 @@
 """Restarted Jacobian-free backpropagation."""
 
-import torch
+from benchmark.gradients.last_layers import LastLayers
+from benchmark.gradients.pair import Pair
+from benchmark.plugins.bilevel_solver import PairMethod
+from benchmark.solve.search import Steps
 
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import iterate
 
-
-class Solver(HypergradientEstimator):
+class Solver(PairMethod):
     """Differentiate only the last of ``restarts`` + 1 rounds of ``layers`` steps.
 
     x = Tᴿᴷ(x⁰) without a graph, then x̂ = Tᴷ(x) with one: ĝ → Σ_{k<K} Bᵀ(Jᵀ)ᵏ∇ℓ as R grows. The
@@ -16,9 +16,7 @@ class Solver(HypergradientEstimator):
     """
 
     name = "Restarted-JFB"
-    parameters = {**HypergradientEstimator.parameters, "restarts": [10], "layers": [10]}
+    parameters = {**PairMethod.parameters, "restarts": [10], "layers": [10]}
 
-    def equilibrium(self, T, x0):
-        with torch.no_grad():
-            x = iterate(T, x0, steps=self.restarts * self.layers)
-        return iterate(T, x.detach(), steps=self.layers)
+    def pair(self, call):
+        return Pair(Steps(self.restarts * self.layers), LastLayers(self.layers))

@@ -2,9 +2,11 @@
 
 import torch
 
-from benchmark.estimator import EquilibriumMethod, Hypergradient
-from benchmark.fixed_point import iterate
-from benchmark.implicit import Linearization
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.linearization import Linearization
+from benchmark.gradients.result import Hypergradient
+from benchmark.plugins.bilevel_solver import EquilibriumMethod
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(EquilibriumMethod):
@@ -29,10 +31,11 @@ class Solver(EquilibriumMethod):
     }
 
     def hypergradient(self, lower, batch):
+        problem = EquilibriumLoss.of_lower_level(lower, batch)
         x = self.carried.get("state", batch, lower.init(batch.observation).detach())
         with torch.no_grad():
-            x = iterate(lower.layer(batch.observation), x, steps=self.inner_steps)
-        at = Linearization(lower, batch, x)
+            x = iterate(problem.T, x, steps=self.inner_steps)
+        at = Linearization(problem, x)
         w = self.carried.get("adjoint", batch, torch.zeros_like(x))
         w = iterate(lambda w: at.g + at.jt(w), w, steps=self.inner_steps)
         self.carried.put("state", batch, x)

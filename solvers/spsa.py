@@ -1,11 +1,10 @@
 """Simultaneous perturbation: a zeroth-order method."""
 
-from functools import partial
-
 import torch
 
-from benchmark.differences import slopes, theta_named, theta_vector
-from benchmark.estimator import EquilibriumMethod, Hypergradient, equilibrium_of
+from benchmark.gradients.differences import as_parameters, as_vector, slopes
+from benchmark.gradients.result import Hypergradient
+from benchmark.plugins.bilevel_solver import EquilibriumMethod
 
 
 class Solver(EquilibriumMethod):
@@ -28,14 +27,14 @@ class Solver(EquilibriumMethod):
     }
 
     def hypergradient(self, lower, batch):
-        posed = self.posed(lower, batch)
-        v = self._signs(theta_vector(posed.lower))
-        solve = partial(equilibrium_of, self)
-        found = slopes(posed.lower, posed.batch, posed.x0, v, step=self.step, solve=solve)
-        self.carry(batch, state=found.state)
-        mean = found.values @ v.to(found.values.dtype) / len(v)
-        gradient = tuple(theta_named(posed.lower, mean).values())
-        return Hypergradient(found.loss, gradient, found.state).to(batch.observation.dtype)
+        at = self.promoted(lower, batch)
+        v = self._signs(as_vector(at.problem.parameters))
+        slope = slopes(at.problem, at.x0, v, step=self.step, search=self.search)
+        mean = slope.values @ v.to(slope.values.dtype) / len(v)
+        gradient = as_parameters(mean, at.problem.parameters)
+        found = Hypergradient(slope.loss, gradient, slope.state)
+        self.carry(batch, found)
+        return found.to(batch.observation.dtype)
 
     def _signs(self, like):
         """±1 (D, P): of the seed and the number of the call, drawn on the CPU for every device."""

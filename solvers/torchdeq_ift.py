@@ -1,18 +1,9 @@
 """torchdeq's implicit differentiation."""
 
-from functools import partial
-
-from torchdeq import get_deq
-from torchdeq.solver import register_solver
-from torchdeq.solver.anderson import anderson_solver
-
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import Equilibrium
-from benchmark.linear import LinearSolution
+from benchmark.plugins.torchdeq_method import TorchDEQMethod
 
 
-class Solver(HypergradientEstimator):
+class Solver(TorchDEQMethod):
     """``get_deq(ift=True)``: solve x = T(x), then w = Jᵀw + ∇ℓ, both by torchdeq's own solvers.
 
     ``f_solver`` and ``b_solver`` are names of torchdeq's table ("fixed_point_iter", "anderson",
@@ -47,26 +38,6 @@ class Solver(HypergradientEstimator):
     }
 
     def equilibrium(self, T, x0):
-        # get_deq hands no options on to a backward solver; the table is how torchdeq takes them
-        register_solver("anderson", partial(anderson_solver, m=self.m, lam=self.lam))
-        deq = get_deq(
-            ift=True,
-            f_solver=self.f_solver,
-            b_solver=self.b_solver,
-            f_tol=self.f_tol,
-            b_tol=self.b_tol,
-            f_stop_mode="rel",
-            b_stop_mode="rel",
-            f_max_iter=self.f_max_iter,
-            b_max_iter=self.b_max_iter,
-        )
-
-        def report(info):
-            residual = info["rel_lowest"]
-            adjoint = LinearSolution(x0, residual, info["nstep"], residual <= self.b_tol)
-            warn_unless_converged(adjoint, what="the adjoint system")
-
-        (x,), info = deq(T, x0.detach(), backward_writer=report)
-        residual = info["rel_lowest"]
-        found = Equilibrium(x, residual, info["nstep"], residual <= self.f_tol)
-        return warn_unless_converged(found, what="the equilibrium").x
+        backward = {"b_tol": self.b_tol, "b_max_iter": self.b_max_iter, "b_stop_mode": "rel"}
+        options = {"ift": True, "b_solver": self.b_solver, **backward}
+        return self.solved(T, x0, adjoint_tol=self.b_tol, **options)

@@ -1,17 +1,9 @@
 """torchdeq's phantom gradient."""
 
-from functools import partial
-
-from torchdeq import get_deq
-from torchdeq.solver import register_solver
-from torchdeq.solver.anderson import anderson_solver
-
-from benchmark.convergence import warn_unless_converged
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import Equilibrium
+from benchmark.plugins.torchdeq_method import TorchDEQMethod
 
 
-class Solver(HypergradientEstimator):
+class Solver(TorchDEQMethod):
     """``get_deq(grad=K, tau=τ)``: differentiate K steps x ← (1−τ)x + τT(x) at the equilibrium.
 
     ĝ = Σ_{k<K} τBᵀ((1−τ)I + τJᵀ)ᵏ∇ℓ, the truncated Neumann series where τ = 1. The equilibrium is
@@ -43,16 +35,4 @@ class Solver(HypergradientEstimator):
     }
 
     def equilibrium(self, T, x0):
-        register_solver("anderson", partial(anderson_solver, m=self.m, lam=self.lam))
-        deq = get_deq(
-            grad=self.grad,
-            tau=self.tau,
-            f_solver=self.f_solver,
-            f_tol=self.f_tol,
-            f_stop_mode="rel",
-            f_max_iter=self.f_max_iter,
-        )
-        (x,), info = deq(T, x0.detach())
-        residual = info["rel_lowest"]
-        found = Equilibrium(x, residual, info["nstep"], residual <= self.f_tol)
-        return warn_unless_converged(found, what="the equilibrium").x
+        return self.solved(T, x0, grad=self.grad, tau=self.tau)

@@ -3,8 +3,8 @@
 import optuna
 import torch
 
-from benchmark.differences import few_parameters, theta_named, theta_vector
-from benchmark.estimator import SearchMethod
+from benchmark.gradients.differences import as_parameters, as_vector, few_parameters
+from benchmark.plugins.search_method import SearchMethod
 
 SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 
@@ -37,17 +37,19 @@ class Solver(SearchMethod):
     }
 
     def propose(self, lower, tried):
-        number = few_parameters(lower, self.max_parameters, what="the search has one dimension")
+        theta = lower.theta()
+        what = "the search has one dimension"
+        number = few_parameters([*theta.values()], self.max_parameters, what=what)
         if not tried:
-            return {name: p.detach().clone() for name, p in lower.theta().items()}
-        start = theta_vector(lower)
+            return {name: p.detach().clone() for name, p in theta.items()}
+        start = as_vector(theta.values())
         axis = optuna.distributions.FloatDistribution(-self.span, self.span)
         axes = {str(i): axis for i in range(number)}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = (self.task.seed + len(tried) * 1_000_003) % 2**32
         study = optuna.create_study(sampler=SAMPLERS[self.sampler](seed=seed))
         for trial in tried:
-            vector = torch.cat([trial.theta[name].flatten() for name in lower.theta()])
+            vector = torch.cat([trial.theta[name].flatten() for name in theta])
             moved = (vector - start).double().clamp(-self.span, self.span).tolist()
             params = dict(zip(axes, moved, strict=True))
             study.add_trial(
@@ -55,5 +57,6 @@ class Solver(SearchMethod):
             )
         asked = study.ask(axes).params
         moves = torch.tensor([asked[i] for i in axes], dtype=torch.float64)
-        moved = theta_named(lower, start + moves.to(dtype=start.dtype).to(start.device))
-        return {name: value.clone() for name, value in moved.items()}
+        vector = start + moves.to(dtype=start.dtype).to(start.device)
+        values = as_parameters(vector, theta.values())
+        return {name: value.clone() for name, value in zip(theta, values, strict=True)}

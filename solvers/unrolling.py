@@ -1,10 +1,12 @@
 """Truncated unrolling."""
 
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import iterate
+from benchmark.gradients.last_layers import LastLayers
+from benchmark.gradients.pair import Pair
+from benchmark.plugins.bilevel_solver import PairMethod
+from benchmark.solve.search import Steps
 
 
-class Solver(HypergradientEstimator):
+class Solver(PairMethod):
     """Differentiate through ``layers`` steps from x⁰: x̂ = Tᴷ(x⁰), every step in the graph.
 
     The state is not at equilibrium and the adjoint is truncated with it. Cost: K layers, K
@@ -13,7 +15,7 @@ class Solver(HypergradientEstimator):
     """
 
     name = "Unrolling"
-    parameters = {**HypergradientEstimator.parameters, "layers": [10]}
+    parameters = {**PairMethod.parameters, "layers": [10]}
 
-    def equilibrium(self, T, x0):
-        return iterate(T, x0.detach(), steps=self.layers)
+    def pair(self, call):
+        return Pair(Steps(0), LastLayers(self.layers))

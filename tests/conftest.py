@@ -13,10 +13,10 @@ from benchopt.benchmark import Benchmark
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
-from benchmark.estimator import BilevelSolver  # noqa: E402
-from benchmark.images import simulated  # noqa: E402
-from benchmark.problem import BilevelTask  # noqa: E402
-from benchmark.task import make_task  # noqa: E402
+from benchmark.imaging.images import simulated  # noqa: E402
+from benchmark.plugins.bilevel_solver import BilevelSolver  # noqa: E402
+from benchmark.plugins.task import make_task  # noqa: E402
+from benchmark.problems.bilevel import BilevelTask  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from benchmark.problem import Batch, Layer, LowerLevelProblem
+from benchmark.problems.bilevel import Batch
+from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.solve.fixed_point import Layer
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from click.testing import CliRunner
 from conftest import ROOT, gradient_methods, plugins
 from torch import Tensor
 
-from benchmark.task import make_task
+from benchmark.plugins.task import make_task
 
 BIN = Path(sys.executable).parent
 PLUGINS = ("objective.py", "datasets", "solvers", "plots")
@@ -46,8 +46,8 @@ DAMPED = '''\
 
 import torch
 
-from benchmark.estimator import HypergradientEstimator
-from benchmark.fixed_point import iterate
+from benchmark.plugins.bilevel_solver import HypergradientEstimator
+from benchmark.solve.fixed_point import iterate
 
 
 class Solver(HypergradientEstimator):
@@ -70,9 +70,10 @@ FAILING = '''\
 
 import torch
 
-from benchmark.estimator import BilevelSolver, Hypergradient
-from benchmark.fixed_point import iterate
-from benchmark.problem import upper_loss
+from benchmark.gradients.result import Hypergradient
+from benchmark.plugins.bilevel_solver import BilevelSolver
+from benchmark.solve.fixed_point import iterate
+from benchmark.problems.bilevel import upper_loss
 
 
 class Solver(BilevelSolver):

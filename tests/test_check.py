@@ -7,7 +7,7 @@ import shutil
 import pytest
 from test_report import STUDY, cli, save, study
 
-from benchmark.provenance import sources_digest
+from benchmark.measure.provenance import sources_digest
 
 
 @pytest.fixture(scope="module")

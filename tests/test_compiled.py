@@ -8,10 +8,11 @@ import pytest
 import torch
 from conftest import plugins, small_task
 
-from benchmark.certified import flat
-from benchmark.implicit import Linearization
-from benchmark.metering import CountedProblem
-from benchmark.metrics import gradient_error
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.linearization import Linearization
+from benchmark.gradients.refined import flat
+from benchmark.imaging.metrics import gradient_error
+from benchmark.measure.metering import CountedProblem
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++")),
@@ -56,7 +57,11 @@ def test_it_is_the_compiled_function_that_runs():
     plain.lower.layer(plain.probe.observation)(plain.probe.truth)
     assert not torch._dynamo.utils.counters["stats"]
     single = task.to(device=torch.device("cpu"), dtype=torch.float32)
-    for lower in (single.lower, single.lower.in_float64(), CountedProblem(single.lower).lower):
+    for lower in (
+        single.lower,
+        single.lower.copied(torch.float64),
+        CountedProblem(single.lower).lower,
+    ):
         assert lower.compiled
     image = single.lower.layer(single.probe.observation)(single.probe.truth)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
@@ -68,7 +73,7 @@ def test_it_is_the_compiled_function_that_runs():
 def test_both_halves_of_a_layer_are_compiled():
     _, task = compiled_pair("wavelet_l1(wavelet='db2',levels=2)")
     torch._dynamo.utils.counters.clear()
-    at = Linearization(task.lower, task.probe, task.probe.truth)
+    at = Linearization(EquilibriumLoss.of_lower_level(task.lower, task.probe), task.probe.truth)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
     assert at.adjoint_system()(at.g).isfinite().all()
 

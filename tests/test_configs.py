@@ -14,10 +14,10 @@ from benchopt.utils.parametrized_name_mixin import product_param
 from conftest import ROOT
 from oracles import AffineLayer
 
-from benchmark.degradations import DEGRADATIONS
-from benchmark.denoisers.table import DENOISERS
-from benchmark.lower import LOWER_LEVELS
-from benchmark.spec import build
+from benchmark.imaging.degradations import DEGRADATIONS
+from benchmark.imaging.denoisers.table import DENOISERS
+from benchmark.options.spec import build
+from benchmark.problems import LOWER_LEVELS
 
 CONFIGS = sorted(ROOT.glob("configs/**/*.yml"))
 CONTEXT = ("physics", "lipschitz", "image_shape")

@@ -9,7 +9,7 @@ import torch
 from conftest import DEGRADATION_SPECS, MORE_DEGRADATION_SPECS
 from pretend_device import pretend_device, unwrap
 
-from benchmark.degradations import make_degradation
+from benchmark.imaging.degradations import make_degradation
 
 SHAPE = (3, 16, 16)
 

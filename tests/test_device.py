@@ -8,10 +8,11 @@ import torch
 from conftest import DEGRADATION_SPECS, LOWER_SPECS, small_task
 from pretend_device import DEVICE, MixedDevices, PretendTensor, pretend_device, unwrap
 
-from benchmark import linear, metering
-from benchmark.fixed_point import EQUILIBRIUM_SOLVERS
-from benchmark.problem import upper_loss
-from benchmark.reference import reference_hypergradient, true_equilibrium
+from benchmark.measure import metering
+from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.problems.bilevel import upper_loss
+from benchmark.solve import linear
+from benchmark.solve.fixed_point import EQUILIBRIUM_SOLVERS
 
 CPU = torch.device("cpu")
 
@@ -43,7 +44,7 @@ def skip_elsewhere(plugin: type) -> None:
         pytest.skip("the library makes tensors of its own outside the device")
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("lower", LOWER_SPECS)
 def test_every_method_stays_on_its_device(plugin, lower, dtype):

@@ -15,13 +15,14 @@ from conftest import plugins, small_task
 from oracles import LayerProblem
 from torch import Tensor
 
-from benchmark import evaluation, metering, metrics
-from benchmark.estimator import BilevelSolver, HypergradientEstimator
-from benchmark.evaluation import Truth, evaluate
-from benchmark.failure import DivergedError, Outcome, attempt
-from benchmark.fixed_point import iterate
-from benchmark.problem import BilevelTask, upper_loss
-from benchmark.reference import true_equilibrium
+from benchmark.imaging import metrics
+from benchmark.measure import evaluation, metering
+from benchmark.measure.evaluation import Truth, evaluate
+from benchmark.measure.failure import DivergedError, Outcome, attempt
+from benchmark.measure.reference import true_equilibrium
+from benchmark.plugins.bilevel_solver import BilevelSolver, HypergradientEstimator
+from benchmark.problems.bilevel import BilevelTask, upper_loss
+from benchmark.solve.fixed_point import iterate
 
 RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.02)"
 INPAINTING = "inpainting(keep=0.5)"

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles import AffineLayer, relative_error
 
-from benchmark.fixed_point import EQUILIBRIUM_SOLVERS, anderson, fista, iterate, picard
+from benchmark.solve.fixed_point import EQUILIBRIUM_SOLVERS, anderson, fista, iterate, picard
 
 
 @pytest.fixture(params=sorted(EQUILIBRIUM_SOLVERS))

@@ -11,9 +11,10 @@ from conftest import LOWER_SPECS, small_task
 from pretend_device import DEVICE, pretend_device, unwrap
 from test_methods import iter_callback, method
 
-from benchmark.lower import LOWER_LEVELS
-from benchmark.problem import set_theta, upper_loss
-from benchmark.reference import true_equilibrium
+from benchmark.measure.reference import true_equilibrium
+from benchmark.problems import LOWER_LEVELS
+from benchmark.problems.bilevel import upper_loss
+from benchmark.problems.lower_level import set_theta
 
 TIKHONOV = "tikhonov(wavelet='db2',levels=2,weight=1.0)"
 TIGHT = {"tol": 1e-9, "max_layers": 2000}
@@ -89,7 +90,7 @@ def test_rows_hold_the_best_so_far_and_repeat_themselves():
         assert all(torch.equal(a.theta[name], b.theta[name]) for name in a.theta)
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize(
     "lower",
     [

@@ -11,8 +11,8 @@ from benchopt.benchmark import Benchmark
 from conftest import ROOT
 from PIL import Image
 
-from benchmark.downloads import COLLECTIONS
-from benchmark.images import (
+from benchmark.imaging.downloads import COLLECTIONS
+from benchmark.imaging.images import (
     PHOTOGRAPHS,
     crops,
     digest,
@@ -21,7 +21,7 @@ from benchmark.images import (
     simulated,
     to_uint8,
 )
-from benchmark.metrics import gradient_cosine, gradient_error, psnr, ssim
+from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, ssim
 
 
 def test_splits_share_no_photograph():

@@ -7,15 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.linear import (
-    ADJOINT_SOLVERS,
-    ProjectedSystem,
-    anderson,
-    bicgstab,
-    cg,
-    gmres,
-    neumann,
-)
+from benchmark.solve.krylov import bicgstab, cg, gmres
+from benchmark.solve.linear import ADJOINT_SOLVERS, anderson, neumann
+from benchmark.solve.system import ProjectedSystem
 
 #: on I − M with M a symmetric contraction, all of them are sound
 SOLVERS = {

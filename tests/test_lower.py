@@ -14,11 +14,11 @@ from oracles import relative_error
 from pretend_device import pretend_device, unwrap
 from torchwavelets import DWT2D
 
-from benchmark.images import simulated
-from benchmark.lower.transform import OrthonormalWavelet
-from benchmark.problem import upper_loss
-from benchmark.reference import reference_hypergradient, true_equilibrium
-from benchmark.task import make_task
+from benchmark.imaging.images import simulated
+from benchmark.imaging.wavelets import OrthonormalWavelet
+from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.plugins.task import make_task
+from benchmark.problems.bilevel import upper_loss
 
 
 def dense(operator, shape) -> torch.Tensor:

@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from benchmark import memory_curve as memory_curve_module
-from benchmark import metering
-from benchmark.metering import (
+from benchmark.measure import metering
+from benchmark.measure.metering import (
     CountedLayer,
     CountedProblem,
     Timing,
@@ -36,7 +36,7 @@ from benchmark.metering import (
     synchronize,
     threads,
 )
-from benchmark.problem import LowerLevelProblem
+from benchmark.problems.lower_level import LowerLevelProblem
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 MIB = 2**20

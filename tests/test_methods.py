@@ -27,11 +27,11 @@ from oracles import (
 )
 from torchwavelets import DWT2D, IDWT2D
 
-from benchmark.convergence import NotConverged
-from benchmark.estimator import SearchMethod
-from benchmark.fixed_point import picard
-from benchmark.problem import Batch, upper_loss
-from benchmark.reference import reference_hypergradient, true_equilibrium
+from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.plugins.search_method import SearchMethod
+from benchmark.problems.bilevel import Batch, upper_loss
+from benchmark.solve.convergence import NotConverged
+from benchmark.solve.fixed_point import picard
 
 DATA = Path(__file__).parent / "data"
 TIGHT = {"tol": 1e-13, "adjoint_tol": 1e-13}
@@ -293,14 +293,14 @@ def learns(plugin, lower, degradation):
         assert torch.equal(task.lower.theta()[name], before[name]), "the shared task has changed"
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
 @pytest.mark.parametrize("lower", LOWER_SPECS)
 def test_every_method_learns_on_every_lower_level(plugin, lower, degradation):
     learns(plugin, lower, degradation)
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize("degradation", MORE_DEGRADATION_SPECS)
 def test_every_method_learns_with_every_operator(plugin, degradation):
     """The lower levels in turn."""
@@ -308,7 +308,7 @@ def test_every_method_learns_with_every_operator(plugin, degradation):
     learns(plugin, LOWER_SPECS[turn], degradation)
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize("degradation", MORE_DEGRADATION_SPECS)
 @pytest.mark.parametrize("lower", LOWER_SPECS)
 @pytest.mark.parametrize("name", ["DEQ", "JFB", "Restarted-JFB", "Unrolling"])
@@ -357,7 +357,7 @@ def test_takes_a_layer_it_has_never_seen(state_method):
 ROUNDING = {"SHINE": 1e-5}
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 def test_samples_are_independent(state_method):
     oracle = AffineLayer.make(kappa=0.9, samples=4)
     estimator = state_method.get_instance(**known_to(state_method, BATCH_WIDE))
@@ -436,7 +436,7 @@ def test_estimates_the_hypergradient_of_any_layer(gradient_method):
     assert not (found.loss.requires_grad or found.state.requires_grad or gradient.requires_grad)
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 def test_hypergradients_of_samples_are_independent(gradient_method):
     """Also a batch of one: that of several is their mean."""
     oracle = AffineLayer.make(kappa=0.9, samples=3)
@@ -499,7 +499,7 @@ def test_a_hypergradient_where_a_sample_is_a_number(gradient_method):
     assert found.gradient[0].isfinite()
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 def test_the_layout_in_memory_does_not_matter(gradient_method):
     task = shared_task(LOWER_SPECS[2], "deblurring(width=0.8)")
     truth, y = task.probe.truth, task.probe.observation
@@ -517,7 +517,7 @@ def test_the_layout_in_memory_does_not_matter(gradient_method):
         assert relative_error(found, expected) < 1e-8
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.convergence.NotConverged")
+@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 def test_no_memory_is_retained_over_fifty_steps(plugin):
     """The number of tensors that are alive is the same after 10 outer steps and after 50.
 

@@ -9,12 +9,12 @@ import torch
 from conftest import LOWER_SPECS, plugins, small_task
 from oracles import AffineLayer, LayerProblem, relative_error
 
-from benchmark.differences import theta_vector
-from benchmark.fixed_point import iterate
-from benchmark.metering import CountedProblem, live_memory
-from benchmark.problem import Batch
-from benchmark.reference import reference_hypergradient
-from benchmark.secants import Secants
+from benchmark.gradients.differences import as_vector
+from benchmark.measure.metering import CountedProblem, live_memory
+from benchmark.measure.reference import reference_hypergradient
+from benchmark.problems.bilevel import Batch
+from benchmark.solve.fixed_point import iterate
+from benchmark.solve.secants import Secants
 
 
 def method(name: str, **parameters):
@@ -368,15 +368,15 @@ def searched(number: int, **options):
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_search_stays_in_its_box_and_keeps_the_best(sampler):
     task, solver = searched(15, span=2.0, sampler=sampler)
-    start = theta_vector(task.lower)
-    moves = [theta_vector(at) - start for at in (task.lower, solver.lower)]
+    start = as_vector(task.lower.theta().values())
+    moves = [as_vector(at.theta().values()) - start for at in (task.lower, solver.lower)]
     assert moves[0].abs().max() == 0
     trials = [torch.cat([v.flatten() for v in trial.theta.values()]) for trial in solver.tried]
     assert torch.equal(trials[0], start)
     assert all((trial - start).abs().max() <= 2.0 for trial in trials)
     assert len({tuple(trial.tolist()) for trial in trials}) == 15
     values = [trial.value for trial in solver.tried]
-    assert torch.equal(theta_vector(solver.lower), trials[values.index(min(values))])
+    assert torch.equal(as_vector(solver.lower.theta().values()), trials[values.index(min(values))])
 
 
 def test_a_proposal_is_a_function_of_what_was_tried():

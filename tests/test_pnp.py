@@ -15,14 +15,20 @@ from oracles import central_difference, relative_error
 from pretend_device import pretend_device, unwrap
 from test_methods import iter_callback, method
 
-import benchmark.denoisers
-from benchmark.denoisers import DENOISERS, make_denoiser
-from benchmark.denoisers.small_drunet import WEIGHTS
-from benchmark.denoisers.train import Recipe, denoised_psnr, model_card, noisy_test_crops, train
-from benchmark.lower import LOWER_LEVELS
-from benchmark.metrics import psnr
-from benchmark.problem import require_influence, upper_loss
-from benchmark.reference import reference_hypergradient, true_equilibrium
+import benchmark.imaging.denoisers
+from benchmark.imaging.denoisers import DENOISERS, make_denoiser
+from benchmark.imaging.denoisers.small_drunet import WEIGHTS
+from benchmark.imaging.denoisers.train import (
+    Recipe,
+    denoised_psnr,
+    model_card,
+    noisy_test_crops,
+    train,
+)
+from benchmark.imaging.metrics import psnr
+from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.problems import LOWER_LEVELS
+from benchmark.problems.bilevel import require_influence, upper_loss
 
 SHAPE = (3, 16, 16)
 #: the starting values of the documentation, and a stepsize, level and relaxation of no distinction
@@ -366,7 +372,7 @@ def test_the_model_card_is_true():
 
 
 def test_training_repeats_itself_and_writes_a_card(monkeypatch):
-    monkeypatch.setattr("benchmark.denoisers.train.CARD_LEVELS", (0.1,))
+    monkeypatch.setattr("benchmark.imaging.denoisers.train.CARD_LEVELS", (0.1,))
     recipe = Recipe(steps=4, penalised=0.5, crops=2, penalised_crops=1, size=16)
     first, second = (train(recipe) for _ in range(2))
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
@@ -397,7 +403,7 @@ def test_published_weights_that_cannot_be_had_are_named(monkeypatch, tmp_path):
 
 
 def test_the_package_ships_its_weights():
-    folder = Path(benchmark.denoisers.__file__).parent
+    folder = Path(benchmark.imaging.denoisers.__file__).parent
     assert {"small_drunet.safetensors", "MODEL_CARD.md"} <= {p.name for p in folder.iterdir()}
 
 

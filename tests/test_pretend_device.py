@@ -21,7 +21,7 @@ from pretend_device import (
 from torch import nn
 from torchwavelets import DWT2D, IDWT2D
 
-from benchmark.metering import CountedLayer, device_memory, live_memory
+from benchmark.measure.metering import CountedLayer, device_memory, live_memory
 
 SHAPE = (2, 3, 16, 16)
 

@@ -296,7 +296,7 @@ def test_the_memory_curve_is_reproduced_with_its_methods(name, config):
     out = f"results/{name}"
     given = {"inputs": [], "curve": "memory_curve.csv", "columns": "two", "only": []}
     *_, last = commands(name, out=out, **given)
-    line = f"python -m benchmark.memory_curve --out {out}/memory_curve.csv{config}"
+    line = f"python -m benchmark.running.memory_curve --out {out}/memory_curve.csv{config}"
     assert last.line == line
 
 

@@ -9,8 +9,8 @@ import torch
 from conftest import plugins, small_task
 from oracles import central_difference, relative_error
 
-from benchmark.problem import upper_loss
-from benchmark.reference import reference_hypergradient, true_equilibrium
+from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.problems.bilevel import upper_loss
 
 COUPLINGS = (
     "couple_colours=True,couple_orientations=True",

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmark.provenance import sources_digest
+from benchmark.measure.provenance import sources_digest
 from benchmark.report.build import ORIGIN, table_files
 from benchmark.report.frame import tidy
 from benchmark.report.reading import ReportError, Results, digest, read

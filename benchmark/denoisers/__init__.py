@@ -1,5 +1,0 @@
-"""Denoisers D(v, σ) by name: modules on images (N, C, H, W) with noise levels σ of shape (N,)."""
-
-from benchmark.denoisers.table import DENOISERS, make_denoiser
-
-__all__ = ["DENOISERS", "make_denoiser"]

@@ -1,0 +1,1 @@
+"""Rules that differentiate through an equilibrium."""

@@ -1,0 +1,171 @@
+"""The implicit function theorem: one layer's graph, as many products as its adjoint needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.linearization import LayerGraph, Linearization
+from benchmark.gradients.result import Hypergradient
+from benchmark.gradients.rule import AdjointRecord, GradientRule
+from benchmark.options.checks import positive_integer, positive_number
+from benchmark.solve.convergence import require_converged
+from benchmark.solve.fixed_point import Equilibrium, Layer
+from benchmark.solve.krylov import cg
+from benchmark.solve.named import AdjointSolver, adjoint_solver
+from benchmark.solve.search import Search
+from benchmark.solve.system import LinearSolution
+from benchmark.solve.vectors import MatVec
+
+#: (matvec, b) to its solution
+SolveAdjoint = Callable[[MatVec, Tensor], LinearSolution]
+
+
+@final
+@dataclass(frozen=True)
+class Implicit(GradientRule):
+    """(I − Jᵀ)w = ∇ℓ is solved at the equilibrium, and Bᵀw returned.
+
+    ``solver`` is a name of ``benchmark.solve.linear.ADJOINT_SOLVERS`` with its options, or a
+    function (matvec, b, *, tol, max_steps, x0) that returns a ``LinearSolution``; it solves to the
+    relative residual ``tol`` within ``max_steps`` products. "auto" is conjugate gradients for
+    layers that say what their two halves are, GMRES for others. Cost: one layer, the products and
+    one more; memory: one graph and the solver's vectors. Second derivatives are implicit too: the
+    adjoint is the equilibrium of w ↦ Jᵀw + ∇ℓ, and is differentiated as one (not with "cg"). Bai,
+    Kolter, Koltun, "Deep equilibrium models" (2019), arXiv 1909.01377.
+    """
+
+    solver: str | AdjointSolver = "auto"
+    tol: float = 1e-6
+    max_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        adjoint_solver(self.solver)
+        positive_number("tol", self.tol)
+        positive_integer("max_steps", self.max_steps)
+
+    @property
+    def needs_splitting(self) -> bool:  # type: ignore[override]
+        """Whether the solver is conjugate gradients."""
+        solve = adjoint_solver(self.solver)
+        return (solve.func if isinstance(solve, partial) else solve) is cg
+
+    def through(self, T: Layer, x0: Tensor, search: Search, adjoint: AdjointRecord) -> Equilibrium:
+        found = search(T, x0, on_failure=adjoint.on_failure)
+        solve = partial(adjoint_solver(self.solver), tol=self.tol, max_steps=self.max_steps)
+        first = partial(solve, x0=adjoint.start)
+        x = adjoint_layer(T, found.x, solve=first, record=adjoint, again=solve, halves=True)
+        return replace(found, x=x)
+
+    def hypergradient(
+        self,
+        problem: EquilibriumLoss,
+        x0: Tensor,
+        search: Search,
+        adjoint: AdjointRecord,
+    ) -> Hypergradient:
+        found = search(problem.T, x0, on_failure="ignore")
+        at = Linearization(problem, found.x)
+        w0 = None if adjoint.start is None else adjoint.start.to(at.g.dtype)
+        w = adjoint_solver(self.solver)(
+            at.adjoint_system(), at.g, x0=w0, tol=self.tol, max_steps=self.max_steps
+        )
+        return Hypergradient(
+            loss=at.loss,
+            gradient=at.gradient(w.x, last=True),
+            state=found.x,
+            adjoint=w.x,
+            state_residual=float(found.residual.max()),
+            adjoint_residual=float(w.residual.max()),
+            error=nan,
+            converged=bool(found.converged.all() and w.converged.all()),
+        )
+
+
+def adjoint_layer(
+    T: Layer,
+    x: Tensor,
+    *,
+    solve: SolveAdjoint,
+    record: AdjointRecord,
+    again: SolveAdjoint | None = None,
+    why: str = "",
+    halves: bool = False,
+) -> Tensor:
+    """T(x), whose backward pass solves (I − Jᵀ)w = g and goes on into θ with w instead of g.
+
+    At x = x*, the gradient of ℓ(T(x)) is then Bᵀ(I − Jᵀ)⁻¹∇ℓ. ``solve(matvec, b)`` solves the
+    system; what it found goes into ``record``. ``again(matvec, b)`` solves those of second
+    derivatives; where it is None they are a RuntimeError that says ``why``. With ``halves`` the
+    system has the two halves of T at hand, where T says what they are. Memory: the graph of one
+    layer and what ``solve`` keeps; every product with Jᵀ reuses that graph. Where gradients are
+    disabled this is T(x).
+    """
+    if not torch.is_grad_enabled():
+        return T(x)
+    graph, image = LayerGraph.of(T, x, halves=halves)
+    if not image.requires_grad:
+        return image
+    adjoint = _Adjoint(T, graph, solve, again, record, why)
+    attached: Tensor = _SolveInBackward.apply(image, adjoint)
+    return attached
+
+
+@final
+@dataclass(frozen=True)
+class _Adjoint:
+    """The adjoint system of a layer at a state, and how it is solved."""
+
+    T: Layer
+    graph: LayerGraph
+    solve: SolveAdjoint
+    again: SolveAdjoint | None
+    record: AdjointRecord
+    why: str
+
+    def solved(self, g: Tensor) -> Tensor:
+        """w, without a graph."""
+        with torch.no_grad():
+            found = self.solve(self.graph.adjoint_system(), g.detach())
+        self.record.solution = found
+        what = "the adjoint system"
+        return require_converged(found, what=what, on_failure=self.record.on_failure).x
+
+    def differentiable(self, w: Tensor, x: Tensor, g: Tensor) -> Tensor:
+        """w with a graph: the equilibrium of w ↦ g + Jᵀw, J at ``x``, itself in the graph."""
+        if self.again is None:
+            raise RuntimeError(f"there is no second derivative: {self.why}")
+
+        def layer(w: Tensor) -> Tensor:
+            image = self.T(x)
+            (jtw,) = torch.autograd.grad(
+                image, x, w, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            return g + jtw
+
+        again = AdjointRecord(on_failure=self.record.on_failure)
+        return adjoint_layer(layer, w, solve=self.again, record=again, again=self.again)
+
+
+class _SolveInBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, adjoint: _Adjoint) -> Tensor:
+        ctx.adjoint = adjoint
+        out = image.view_as(image)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        w = ctx.adjoint.solved(g)
+        if torch.is_grad_enabled():
+            (x,) = ctx.saved_tensors
+            w = ctx.adjoint.differentiable(w, x, g)
+        return w, None

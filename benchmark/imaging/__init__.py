@@ -1,0 +1,1 @@
+"""Images, degradations, wavelets, denoisers, metrics: pure functions and modules."""

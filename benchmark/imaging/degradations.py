@@ -1,0 +1,214 @@
+"""How an image is observed, y = A x̄ + noise: linear operators and noise of deepinv, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from benchmark.options.checks import (
+    nonnegative_number,
+    one_of,
+    positive_integer,
+    positive_number,
+    strictly_between,
+)
+from benchmark.options.spec import build
+
+if TYPE_CHECKING:
+    from deepinv.physics import LinearPhysics
+
+ImageShape = tuple[int, int, int]
+
+#: what an image is outside its frame, for a convolution: the image again, or its mirror image
+PADDINGS = {"circular": "circular", "reflect": "reflect"}
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """The operator A, in float64 on the CPU, ‖A‖², and the seed that its draws follow."""
+
+    physics: LinearPhysics
+    lipschitz: float
+    seed: int
+
+    def observe(self, truth: Tensor, *, stream: int) -> Tensor:
+        """y = A x̄ + noise for images (N, C, H, W), reproducible; ``stream`` numbers the draw."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + stream)
+            return self.physics(truth)
+
+
+def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degradation:
+    """The degradation that ``spec`` names, for images (C, H, W).
+
+    ``denoising(sigma=0.1)``, ``denoising(sigma=(0.1, 0.25, 0.5))``,
+    ``inpainting(keep=0.5, sigma=0.05)``, ``deblurring(width=1.5, sigma=0.02)``,
+    ``motion_deblurring(length=25, sigma=0.05)``, ``super_resolution(factor=2, sigma=0.02)``,
+    ``tomography(angles=60, sigma=0.01)``, ``mri(acceleration=4, sigma=0.02)``: see the functions of
+    this module for the options.
+
+    The random part of A (a mask) is drawn from ``seed`` on the CPU, so that every device has the
+    same. ‖A‖² is found by power iteration (a lower bound, tight to about 1e-6 relative where the
+    spectrum has a gap, 1e-4 where it has none: blurs of large images, reflecting frames). Raises
+    ValueError for an unknown name or option or a value out of range.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        physics = build(spec, DEGRADATIONS, kind="degradation", image_shape=image_shape)
+        physics = physics.to(torch.float64)
+        probe = torch.rand(1, *image_shape, dtype=torch.float64)
+        squared_norm = physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False)
+    return Degradation(physics, float(squared_norm), seed)
+
+
+def denoising(image_shape: ImageShape, sigma: float | tuple[float, ...] = 0.1) -> LinearPhysics:
+    """A = identity, white Gaussian noise of standard deviation ``sigma``, or one per channel."""
+    from deepinv.physics import Denoising
+
+    if not isinstance(sigma, tuple | list):
+        return Denoising(noise_model=_noise(sigma))
+    from benchmark.imaging.physics import ChannelNoise
+
+    if len(sigma) != image_shape[0]:
+        raise ValueError(
+            f"sigma must be one number, or one for each of the {image_shape[0]} channels, "
+            f"got {sigma!r}"
+        )
+    for i, level in enumerate(sigma):
+        nonnegative_number(f"sigma[{i}]", level)
+    return Denoising(noise_model=ChannelNoise(torch.tensor(sigma, dtype=torch.float64)))
+
+
+def inpainting(image_shape: ImageShape, keep: float = 0.5, sigma: float = 0.05) -> LinearPhysics:
+    """A = a random mask that keeps each pixel (all its channels) with probability ``keep``."""
+    from deepinv.physics import Inpainting
+
+    strictly_between("keep", keep, low=0, high=1)
+    return Inpainting(img_size=image_shape, mask=float(keep), noise_model=_noise(sigma))
+
+
+def deblurring(
+    image_shape: ImageShape, width: float = 1.5, sigma: float = 0.02, padding: str = "circular"
+) -> LinearPhysics:
+    """A = convolution with a Gaussian of standard deviation ``width`` pixels.
+
+    ``padding`` says what lies outside the frame: "circular" or "reflect".
+    """
+    return _blur(_gaussian(width), image_shape, padding=padding, noise=_noise(sigma))
+
+
+def motion_deblurring(
+    image_shape: ImageShape, length: int = 25, sigma: float = 0.05, padding: str = "circular"
+) -> LinearPhysics:
+    """A = convolution with a line of ``length`` pixels (odd), its direction that of the channel.
+
+    Horizontal, vertical and diagonal in turn, each of sum 1 in a square of side ``length``.
+    """
+    positive_integer("length", length)
+    if length % 2 == 0:
+        raise ValueError(f"length must be odd, for a line with a centre, got {length}")
+    horizontal = torch.zeros(length, length, dtype=torch.float64)
+    horizontal[length // 2] = 1 / length
+    diagonal = torch.eye(length, dtype=torch.float64) / length
+    lines = torch.stack([horizontal, horizontal.T, diagonal])
+    kernel = lines[torch.arange(image_shape[0]) % 3][None]
+    return _blur(kernel, image_shape, padding=padding, noise=_noise(sigma))
+
+
+def super_resolution(
+    image_shape: ImageShape, factor: int = 2, sigma: float = 0.02, padding: str = "circular"
+) -> LinearPhysics:
+    """A = a Gaussian blur of ``factor``/2 pixels, then every ``factor``-th pixel in each direction.
+
+    y (N, C, H/factor, W/factor); both sides must be multiples of ``factor``.
+    """
+    from deepinv.physics import Downsampling, compose
+
+    positive_integer("factor", factor)
+    if any(side % factor for side in image_shape[1:]):
+        raise ValueError(
+            f"factor must divide both sides of the images, got {factor} for {image_shape[1:]}"
+        )
+    # a blur and a decimation: Downsampling's own filter is spatial, and transformed at each call
+    blur = _blur(_gaussian(factor / 2), image_shape, padding=padding, noise=_noise(0.0))
+    decimation = Downsampling(
+        img_size=image_shape, filter=None, factor=factor, noise_model=_noise(sigma)
+    )
+    return compose(blur, decimation)
+
+
+def tomography(image_shape: ImageShape, angles: int = 60, sigma: float = 0.01) -> LinearPhysics:
+    """A = integrals along lines in ``angles`` directions, in sides of the (square) image.
+
+    Slow on a CPU: a layer takes some hundred times as long as with an inpainting (64×64 pixels, 60
+    angles), for deepinv rotates the image once for each angle.
+    """
+    from benchmark.imaging.physics import ColourTomography
+
+    positive_integer("angles", angles)
+    _, height, width = image_shape
+    if height != width:
+        raise ValueError(f"tomography needs square images, got {height}×{width} pixels")
+    return ColourTomography(angles, width, noise_model=_noise(sigma))
+
+
+def mri(image_shape: ImageShape, acceleration: int = 4, sigma: float = 0.02) -> LinearPhysics:
+    """A = one in ``acceleration`` columns of each channel's Fourier transform (orthonormal).
+
+    The columns are drawn by deepinv's generator; the lowest frequencies are among them where the
+    image is large enough for its share of them to be a column.
+    """
+    from deepinv.physics.generator import RandomMaskGenerator
+
+    from benchmark.imaging.physics import ColourMRI
+
+    positive_integer("acceleration", acceleration)
+    seeded = torch.Generator().manual_seed(torch.initial_seed())
+    generator = RandomMaskGenerator((1, *image_shape[1:]), acceleration, rng=seeded)
+    return ColourMRI(generator.step()["mask"][0, 0], noise_model=_noise(sigma))
+
+
+DEGRADATIONS: dict[str, Callable] = {
+    "denoising": denoising,
+    "inpainting": inpainting,
+    "deblurring": deblurring,
+    "motion_deblurring": motion_deblurring,
+    "super_resolution": super_resolution,
+    "tomography": tomography,
+    "mri": mri,
+}
+
+
+def _gaussian(width: float) -> Tensor:
+    from deepinv.physics.functional.blur import gaussian_blur
+
+    positive_number("width", width)
+    return gaussian_blur(sigma=(width, width))
+
+
+def _blur(
+    kernel: Tensor, image_shape: ImageShape, *, padding: str, noise: torch.nn.Module
+) -> LinearPhysics:
+    """Convolution with ``kernel`` (1, 1 or C, h, w), which must fit into the image."""
+    from deepinv.physics import Blur
+
+    one_of("padding", padding, PADDINGS)
+    # the Fourier transform would cut a larger one off, in silence
+    if any(k > side for k, side in zip(kernel.shape[2:], image_shape[1:], strict=True)):
+        raise ValueError(
+            f"a kernel of {kernel.shape[2]}×{kernel.shape[3]} pixels does not fit into images of "
+            f"{image_shape[1]}×{image_shape[2]}"
+        )
+    # not BlurFFT: a cast to another precision drops the imaginary part of its complex buffers
+    return Blur(filter=kernel, padding=padding, use_fft=True, noise_model=noise)
+
+
+def _noise(sigma: float) -> torch.nn.Module:
+    from deepinv.physics import GaussianNoise
+
+    nonnegative_number("sigma", sigma)
+    return GaussianNoise(sigma=float(sigma))

@@ -1,0 +1,1 @@
+"""Counting, timing, memory, device, failure, reference, evaluation, provenance."""

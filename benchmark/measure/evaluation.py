@@ -1,0 +1,334 @@
+"""What is measured of a method and of the θ it has reached: each family of columns by one function.
+
+Nothing here changes the method or the task. A column that could not be measured is NaN.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.imaging import metrics
+from benchmark.imaging.images import to_uint8
+from benchmark.measure import metering
+from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
+from benchmark.measure.reference import (
+    MAX_LAYERS,
+    Reference,
+    reference_hypergradient,
+    true_equilibrium,
+)
+from benchmark.plugins.bilevel_solver import BilevelSolver
+from benchmark.plugins.outer_loop import OuterLoop
+from benchmark.problems.bilevel import Batch, BilevelTask, upper_loss
+from benchmark.problems.lower_level import LowerLevelProblem, set_theta
+
+#: the learned tensors by name
+Theta = Mapping[str, Tensor]
+#: seconds that the timing of one method may take
+TIMING_BUDGET = 5.0
+#: entries of θ up to which a row holds them all
+MOST_LEARNED = 256
+#: relative residual to which the equilibria behind F and the PSNR are solved
+EQUILIBRIUM_TOL = 1e-8
+#: relative residual above which a state is no equilibrium to judge θ by
+NO_EQUILIBRIUM = 1e-4
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of θ alone, the same for every method, in float64 at the true equilibrium.
+
+    value : F(θ) on the training set; test_psnr : dB; test_ssim : in [0, 1]; equilibrium_residual :
+    the larger relative residual of the two equilibria; test_psnr_images : of each test image, dB.
+    Where there is no equilibrium to be found they are empty, and the row's status ``diverged``.
+    """
+
+    value: float = nan
+    test_psnr: float = nan
+    test_ssim: float = nan
+    equilibrium_residual: float = nan
+    test_psnr_images: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Of the method's own reconstructions of the test set, in the dtype of the run.
+
+    test_psnr_deployed : dB; the first test image as reconstructed, as first estimated from its
+    observation, and itself: arrays (H, W, 3) of bytes.
+    """
+
+    test_psnr_deployed: float = nan
+    reconstruction: np.ndarray | None = None
+    observation: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Of the reference hypergradient at θ.
+
+    reference_residual : how far to trust ``gradient_error`` and ``gradient_cosine``;
+    reference_error : estimate of the relative error of the reference itself, the error bar of
+    ``gradient_error``; contraction : the local rate of the layer at x*.
+    """
+
+    reference_residual: float = nan
+    reference_error: float = nan
+    contraction: float = nan
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one hypergradient of the method on the probe.
+
+    gradient_error : ‖ĝ − ∇F‖/‖∇F‖; gradient_cosine : of the angle between them (both empty where
+    the reference cannot be trusted); gradient_error_estimate : the method's own, where it makes
+    one; state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals :
+    calls of T, and products with its Jacobian transposed.
+    """
+
+    gradient_error: float = nan
+    gradient_cosine: float = nan
+    gradient_error_estimate: float = nan
+    state_residual: float = nan
+    layer_evals: float = nan
+    vjp_evals: float = nan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one hypergradient of the method on the probe.
+
+    gradient_seconds : median over rounds; layer_seconds, vjp_seconds : one layer without a graph,
+    one product with Jᵀ, timed in the same rounds; gradient_cost : the hypergradient in layers, the
+    median of the ratios round by round; overhead : the hypergradient over the sum of its layers,
+    with or without a graph, and products as timed alone, each in its precision: 1 where the
+    method's own arithmetic, R_θ and ∇ℓ are free; contended : 1 where other processes disturbed the
+    timing, 0 where not; peak_memory_mib : peak of live tensor bytes, deterministic,
+    unknown of compiled layers, which do without what is counted; peak_device_mib : what the device,
+    or the process, held more than before.
+    """
+
+    gradient_seconds: float = nan
+    layer_seconds: float = nan
+    vjp_seconds: float = nan
+    gradient_cost: float = nan
+    overhead: float = nan
+    contended: float = nan
+    peak_memory_mib: float = nan
+    peak_device_mib: float = nan
+
+
+class Truth:
+    """What is true at a θ whichever method reached it, in float64; computed once for each θ."""
+
+    def __init__(self, task: BilevelTask) -> None:
+        """``task`` in float64, on the device of the run."""
+        self.task = task
+        self._accuracy: dict[bytes, Accuracy] = {}
+        self._reference: dict[bytes, Reference] = {}
+
+    def accuracy(self, theta: Theta) -> Accuracy:
+        """F on the training set and the metrics on the test set, both at the true equilibrium.
+
+        Raises DivergedError where it cannot be found.
+        """
+        found = self._once(self._accuracy, theta, self._compute_accuracy)
+        if not found.equilibrium_residual <= NO_EQUILIBRIUM:
+            raise DivergedError(
+                "the layer has no equilibrium within reach: relative residual "
+                f"{found.equilibrium_residual:.1e} after {2 * MAX_LAYERS} layers and more, "
+                f"expected at most {NO_EQUILIBRIUM:g}"
+            )
+        return found
+
+    def reference(self, theta: Theta) -> Reference:
+        """The reference hypergradient on the probe."""
+        return self._once(
+            self._reference, theta, lambda lower: reference_hypergradient(lower, self.task.probe)
+        )
+
+    def _once(self, known: dict, theta: Theta, compute: Callable[[LowerLevelProblem], object]):
+        key = b"".join(value.detach().double().cpu().numpy().tobytes() for value in theta.values())
+        if key not in known:
+            known[key] = compute(_at(self.task.lower, theta))
+        return known[key]
+
+    @torch.no_grad()
+    def _compute_accuracy(self, lower: LowerLevelProblem) -> Accuracy:
+        train, test = (
+            true_equilibrium(lower, batch.observation, tol=EQUILIBRIUM_TOL)
+            for batch in (self.task.train, self.task.test)
+        )
+        residual = max(train.residual, test.residual)
+        if not residual <= NO_EQUILIBRIUM:
+            return Accuracy(equilibrium_residual=residual)
+        image = lower.reconstruct(test.x)
+        return Accuracy(
+            value=float(upper_loss(lower, train.x, self.task.train.truth)),
+            test_psnr=metrics.psnr(image, self.task.test.truth),
+            test_psnr_images=metrics.psnr_of_each(image, self.task.test.truth).cpu().numpy(),
+            test_ssim=metrics.ssim(image, self.task.test.truth),
+            equilibrium_residual=residual,
+        )
+
+
+def evaluate(
+    method: OuterLoop,
+    theta: Theta,
+    *,
+    truth: Truth,
+    task: BilevelTask,
+    training: Outcome,
+    last: bool,
+) -> dict[str, object]:
+    """All columns of a row: those above, ``status``, ``message``, and ``learned``: θ itself where
+    it is small, as JSON: for each parameter the list of its entries (else empty).
+
+    ``truth`` is that of ``task``. Costs and pictures are taken in the ``last`` row of a run alone.
+    What fails leaves its columns empty and its status in the row; the rest is measured.
+    """
+    row: dict[str, object] = {}
+    for part in (Accuracy(), Deployed(), Certificate(), Estimate(), Cost()):
+        row |= vars(part)
+    outcomes = [training]
+
+    def measure(call: Callable[[], object]) -> None:
+        outcomes.append(attempt(call))
+        if outcomes[-1].ok:
+            row.update(vars(outcomes[-1].value))
+
+    if all(bool(value.isfinite().all()) for value in theta.values()):
+        lower = _at(task.lower, theta)
+        measure(lambda: truth.accuracy(theta))
+        measure(lambda: deployed(method, task, lower, pictures=last))
+        measure(lambda: certificate(truth.reference(theta)))
+        if isinstance(method, BilevelSolver):
+            counted = metering.CountedProblem(lower)
+            measure(lambda: estimate(method, task, counted, truth.reference(theta)))
+            if last:
+                measure(lambda: cost(method, task, counted))
+    else:
+        outcomes.append(Outcome("diverged", "θ is not finite"))
+    worst = next((o for o in outcomes if not o.ok), Outcome())
+    return row | {"status": worst.status, "message": worst.message, "learned": _as_text(theta)}
+
+
+@torch.no_grad()
+def deployed(
+    method: OuterLoop, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
+) -> Deployed:
+    """The quality of the method's own reconstructions of the test set, and one to look at."""
+    y, truth = task.test.observation, task.test.truth
+    image = lower.reconstruct(method.deploy(lower, y))
+    if not image.isfinite().all():
+        raise DivergedError("the method's reconstruction of the test set is not finite")
+    quality = metrics.psnr(image, truth)
+    if not pictures:
+        return Deployed(quality)
+    first = lower.reconstruct(lower.init(y))
+    return Deployed(quality, *(to_uint8(batch[0]) for batch in (image, first, truth)))
+
+
+def certificate(reference: Reference) -> Certificate:
+    """What vouches for the reference."""
+    return Certificate(reference.residual, reference.error, reference.contraction)
+
+
+def estimate(
+    method: BilevelSolver,
+    task: BilevelTask,
+    counted: metering.CountedProblem,
+    reference: Reference,
+) -> Estimate:
+    """One hypergradient of the method on the probe against ``reference``; ``counted`` is new."""
+    found = method.hypergradient_on_probe(counted, task.probe)
+    require_finite(found, when="on the probe")
+    flat = torch.cat([g.flatten() for g in found.gradient])
+    with torch.no_grad():
+        image = counted.lower.layer(task.probe.observation)(found.state)
+    errors = (
+        metrics.gradient_error(flat, reference.gradient),
+        metrics.gradient_cosine(flat, reference.gradient),
+    )
+    return Estimate(
+        *(errors if reference.trusted else (nan, nan)),
+        gradient_error_estimate=found.error,
+        state_residual=metrics.relative_residual(image, found.state),
+        layer_evals=counted.layer_evals,
+        vjp_evals=counted.vjp_evals,
+    )
+
+
+def cost(method: BilevelSolver, task: BilevelTask, counted: metering.CountedProblem) -> Cost:
+    """Time and memory of one hypergradient on the probe, each in calls of its own that are not
+    counted; ``counted`` has counted one.
+    """
+    device, dtype = task.probe.truth.device, task.probe.truth.dtype
+    lower = counted.lower
+
+    def hypergradient() -> object:
+        return method.hypergradient_on_probe(lower, task.probe)
+
+    calls = {("gradient", dtype): hypergradient}
+    for precision in {dtype, *counted.counts.by_dtype}:
+        posed = lower if precision == dtype else lower.copied(torch.float64)
+        single_calls = _single_calls(posed, task.probe.to(dtype=precision))
+        calls |= {(name, precision): call for name, call in single_calls.items()}
+    timings = metering.seconds(calls, device, budget=TIMING_BUDGET)
+    gradient, single, product = (timings[n, dtype] for n in ("gradient", "layer", "product"))
+    parts = [
+        part
+        for precision, count in counted.counts.by_dtype.items()
+        for part in (
+            (count["layers"] - count["graphs"], timings["layer", precision]),
+            (count["graphs"], timings["graph", precision]),
+            (count["products"], timings["product", precision]),
+        )
+    ]
+    return Cost(
+        gradient_seconds=gradient.seconds,
+        layer_seconds=single.seconds,
+        vjp_seconds=product.seconds,
+        gradient_cost=metering.ratio(gradient, single),
+        overhead=metering.ratio_to_sum(gradient, *parts),
+        contended=nan if gradient.contended is None else float(gradient.contended),
+        peak_memory_mib=nan if lower.compiled else metering.live_memory(hypergradient),
+        peak_device_mib=metering.device_memory(hypergradient, device),
+    )
+
+
+def _single_calls(lower: LowerLevelProblem, batch: Batch) -> dict[str, Callable[[], object]]:
+    """One layer without a graph, one with it, one product with Jᵀ."""
+    layer = lower.layer(batch.observation)
+    x = lower.init(batch.observation).detach().requires_grad_()
+    image = layer(x)
+    return {
+        "layer": torch.no_grad()(lambda: layer(x)),
+        "graph": lambda: layer(x),
+        "product": lambda: torch.autograd.grad(
+            image, x, image.detach(), retain_graph=True, allow_unused=True
+        ),
+    }
+
+
+def _as_text(theta: Theta) -> str | None:
+    if sum(value.numel() for value in theta.values()) > MOST_LEARNED:
+        return None
+    return json.dumps({name: value.flatten().tolist() for name, value in theta.items()})
+
+
+def _at(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:
+    """A copy of ``lower`` at ``theta``."""
+    lower = copy.deepcopy(lower)
+    set_theta(lower, theta)
+    return lower

@@ -1,0 +1,175 @@
+"""The reference hypergradient and the equilibrium to compare with, in float64, with residuals.
+
+The solvers are those that methods may use too, at tighter tolerances: the equilibrium by Anderson's
+method or, where that stops short, by FISTA from there; the adjoint by GMRES; the residual of the
+state is computed anew. What is independent of them is in the tests: central differences and closed
+forms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.linearization import Linearization
+from benchmark.gradients.refined import flat, relative_change
+from benchmark.problems.bilevel import Batch
+from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.solve.fixed_point import FAR, anderson, fista
+from benchmark.solve.krylov import gmres
+from benchmark.solve.system import LinearSolution
+from benchmark.solve.vectors import expand, norm
+
+#: layers that an equilibrium may take by each of two solvers: where it needs more, a layer hardly
+#: has one that could be judged
+MAX_LAYERS = 4000
+#: layers for all samples of a batch together; those that need more go on alone
+_TOGETHER = 100
+#: residual above which nothing computed at a state may serve as a reference
+_TRUSTED = 1e-6
+#: a state this many times larger than T(x⁰) is no equilibrium
+_LOST = 1e6
+#: the error bar compares with residuals this many times larger
+_COARSER = 100.0
+
+
+@dataclass(frozen=True)
+class TrueEquilibrium:
+    """x* (N, …) and the largest ‖T(x*) − x*‖ / ‖T(x*)‖ of its samples, as ``_residuals`` has it."""
+
+    x: Tensor
+    residual: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """∇F on a batch, flat in the order of ``lower.theta()``, and its certificate.
+
+    error : ‖∇F − ∇F'‖ / ‖∇F‖, ∇F' the same at residuals a hundred times larger: the error bar.
+    state_residual : ‖T(x*) − x*‖ / ‖x*‖.
+    adjoint_residual : ‖g − (I − Jᵀ)w‖ / ‖g‖.
+    contraction : the spectral radius of J at x*, the local rate of x ← T(x); the largest over the
+        batch. It is κ where J is normal, and at most κ in general.
+    """
+
+    gradient: Tensor
+    error: float
+    state_residual: float
+    adjoint_residual: float
+    contraction: float
+
+    @property
+    def residual(self) -> float:
+        """The larger of the two residuals."""
+        return max(self.state_residual, self.adjoint_residual)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the gradient may serve as a reference at all: residuals of at most 1e-6."""
+        return self.residual <= _TRUSTED
+
+
+def true_equilibrium(
+    lower: LowerLevelProblem,
+    y: Tensor,
+    *,
+    tol: float,
+    max_layers: int = MAX_LAYERS,
+    x0: Tensor | None = None,
+) -> TrueEquilibrium:
+    """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph.
+
+    ``x0`` is where to start, ``lower.init(y)`` if it is None. Up to ``max_layers`` layers of
+    either solver, after the first ``_TOGETHER`` for the samples alone that are not there yet.
+    """
+    with torch.no_grad():
+        x = (lower.init(y) if x0 is None else x0).clone()
+    left = torch.arange(len(y), device=y.device)
+    for solve, most in ((anderson, _TOGETHER), (anderson, max_layers), (fista, max_layers)):
+        budget = {"tol": tol, "max_layers": min(most, max_layers)}
+        found = solve(lower.layer(y[left]), x[left], **budget)
+        x[left] = found.x
+        left = left[~found.converged]
+        if len(left) == 0:
+            break
+    return TrueEquilibrium(x, float(_residuals(lower, x, y).max()))
+
+
+def reference_hypergradient(
+    lower: LowerLevelProblem, batch: Batch, *, tol: float = 1e-12, max_layers: int = MAX_LAYERS
+) -> Reference:
+    """∇F(θ) = Bᵀ(I − Jᵀ)⁻¹∇ℓ + the direct term through R_θ, at the true equilibrium of ``batch``.
+
+    Where no equilibrium is found the gradient is NaN and the adjoint is not tried.
+    ``lower`` and ``batch`` must be in float64 (ValueError otherwise). Cost: the equilibrium, some
+    hundred vector-Jacobian products for the adjoint, fifty for the contraction factor.
+    """
+    theta = list(lower.theta().values())
+    for tensor in (batch.observation, *theta):
+        if tensor.dtype != torch.float64:
+            raise ValueError(f"the reference is computed in float64, got {tensor.dtype}")
+    equilibrium = true_equilibrium(
+        lower, batch.observation, tol=_COARSER * tol, max_layers=max_layers
+    )
+    problem = EquilibriumLoss.of_lower_level(lower, batch)
+    coarse = Linearization(problem, equilibrium.x)
+    if not equilibrium.residual <= _TRUSTED:
+        nowhere = torch.full((sum(p.numel() for p in theta),), torch.nan)
+        return Reference(
+            gradient=nowhere.to(batch.observation),
+            error=inf,
+            state_residual=equilibrium.residual,
+            adjoint_residual=inf,
+            contraction=_contraction(coarse),
+        )
+    w = _adjoint(coarse, None, tol=_COARSER * tol, max_steps=max_layers).x
+    before = flat(coarse.gradient(w))
+    equilibrium = true_equilibrium(
+        lower, batch.observation, tol=tol, max_layers=max_layers, x0=equilibrium.x
+    )
+    at = Linearization(problem, equilibrium.x)
+    adjoint = _adjoint(at, w, tol=tol, max_steps=max_layers)
+    gradient = flat(at.gradient(adjoint.x))
+    return Reference(
+        gradient=gradient,
+        error=relative_change(gradient, before),
+        state_residual=equilibrium.residual,
+        adjoint_residual=float(adjoint.residual.max()),
+        contraction=_contraction(at),
+    )
+
+
+@torch.no_grad()
+def _residuals(lower: LowerLevelProblem, x: Tensor, y: Tensor) -> Tensor:
+    """‖T(x) − x‖ / ‖T(x)‖ of each sample (N,), as solvers judge it: far from T(x⁰), what is
+    relative to ‖x‖ says little. Infinite where x is lost so far out that rounding makes it a fixed
+    point of anything.
+    """
+    image = lower.step(x, y)
+    size, first = norm(image), norm(lower.step(lower.init(y), y))
+    first = torch.where(first > 0, first, torch.inf)
+    residual = norm(image - x) / torch.minimum(size, FAR * first)
+    return torch.where(size <= _LOST * first, residual, torch.inf)
+
+
+def _adjoint(at: Linearization, w0: Tensor | None, *, tol: float, max_steps: int) -> LinearSolution:
+    return gmres(at.adjoint_system(), at.g, x0=w0, tol=tol, max_steps=max_steps, restart=100)
+
+
+def _contraction(at: Linearization, *, steps: int = 50) -> float:
+    """The geometric mean growth of ‖v‖ over the second half of ``steps`` products with Jᵀ from a
+    random v, of the worst sample.
+    """
+    g = at.g
+    v = torch.randn(g.shape, generator=torch.Generator().manual_seed(0), dtype=g.dtype).to(g.device)
+    growth = torch.zeros(len(v), dtype=v.dtype, device=v.device)
+    for step in range(steps):
+        v = v / expand(norm(v).clamp_min(torch.finfo(v.dtype).tiny), v)
+        v = at.jt(v)
+        if step >= steps // 2:
+            growth = growth + norm(v).clamp_min(torch.finfo(v.dtype).tiny).log()
+    return float((growth / (steps - steps // 2)).exp().max())

@@ -1,0 +1,1 @@
+"""What the files in ``solvers/``, ``datasets/`` and ``objective.py`` inherit."""

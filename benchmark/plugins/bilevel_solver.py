@@ -1,0 +1,195 @@
+"""Methods that estimate hypergradients: first-order descent on F."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import inf
+from typing import final
+
+import torch
+from torch import Tensor
+
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.pair import Pair
+from benchmark.gradients.precision import Promoted, promote
+from benchmark.gradients.result import Hypergradient
+from benchmark.gradients.rule import AdjointRecord
+from benchmark.measure.failure import require_finite
+from benchmark.measure.metering import synchronize
+from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
+from benchmark.plugins.rules import OPTIMIZERS
+from benchmark.problems.bilevel import Batch, BilevelTask
+from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.solve.fixed_point import Layer
+
+
+class BilevelSolver(OuterLoop):
+    """A first-order method on estimates of ∇F.
+
+    Parameters (beside those of ``OuterLoop``)
+    ----------
+    optimizer : "adam" or "gradient_descent", torch's with their other settings at default.
+    learning_rate : of the optimizer.
+    warm_start : whether a training image starts from the state at which it was left, instead of
+        x⁰; solvers of adjoint systems start from the adjoint that they left.
+    """
+
+    parameters = {
+        "optimizer": ["adam"],
+        "learning_rate": [0.1],
+        **OuterLoop.parameters,
+        "warm_start": [False],
+    }
+
+    @abstractmethod
+    def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+        """The estimate of ∇F on ``batch`` at the θ of ``lower``, which must not be changed.
+
+        What is kept for the next outer step goes through ``self.carried`` alone.
+        """
+
+    @final
+    def start(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:
+        """The state to start from (N, …): x⁰, or with ``warm_start`` the "state" carried over."""
+        x0 = lower.init(batch.observation).detach()
+        return self.carried.get("state", batch, x0) if self.warm_start else x0
+
+    @final
+    def start_of_adjoint(self, batch: Batch) -> Tensor | None:
+        """With ``warm_start`` the "adjoint" carried over, where all of ``batch`` have one."""
+        return self.carried.get("adjoint", batch, None) if self.warm_start else None
+
+    @final
+    def carry(self, batch: Batch, found: Hypergradient) -> None:
+        """With ``warm_start``, keep the state and the adjoint to start from in the next step."""
+        if self.warm_start:
+            self.carried.put("state", batch, found.state)
+            if found.adjoint is not None:
+                self.carried.put("adjoint", batch, found.adjoint)
+
+    @final
+    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+        """``hypergradient`` as the next step would compute it, leaving what is carried as it is."""
+        kept = self.carried
+        self.carried = kept.copy()
+        try:
+            return self.hypergradient(lower, batch)
+        finally:
+            self.carried = kept
+
+    @final
+    def prepare(self) -> None:
+        self.theta = list(self.lower.theta().values())
+        self.descent = OPTIMIZERS[self.optimizer](self.theta, lr=self.learning_rate)
+
+    @final
+    def advance(self, batch: Batch) -> None:
+        estimate = self.hypergradient(self.counted, batch)
+        require_finite(estimate, when=f"at outer step {self.outer_step}")
+        for parameter, gradient in zip(self.theta, estimate.gradient, strict=True):
+            parameter.grad = gradient
+        self.descent.step()
+        synchronize(estimate.loss.device)
+
+    @final
+    def rehearse(self) -> None:
+        self.hypergradient_on_probe(self.task.lower, self.task.probe)
+
+
+class StateMethod(BilevelSolver):
+    """A method given by a state x̂ ≈ x* whose graph *is* the gradient estimate.
+
+    The estimate is what automatic differentiation makes of ℓ(R_θ(x̂)).
+    """
+
+    @abstractmethod
+    def equilibrium(self, T: Layer, x0: Tensor) -> Tensor:
+        """x̂ ≈ x* = T(x*) from ``x0``, its graph reaching the tensors that T closes over.
+
+        A function of the plugin's parameters, ``T`` and ``x0`` (N, …) alone, for any T.
+        """
+
+    @final
+    def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+        """Differentiate ℓ(R_θ(x̂)), the direct term through R_θ included."""
+        problem = EquilibriumLoss.of_lower_level(lower, batch)
+        x = self.equilibrium(problem.T, self.start(lower, batch))
+        loss = problem.loss(x)
+        gradient = torch.autograd.grad(
+            loss, problem.parameters, allow_unused=True, materialize_grads=True
+        )
+        found = Hypergradient(loss.detach(), gradient, x.detach())
+        self.carry(batch, found)
+        return found
+
+    @final
+    @torch.no_grad()
+    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        """x̂ by the same call as in training, gradients disabled."""
+        return self.equilibrium(lower.layer(y), lower.init(y))
+
+
+class PairMethod(BilevelSolver):
+    """A method given by a pair: how the state is looked for, and the rule that differentiates it.
+
+    A tolerance below what the dtype of the run reaches is met in float64 where the pair says
+    ``polish``, the same solver leading up to it in float32, and is an error where it does not.
+    """
+
+    @abstractmethod
+    def pair(self, call: float) -> Pair:
+        """The pair of estimate number ``call``, 0 the first; infinite: of the reconstruction.
+
+        A function of the plugin's parameters and ``call`` alone.
+        """
+
+    @final
+    def skip(self, task: BilevelTask) -> tuple[bool, str | None]:
+        """benchopt's hook: whether the rule needs more of the layer than it has, and why."""
+        if self.pair(inf).rule.needs_splitting and not task.lower.splits:
+            return True, "cg needs a layer that is a gradient step followed by soft-thresholding"
+        return False, None
+
+    @final
+    def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+        x0 = self.start(lower, batch)
+        problem = EquilibriumLoss.of_lower_level(lower, batch)
+        pair = self.pair(self.carried.count("call"))
+        found = pair.hypergradient(problem, x0, AdjointRecord(self.start_of_adjoint(batch)))
+        self.carry(batch, found)
+        return found.to(x0.dtype)
+
+    @final
+    def equilibrium(self, T: Layer, x0: Tensor) -> Tensor:
+        """The state, its graph the estimate, for any T; raises as ``Pair.equilibrium`` does."""
+        return self.pair(inf).equilibrium(T, x0, AdjointRecord()).x
+
+    @final
+    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        """The state by the same pair, to its tolerance or what the dtype of the run reaches."""
+        return self.pair(inf).reconstruction(lower.layer(y), lower.init(y))
+
+
+class EquilibriumMethod(BilevelSolver):
+    """A method that is no pair, and whose own reconstruction is the equilibrium.
+
+    Parameters (beside those of ``BilevelSolver``)
+    ----------
+    tol, max_layers : relative residual of an equilibrium, and the layers it may take.
+    equilibrium_solver : a name of ``benchmark.solve.fixed_point.EQUILIBRIUM_SOLVERS``.
+    """
+
+    parameters = {**BilevelSolver.parameters, **TO_TOLERANCE}
+
+    @final
+    def promoted(self, lower: LowerLevelProblem, batch: Batch) -> Promoted:
+        """F and where to start, in a dtype in which ``tol`` can be reached: float64 where the run's
+        own does not and the parameter ``polish`` is True.
+        """
+        problem = EquilibriumLoss.of_lower_level(lower, batch)
+        options = {"tol": self.tol, "polish": self.polish}
+        return promote(problem, self.start(lower, batch), **options, search=self.search)
+
+    @final
+    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        return self.search(lower.layer(y), lower.init(y)).x

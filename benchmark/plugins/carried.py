@@ -1,0 +1,46 @@
+"""What a method carries over, for each training image, from one outer step to the next."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from benchmark.problems.bilevel import Batch
+
+
+@final
+class Carried:
+    """Tensors by name and image: states, adjoints, directions; and counters by name."""
+
+    def __init__(
+        self,
+        kept: dict[tuple[str, int], Tensor] | None = None,
+        counts: dict[str, int] | None = None,
+    ) -> None:
+        self._kept = {} if kept is None else kept
+        self._counts = {} if counts is None else counts
+
+    def get(self, name: str, batch: Batch, default: Tensor | None) -> Tensor | None:
+        """What ``put`` kept for the images of ``batch`` (N, …); ``default`` unless all have it."""
+        rows = [self._kept.get((name, i)) for i in batch.index or ()]
+        if not rows or any(row is None for row in rows):
+            return default
+        kept = torch.stack(rows)
+        return kept if default is None else kept.to(default.dtype)
+
+    def put(self, name: str, batch: Batch, value: Tensor) -> None:
+        """Keep ``value`` (N, …), without its graph, for the images of ``batch``."""
+        for i, row in zip(batch.index or (), value.detach(), strict=False):
+            self._kept[name, i] = row
+
+    def count(self, name: str) -> int:
+        """How often this was asked for ``name`` before: 0, 1, 2, …"""
+        asked = self._counts.get(name, 0)
+        self._counts[name] = asked + 1
+        return asked
+
+    def copy(self) -> Carried:
+        """One that can be changed without changing this one."""
+        return Carried(dict(self._kept), dict(self._counts))

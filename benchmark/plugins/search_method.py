@@ -1,0 +1,68 @@
+"""Methods without gradients: values of θ are tried, the best is kept."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import final
+
+import torch
+from torch import Tensor
+
+from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
+from benchmark.problems.bilevel import Batch, upper_loss
+from benchmark.problems.lower_level import LowerLevelProblem, set_theta
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A θ that was tried, by name, and F there; infinite where it is not finite."""
+
+    theta: dict[str, Tensor]
+    value: float
+
+
+class SearchMethod(OuterLoop):
+    """A method that tries values of θ and keeps the best on the training images.
+
+    Each outer step tries one: F at the equilibrium, to ``tol`` within ``max_layers`` layers of
+    ``equilibrium_solver``. It estimates no gradient: the gradient's columns stay empty.
+    """
+
+    parameters = {
+        **OuterLoop.parameters,
+        **TO_TOLERANCE,
+        "tol": [1e-4],
+        "equilibrium_solver": ["anderson"],
+    }
+
+    @abstractmethod
+    def propose(self, lower: LowerLevelProblem, tried: Sequence[Trial]) -> dict[str, Tensor]:
+        """The θ to try next; ``lower`` is at the initial θ and must not be changed."""
+
+    @final
+    def prepare(self) -> None:
+        self.tried: list[Trial] = []
+
+    @final
+    @torch.no_grad()
+    def advance(self, batch: Batch) -> None:
+        theta = self.propose(self.task.lower, self.tried)
+        set_theta(self.lower, theta)
+        value = float(self._loss(self.counted, batch))
+        self.tried.append(Trial(theta, value if isfinite(value) else inf))
+        set_theta(self.lower, min(self.tried, key=lambda trial: trial.value).theta)
+
+    @final
+    def rehearse(self) -> None:
+        self._loss(self.task.lower, self.task.probe)
+
+    @final
+    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        return self.search(lower.layer(y), lower.init(y)).x
+
+    @torch.no_grad()
+    def _loss(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:
+        return upper_loss(lower, self.deploy(lower, batch.observation), batch.truth)

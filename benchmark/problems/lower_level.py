@@ -1,0 +1,112 @@
+"""A lower level: a family of layers T_θ(·; y) whose equilibrium is the reconstruction.
+
+A reconstruction of ``y`` is the fixed point of a *layer*, x*(θ; y) = T_θ(x*(θ; y); y).
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.problems.compiled import compiled
+from benchmark.solve.fixed_point import Layer
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """T(x) = proximity(gradient_step(x)), as forward-backward splitting has it.
+
+    The Jacobian of ``gradient_step`` is symmetric, that of ``proximity`` an orthogonal projection
+    wherever it has one, as that of soft-thresholding.
+    """
+
+    gradient_step: Layer
+    proximity: Layer
+
+
+class LowerLevelProblem(nn.Module, ABC):
+    """One family of layers T_θ(·; y); θ is the parameters that require gradients.
+
+    Every method takes and returns tensors with a batch axis first, each sample independent of the
+    others, on the device and in the dtype of the module.
+    """
+
+    #: parameters, logarithms, whose common shift makes the regularisation stronger or weaker
+    strength: ClassVar[tuple[str, ...]] = ()
+    #: whether ``step`` is ``gradient_step``, then ``proximity``, as ``Splitting`` has them
+    splits = False
+    #: whether layers go through torch.compile (``benchmark.problems.compiled``); copies keep it
+    compiled = False
+
+    @abstractmethod
+    def init(self, y: Tensor) -> Tensor:
+        """The starting state x⁰ for the observations ``y`` (N, …)."""
+
+    @abstractmethod
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """T_θ(x; y): one layer, without touching ``x``."""
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """R_θ(x): the image (N, C, H, W) that the state ``x`` stands for."""
+
+    def copied(self, dtype: torch.dtype) -> LowerLevelProblem:
+        """A copy in ``dtype``, its θ leaves of their own."""
+        return copy.deepcopy(self).to(dtype)
+
+    @final
+    def layer(self, y: Tensor) -> ObservedLayer:
+        """The layer x ↦ T_θ(x; y) at fixed observations."""
+        return ObservedLayer(self, y)
+
+    @final
+    def splitting(self, y: Tensor) -> Splitting | None:
+        """The two halves of the layer at ``y``, each through ``faster``; None unless it splits."""
+        if not self.splits:
+            return None
+        return Splitting(partial(self.faster("gradient_step"), y=y), self.faster("proximity"))
+
+    @final
+    def faster(self, method: str) -> Callable[..., Tensor]:
+        """The method of that name; where the problem is to be compiled, compiled."""
+        if not self.compiled:
+            return getattr(self, method)
+        return partial(compiled(getattr(type(self), method)), self)
+
+    @final
+    def theta(self) -> dict[str, nn.Parameter]:
+        """What is learned, by name: the parameters that require gradients."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+@final
+class ObservedLayer(nn.Module):
+    """x ↦ T_θ(x; y) at fixed observations ``y``: a module over ``lower`` itself."""
+
+    def __init__(self, lower: LowerLevelProblem, y: Tensor) -> None:
+        super().__init__()
+        self.lower = lower
+        self.register_buffer("y", y)
+        self._step = lower.faster("step")
+
+    @property
+    def splitting(self) -> Splitting | None:
+        """See ``LowerLevelProblem.splitting``."""
+        return self.lower.splitting(self.y)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._step(x, self.y)
+
+
+@torch.no_grad()
+def set_theta(lower: LowerLevelProblem, theta: Mapping[str, Tensor]) -> None:
+    """Change θ of ``lower`` to ``theta``, which names every parameter of it."""
+    for name, parameter in lower.theta().items():
+        parameter.copy_(theta[name])

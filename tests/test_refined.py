@@ -1,0 +1,344 @@
+"""Hypergradients to a tolerance on the gradient, in float64 where float32 does not reach."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from statistics import median
+
+import pytest
+import torch
+from conftest import plugins, small_task
+
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
+from benchmark.gradients.implicit import Implicit
+from benchmark.gradients.linearization import Linearization
+from benchmark.gradients.precision import promote
+from benchmark.gradients.refined import flat, refined_gradient
+from benchmark.gradients.result import Hypergradient
+from benchmark.gradients.rule import AdjointRecord
+from benchmark.imaging.metrics import gradient_error
+from benchmark.measure.metering import CountedProblem
+from benchmark.measure.reference import reference_hypergradient
+from benchmark.problems.bilevel import BilevelTask
+from benchmark.problems.lower_level import set_theta
+from benchmark.solve.convergence import NotConverged
+from benchmark.solve.search import ToTolerance
+
+LOWER = (
+    "tikhonov(wavelet='db2',levels=2,ridge=0.01)",
+    "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)",
+    "wavelet_l1(wavelet='db2',levels=2,ridge=0.01)",
+    "wavelet_l1(wavelet='db2',levels=2)",
+    "wavelet_l12(wavelet='db2',levels=2,ridge=0.03)",
+    "wavelet_l12(wavelet='db2',levels=2)",
+)
+DEGRADATION = (
+    "denoising(sigma=0.1)",
+    "inpainting(keep=0.5)",
+    "inpainting(keep=0.3)",
+    "deblurring(width=0.8)",
+)
+MAX_LAYERS = 5000
+SLOW = {"lower": LOWER[2], "degradation": "inpainting(keep=0.5)"}
+
+
+def random_problems(number: int) -> Iterator[BilevelTask]:
+    """Tasks of any layer and degradation, each at a θ of its own."""
+    choose = random.Random(0).choice
+    for seed in range(number):
+        task = small_task(lower=choose(LOWER), degradation=choose(DEGRADATION), seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        set_theta(
+            task.lower,
+            {
+                name: p + 0.7 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+                for name, p in task.lower.theta().items()
+            },
+        )
+        yield task
+
+
+def start(task: BilevelTask) -> torch.Tensor:
+    return task.lower.init(task.probe.observation).detach()
+
+
+def refined(task: BilevelTask, tol: float, *, polish: bool = True, lower=None) -> Hypergradient:
+    return refined_gradient(
+        EquilibriumLoss.of_lower_level(task.lower if lower is None else lower, task.probe),
+        start(task),
+        gradient_tol=tol,
+        polish=polish,
+        search=ToTolerance("fista", 1e-6, MAX_LAYERS),
+        rule=Implicit("gmres", max_steps=MAX_LAYERS),
+    )
+
+
+def implicit(task: BilevelTask, *, tol: float, adjoint_tol: float, lower=None) -> Hypergradient:
+    problem = EquilibriumLoss.of_lower_level(task.lower if lower is None else lower, task.probe)
+    search = ToTolerance("fista", tol, MAX_LAYERS)
+    rule = Implicit("gmres", adjoint_tol, MAX_LAYERS)
+    return rule.hypergradient(problem, start(task), search, AdjointRecord())
+
+
+def error(found: Hypergradient, task: BilevelTask) -> float:
+    return gradient_error(
+        flat(found.gradient), reference_hypergradient(task.lower, task.probe).gradient
+    )
+
+
+def test_the_gradient_is_within_its_tolerance(pytestconfig):
+    tolerances = (1e-2, 1e-4, 1e-6)
+    shares = []
+    for task in random_problems(pytestconfig.getoption("--problems")):
+        truth = reference_hypergradient(task.lower, task.probe)
+        assert truth.error < 1e-5
+        for tol in tolerances:
+            found = refined(task, tol)
+            assert found.converged
+            assert found.error <= tol
+            shares.append(gradient_error(flat(found.gradient), truth.gradient) / tol)
+    above = sum(share > 1 for share in shares)
+    print(f"{above} of {len(shares)} above their tolerance, at most {max(shares):.1f} times")
+    assert above <= 0.05 * len(shares)
+    assert max(shares) < 10
+
+
+def test_a_smaller_tolerance_costs_more_and_gives_more():
+    task = small_task(**SLOW)
+    costs, errors = [], []
+    for tol in (1e-1, 1e-3, 1e-5, 1e-7):
+        counted = CountedProblem(task.lower)
+        errors.append(error(refined(task, tol, lower=counted), task))
+        costs.append(spent(counted))
+    assert costs == sorted(costs)
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_it_costs_little_more_than_the_best_tolerances(pytestconfig):
+    """At the median at most twice what hindsight could have picked, in layers and products."""
+    ratios = {1e-2: [], 1e-4: [], 1e-6: []}
+    for task in random_problems(pytestconfig.getoption("--problems") // 4):
+        for gradient_tol, seen in ratios.items():
+            counted = CountedProblem(task.lower)
+            refined(task, gradient_tol, lower=counted)
+            seen.append(spent(counted) / best_cost(task, gradient_tol))
+    for gradient_tol, seen in ratios.items():
+        print(f"{gradient_tol:g}: {median(seen):.2f} times the best, at most {max(seen):.2f}")
+        assert median(seen) <= 2
+
+
+def best_cost(task: BilevelTask, gradient_tol: float) -> int:
+    """The least that any pair of tolerances takes to a true error of ``gradient_tol``."""
+    truth = reference_hypergradient(task.lower, task.probe).gradient
+    costs = []
+    for adjoint_tol in (10 * gradient_tol, gradient_tol, 0.1 * gradient_tol):
+        for tol in (gradient_tol * 10.0**-k for k in range(1, 7)):
+            counted = CountedProblem(task.lower)
+            found = implicit(task, tol=tol, adjoint_tol=adjoint_tol, lower=counted)
+            if gradient_error(flat(found.gradient), truth) <= gradient_tol:
+                costs.append(spent(counted))
+                break
+    return min(costs)
+
+
+def spent(counted: CountedProblem) -> int:
+    """Layers and products."""
+    return counted.layer_evals + counted.vjp_evals
+
+
+def test_a_loose_residual_is_no_tolerance_on_the_gradient():
+    """Why ``gradient_tol`` is there: a residual of 1e-4 leaves an error far above it."""
+    task = small_task(**SLOW)
+    assert error(implicit(task, tol=1e-4, adjoint_tol=1e-10), task) > 1e-3
+
+
+# --- what cannot be reached -----------------------------------------------------------------
+
+
+def in_float32(task: BilevelTask) -> BilevelTask:
+    return task.to(device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("spec", LOWER)
+def test_float32_is_polished_in_float64(spec):
+    exact = small_task(lower=spec, degradation="inpainting(keep=0.5)")
+    single = in_float32(exact)
+    found = refined(single, 1e-5)
+    assert found.converged
+    # of the problem as float32 poses it
+    posed = single.to(device=torch.device("cpu"), dtype=torch.float64)
+    assert error(found, posed) < 1e-5
+    # and the rounding of the problem to float32 costs little
+    assert error(found, exact) < 5e-5
+
+
+def test_float32_alone_says_that_it_did_not_get_there():
+    found = refined(in_float32(small_task(**SLOW)), 1e-7, polish=False)
+    assert not found.converged
+
+
+@pytest.mark.parametrize("name", ["DEQ", "JFB"])
+def test_a_tolerance_out_of_reach_is_an_error_or_met_in_float64(name):
+    task = in_float32(small_task(**SLOW))
+    solver = plugins()[name].get_instance(tol=1e-9, polish=False)
+    with pytest.raises(ValueError, match=r"is out of reach in float32.*allows 4e-06.*polish"):
+        solver.hypergradient(task.lower, task.probe)
+    exact = plugins()[name].get_instance(tol=1e-12)
+    posed = task.to(device=torch.device("cpu"), dtype=torch.float64)
+    found = exact.hypergradient(task.lower, task.probe)
+    assert found.state.dtype == found.loss.dtype == torch.float32
+    assert all(g.dtype == torch.float32 for g in found.gradient)
+    wanted = exact.hypergradient(posed.lower, posed.probe).gradient
+    assert gradient_error(flat(found.gradient), flat(wanted)) < 1e-6
+
+
+def test_not_even_float64_reaches_everything():
+    task = small_task(**SLOW)
+    problem = EquilibriumLoss.of_lower_level(task.lower, task.probe)
+    search = ToTolerance("fista", 1e-16, 10)
+    with pytest.raises(ValueError, match="1e-16 is out of reach in float64, whose rounding allows"):
+        promote(problem, start(task), tol=1e-16, polish=True, search=search)
+
+
+@pytest.mark.parametrize("solver", ["picard", "anderson(depth=5)"])
+def test_polishing_starts_where_float32_ended_by_the_solver_asked_for(solver):
+    task = in_float32(small_task(**SLOW))
+    counted = CountedProblem(task.lower)
+    problem = EquilibriumLoss.of_lower_level(counted, task.probe)
+    search = ToTolerance(solver, 1e-9, 1000)
+    promoted = promote(problem, start(task), tol=1e-9, polish=True, search=search)
+    image = promoted.problem.T(promoted.x0)
+    assert promoted.x0.dtype == image.dtype == torch.float64
+    assert (image - promoted.x0).norm() < 2e-4 * image.norm()
+    theta = task.lower.theta().values()
+    assert all(a is not b for a, b in zip(promoted.problem.parameters, theta, strict=True))
+    alone = CountedProblem(task.lower)
+    ToTolerance(solver, 1e-4, 1000)(alone.layer(task.probe.observation), start(task))
+    assert counted.counts.by_dtype[torch.float32]["layers"] == alone.layer_evals
+
+
+@pytest.mark.parametrize("parameters", [{"max_layers": 3}, {"max_layers": 3, "gradient_tol": 1e-6}])
+def test_a_solve_that_stops_short_is_reported(parameters):
+    task = small_task(**SLOW)
+    with pytest.warns(NotConverged, match="less exact than asked for"):
+        plugins()["DEQ"].get_instance(**parameters).hypergradient(task.lower, task.probe)
+
+
+# --- DEQ ------------------------------------------------------------------------------------
+
+
+def test_deq_reports_its_estimate():
+    task = small_task(**SLOW)
+    found = plugins()["DEQ"].get_instance(gradient_tol=1e-3).hypergradient(task.lower, task.probe)
+    assert 0 < found.error <= 1e-3
+    plain = plugins()["DEQ"].get_instance().hypergradient(task.lower, task.probe)
+    assert plain.error != plain.error
+
+
+@pytest.mark.parametrize("parameters", [{}, {"gradient_tol": 1e-6}])
+def test_warm_starts_save_layers_and_products(parameters):
+    """A second step at the same θ finds state and adjoint where the first left them."""
+    task = small_task(**SLOW)
+    solver = plugins()["DEQ"].get_instance(warm_start=True, **parameters)
+    costs, gradients = [], []
+    for _ in range(2):
+        counted = CountedProblem(task.lower)
+        gradients.append(flat(solver.hypergradient(counted, task.probe).gradient))
+        costs.append((counted.layer_evals, counted.vjp_evals))
+    assert costs[1][0] < costs[0][0] / 2
+    assert costs[1][1] < costs[0][1] / 2
+    assert gradient_error(*gradients) < 1e-5
+
+
+def test_the_probe_leaves_what_is_carried_alone():
+    task = small_task(**SLOW)
+    solver = plugins()["DEQ"].get_instance(warm_start=True)
+    costs = []
+    for _ in range(2):
+        counted = CountedProblem(task.lower)
+        solver.hypergradient_on_probe(counted, task.probe)
+        costs.append(counted.layer_evals)
+    assert costs[0] == costs[1]
+
+
+def test_test_images_are_never_carried_over():
+    task = small_task(**SLOW)
+    solver = plugins()["JFB"].get_instance(warm_start=True)
+    states = [solver.hypergradient(task.lower, task.test).state for _ in range(2)]
+    assert torch.equal(*states)
+    assert task.test.index is None
+
+
+def test_layer_and_linearization_agree():
+    """The implicit function theorem by a custom backward pass, and by explicit products."""
+    task = small_task(lower=LOWER[5], degradation="inpainting(keep=0.5)")
+    solver = plugins()["DEQ"].get_instance()
+    x = solver.equilibrium(task.lower.layer(task.probe.observation), start(task))
+    loss = torch.nn.functional.mse_loss(task.lower.reconstruct(x), task.probe.truth)
+    by_layer = torch.autograd.grad(loss, list(task.lower.theta().values()))
+    explicit = solver.hypergradient(task.lower, task.probe).gradient
+    assert gradient_error(flat(by_layer), flat(explicit)) < 1e-7
+
+
+def test_products_with_the_jacobians():
+    task = small_task(lower=LOWER[4], degradation="inpainting(keep=0.5)")
+    x = start(task)
+    at = Linearization(EquilibriumLoss.of_lower_level(task.lower, task.probe), x)
+    generator = torch.Generator().manual_seed(0)
+    v, w = (torch.randn(x.shape, generator=generator, dtype=x.dtype) for _ in range(2))
+    _, jv = torch.func.jvp(task.lower.layer(task.probe.observation), (x,), (v,))
+    assert torch.allclose((at.jt(w) * v).sum(), (w * jv).sum(), rtol=1e-10)
+    assert torch.allclose(at.adjoint_system()(w), w - at.jt(w), rtol=1e-12)
+    direct = flat(d for d in at.direct if d is not None)
+    assert direct.norm() > 0
+    assert torch.equal(flat(at.gradient(torch.zeros_like(w)))[-len(direct) :], direct)
+
+
+@pytest.mark.parametrize("spec", LOWER[1:4])
+def test_conjugate_gradients_need_no_more_products_than_gmres(spec):
+    """And no basis: J = P G with a projection P. Also where I − PGP is close to singular."""
+    task = small_task(lower=spec, degradation="inpainting(keep=0.3)")
+    products, gradients = [], []
+    for solver in ("cg", "gmres(restart=1000)"):
+        counted = CountedProblem(task.lower)
+        deq = plugins()["DEQ"].get_instance(adjoint_solver=solver, tol=1e-12)
+        gradients.append(flat(deq.hypergradient(counted, task.probe).gradient))
+        products.append(counted.vjp_evals)
+    assert products[0] < 1.2 * products[1]
+    assert gradient_error(*gradients) < 1e-6
+
+
+def test_the_adjoint_solver_is_chosen_by_the_layer():
+    """By default: conjugate gradients, with no basis to hold, where the layer has the structure."""
+    spent = {}
+    for spec in ("wavelet_l1(wavelet='db2',levels=2)", "wavelet_l12(wavelet='db2',levels=2)"):
+        task = small_task(lower=spec, degradation="inpainting(keep=0.5)")
+        for solver in ("auto", "cg", "gmres"):
+            if solver == "cg" and not task.lower.splits:
+                continue
+            deq = plugins()["DEQ"].get_instance(adjoint_solver=solver)
+            found = flat(deq.hypergradient(task.lower, task.probe).gradient)
+            spent[spec[:11], solver] = found
+    assert torch.equal(spent["wavelet_l1(", "auto"], spent["wavelet_l1(", "cg"])
+    assert not torch.equal(spent["wavelet_l1(", "auto"], spent["wavelet_l1(", "gmres"])
+    assert torch.equal(spent["wavelet_l12", "auto"], spent["wavelet_l12", "gmres"])
+    assert plugins()["DEQ"].get_instance().adjoint_solver == "auto"
+
+
+def test_a_solver_that_needs_structure_is_skipped_where_it_is_missing():
+    task = small_task(lower="pnp", degradation="inpainting(keep=0.5)", size=16)
+    deq = plugins()["DEQ"].get_instance(adjoint_solver="cg")
+    skipped, why = deq.skip(task)
+    assert skipped
+    assert "a gradient step followed by soft-thresholding" in why
+    assert deq.skip(small_task(**SLOW)) == (False, None)
+    assert plugins()["DEQ"].get_instance().skip(task) == (False, None)
+
+
+def test_warnings_are_not_given_where_all_is_met():
+    task = small_task(**SLOW)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plugins()["DEQ"].get_instance(gradient_tol=1e-4).hypergradient(task.lower, task.probe)
