@@ -11,7 +11,7 @@ import pytest
 from test_report import DENOISING, INPAINTING, SWEEP, cli, run, save
 
 from benchmark.report import claims as module
-from benchmark.report.claims import FAILS, HOLDS, NOT_TESTED, UNDECIDED, claims, markdown, to_json
+from benchmark.report.claims import FAILS, HOLDS, NOT_TESTED, UNDECIDED, claims, text, to_json
 from benchmark.report.frame import tidy
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,7 +127,7 @@ def test_line_against_its_formula():
 def test_neither_order_nor_repeat_changes_the_text():
     frame = sweep()
     shuffled = tidy_again(frame)
-    assert markdown(claims(frame)) == markdown(claims(shuffled))
+    assert text(claims(frame)).equals(text(claims(shuffled)))
     assert to_json(claims(frame)) == to_json(claims(frame))
 
 

@@ -13,7 +13,7 @@ from test_report import DENOISING, SWEEP, TASKS, run, study, sweep, texts
 
 from benchmark.report import figures, profiles
 from benchmark.report.frame import tidy
-from benchmark.report.profiles import Profile, front, performance_profile
+from benchmark.report.profiles import front, performance_profile
 from benchmark.report.style import method_styles
 
 

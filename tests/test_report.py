@@ -26,18 +26,8 @@ from PIL import Image
 
 from benchmark.report import build, figures, pictures, tables
 from benchmark.report.__main__ import main
-from benchmark.report.frame import (
-    Call,
-    across,
-    curves_over_depth,
-    curves_over_training,
-    distinguish,
-    failures,
-    file_names,
-    parse_call,
-    tidy,
-    trained,
-)
+from benchmark.report.frame import across, placed, quartiles, tidy, trained
+from benchmark.report.names import Call, distinguish, file_names, parse_call
 from benchmark.report.reading import read
 from benchmark.report.style import FREE, KNOWN, method_styles, variants
 
@@ -594,21 +584,23 @@ def test_styles_are_fixed_for_known_methods_and_distinct_for_others():
 
 def test_curves_over_training(frame):
     rows = trained(one_task(frame, "denoising"))
-    curves = {curve.label: curve for curve in curves_over_training(rows, x="seconds", y="value")}
-    curve = curves["Restarted-JFB (layers=10, restarts=5)"]
+    points = placed(rows, label="configuration", by="outer_step", x="seconds", y="value")
+    curves = quartiles(points, label="configuration", y="value")
+    curve = curves.loc["Restarted-JFB (layers=10, restarts=5)"]
     raw = study()
     raw = raw[
         (raw["objective_method"] == "Restarted-JFB") & (raw["p_dataset_degradation"] == DENOISING)
     ]
     pairs = raw.pivot(index="stop_val", columns="idx_rep", values="objective_value")
-    assert curve.median == pytest.approx(pairs.mean(axis=1))  # the median of two
-    assert curve.low == pytest.approx(0.75 * pairs.min(axis=1) + 0.25 * pairs.max(axis=1))
-    assert curve.x == pytest.approx([10 * index * 0.8 * 1.05 for index in range(8)])
-    assert all(type(value) is float for value in (*curve.x, *curve.median, *curve.high))
+    assert curve["middle"].tolist() == pytest.approx(pairs.mean(axis=1).tolist())  # the median of two
+    low = 0.75 * pairs.min(axis=1) + 0.25 * pairs.max(axis=1)
+    assert curve["low"].tolist() == pytest.approx(low.tolist())
+    assert curve.index.tolist() == pytest.approx([10 * index * 0.8 * 1.05 for index in range(8)])
 
 
 def test_failure_is_at_the_last_finite_point(frame):
-    (end,) = failures(one_task(frame, "inpainting"), x="outer_step", y="value")
+    found = figures.failures(one_task(frame, "inpainting"), x="outer_step", y="value")
+    (end,) = found.itertuples()
     assert (end.method, end.status, end.x) == ("DEQ", "diverged", 30.0)
     raw = study()
     raw = raw[(raw["objective_method"] == "DEQ") & (raw["idx_rep"] == 1)]
@@ -618,18 +610,19 @@ def test_failure_is_at_the_last_finite_point(frame):
 
 def test_curves_over_depth(frame):
     rows = one_task(frame[frame["steps"] == 0], "inpainting")
-    curves = {c.label: c for c in curves_over_depth(rows, x="layers", y="gradient_error")}
-    assert set(curves) == {
+    points = placed(rows, label="series", by="layers", x="layers", y="gradient_error")
+    curves = quartiles(across(points, (1, 50)), label="series", y="gradient_error")
+    assert set(curves.index.get_level_values("series")) == {
         "Unrolling",
         "JFB",
         "DEQ",
         *(f"Restarted-JFB (restarts={n})" for n in (1, 5, 20)),
     }
     expected = [gradient_error("Unrolling", {"layers": depth}, 0.93) for depth in DEPTHS]
-    assert curves["Unrolling"].x == DEPTHS
-    assert curves["Unrolling"].median == pytest.approx(expected)
-    assert np.isnan(curves["DEQ"].x[0])
-    assert across(curves["DEQ"], start=1, stop=50).x == (1, 50)
+    assert tuple(curves.loc["Unrolling"].index) == DEPTHS
+    assert curves.loc["Unrolling", "middle"].tolist() == pytest.approx(expected)
+    assert points.loc[points["series"] == "DEQ", "at"].isna().all()
+    assert tuple(curves.loc["DEQ"].index) == (1, 50)
 
 
 def test_depths_of_different_methods_are_no_sweep(frame):

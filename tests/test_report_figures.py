@@ -12,8 +12,9 @@ from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, swe
 
 from benchmark.report import build, figures, learned, pictures, profiles, scaling
 from benchmark.report.build import WIDTHS
-from benchmark.report.captions import CAPTIONS, kind_and_task
-from benchmark.report.frame import file_names, tidy
+from benchmark.report.captions import KINDS, kind_and_task
+from benchmark.report.frame import tidy
+from benchmark.report.names import file_names
 from benchmark.report.style import KNOWN, method_styles
 
 BATCHES, SIZES, RIDGES, DEPTHS = (1, 2, 4, 8), (32, 64, 128), (0.3, 0.1, 0.03, 0.01), (2, 8, 32)
@@ -258,7 +259,7 @@ def test_every_figure_has_a_caption(varied):
     names = file_names(varied["task"])
     made = build._figures(varied, samples=None, styles=styles, width=figures.TWO_COLUMNS)
     kinds = {kind_and_task(name, tasks=names)[0] for name, _ in made}
-    assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(CAPTIONS)
+    assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(KINDS)
 
 
 def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):

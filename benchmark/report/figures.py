@@ -119,9 +119,10 @@ def suboptimality(runs: pd.DataFrame) -> pd.Series:
 
 def failures(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
     """The last finite point of each run that failed (none for a run without one)."""
-    failed = frame.groupby(RUN)["status"].transform("last") != "ok"
-    points = last_rows(frame[failed & frame[[x, y]].notna().all(axis=1)])
-    return points[["configuration", "method"]].assign(x=points[x], y=points[y])
+    ended = frame.assign(status=frame.groupby(RUN)["status"].transform("last"))
+    known = (ended["status"] != "ok") & ended[[x, y]].notna().all(axis=1)
+    points = last_rows(ended[known])
+    return points[["configuration", "method", "status"]].assign(x=points[x], y=points[y])
 
 
 def memory_over_time(

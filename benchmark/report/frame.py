@@ -14,7 +14,7 @@ import pandas as pd
 from benchmark.report.names import distinguish, parameters, parse_call, problems
 from benchmark.report.reading import IMAGES, METRICS, NAMES, OPTIONAL
 from benchmark.report.statistics import PSNR_IMAGES
-from benchmark.report.style import method_order
+from benchmark.report.style import Style, method_order
 
 RUN = ["source", *NAMES, "repetition"]
 # Parameters of the outer loop: they change what is learned, not the cost or the error of one
@@ -181,6 +181,25 @@ def quartiles(placed: pd.DataFrame, *, label: str, y: str) -> pd.DataFrame:
     groups = placed.groupby([label, "at"], sort=True)[y]
     found = groups.quantile([0.25, 0.5, 0.75]).unstack()
     return found.set_axis(["low", "middle", "high"], axis=1).assign(count=groups.size())
+
+
+def traces(
+    placed: pd.DataFrame, *, label: str, y: str, styles: Mapping[str, Style]
+) -> list[dict[str, str | list[float]]]:
+    """``placed`` rows as benchopt's scatter plots take them, quartiles where there are any."""
+    found = []
+    placed = placed[placed["at"].notna()]
+    if placed.empty:
+        return []
+    known = quartiles(placed, label=label, y=y)
+    for name in placed[label].unique():
+        own, style = known.loc[name], styles[name]
+        lists = {"x": own.index, "y": own["middle"]}
+        if own["count"].max() > 1:
+            lists |= {"y_low": own["low"], "y_high": own["high"]}
+        look = {"label": str(name), "color": style.color, "marker": style.marker}
+        found.append({key: values.tolist() for key, values in lists.items()} | look)
+    return found
 
 
 def costs(frame: pd.DataFrame, *, column: str, per: str | None = None) -> pd.DataFrame:
