@@ -5,7 +5,10 @@ from __future__ import annotations
 from benchopt import BasePlot
 
 from benchmark.report.frame import select, tidy
-from benchmark.report.tables import formatted, headers, summary
+from benchmark.report.tables import COLUMNS, formatted, summary
+
+
+HEADERS = ["configuration", *(header for header, _ in COLUMNS.values()), "status"]
 
 
 class Plot(BasePlot):
@@ -17,7 +20,7 @@ class Plot(BasePlot):
 
     def plot(self, df, dataset, objective):
         rows = select(tidy(df), objective=objective, dataset=dataset)
-        return formatted(summary(rows))[headers()[1:]].to_numpy().tolist()
+        return formatted(summary(rows))[HEADERS].to_numpy().tolist()
 
     def get_metadata(self, df, dataset, objective):
-        return {"title": f"{objective}\n{dataset}", "columns": headers()[1:]}
+        return {"title": f"{objective}\n{dataset}", "columns": HEADERS}

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from benchmark.report import build, figures, pictures, tables
+from benchmark.report import build, drawing, figures, pictures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.frame import across, placed, quartiles, tidy, trained
 from benchmark.report.names import Call, distinguish, file_names, parse_call
@@ -302,15 +302,15 @@ def test_same_bytes_in_another_process(page, inputs, tmp_path):
     out, _ = page
     again = tidy(read(inputs[1::-1]).rows)
     styles = method_styles(again["method"])
-    with figures.look():
+    with drawing.look():
         drawings = {
             "memory": figures.memory(again, styles=styles),
             "reconstructions_wavelet_l1_inpainting": pictures.reconstructions(
                 one_task(again, "inpainting"), styles=styles
             ),
         }
-        for name, drawing in drawings.items():
-            for file in figures.save(drawing.figure, stem=tmp_path / name):
+        for name, drawn in drawings.items():
+            for file in drawing.save(drawn.figure, stem=tmp_path / name):
                 assert (tmp_path / file).read_bytes() == (out / file).read_bytes(), file
     numbers = tables.summary(again)
     assert tables.to_csv(numbers) == (out / "table.csv").read_text(encoding="utf-8")
@@ -450,13 +450,13 @@ def test_table_against_plain_pandas(frame):
             label = f"{method} ({', '.join([*inside, 'steps=70'])})"
             entry = table.loc[f"wavelet_l1, {name}", label]
             for column in tables.COLUMNS:
-                if column.name == "time_ratio":
+                if column == "time_ratio":
                     continue
-                source = "time" if column.name == "seconds" else f"objective_{column.name}"
-                assert entry[f"{column.name}_mean"] == pytest.approx(rows[source].mean())
+                source = "time" if column == "seconds" else f"objective_{column}"
+                assert entry[f"{column}_mean"] == pytest.approx(rows[source].mean())
                 spread = rows[source].std()
-                assert entry[f"{column.name}_std"] == pytest.approx(spread, nan_ok=True)
-                assert entry[f"{column.name}_count"] == len(rows)
+                assert entry[f"{column}_std"] == pytest.approx(spread, nan_ok=True)
+                assert entry[f"{column}_count"] == len(rows)
 
 
 def test_table_keeps_failures_and_every_configuration(page):
@@ -592,7 +592,9 @@ def test_curves_over_training(frame):
         (raw["objective_method"] == "Restarted-JFB") & (raw["p_dataset_degradation"] == DENOISING)
     ]
     pairs = raw.pivot(index="stop_val", columns="idx_rep", values="objective_value")
-    assert curve["middle"].tolist() == pytest.approx(pairs.mean(axis=1).tolist())  # the median of two
+    assert curve["middle"].tolist() == pytest.approx(
+        pairs.mean(axis=1).tolist()
+    )  # the median of two
     low = 0.75 * pairs.min(axis=1) + 0.25 * pairs.max(axis=1)
     assert curve["low"].tolist() == pytest.approx(low.tolist())
     assert curve.index.tolist() == pytest.approx([10 * index * 0.8 * 1.05 for index in range(8)])
