@@ -7,7 +7,6 @@ from benchopt import BasePlot
 from benchmark.report.frame import select, tidy
 from benchmark.report.tables import COLUMNS, formatted, summary
 
-
 HEADERS = ["configuration", *(header for header, _ in COLUMNS.values()), "status"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 
 from benchmark.report import drawing, profiles, tables
 from benchmark.report.captions import KINDS, OF_A_TASK
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import tidy
 from benchmark.report.headline import headline
 from benchmark.report.names import file_names, written
@@ -24,19 +26,14 @@ from benchmark.report.reading import (
     writable,
     write,
 )
-from benchmark.report.style import Style, method_styles
+from benchmark.report.style import method_styles
 
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
+SYSTEM = ("processor", "cpus", "ram (GB)")
 PLATFORM = (
-    "platform",
-    "platform-release",
-    "platform-architecture",
-    "system-processor",
-    "system-cpus",
-    "system-ram (GB)",
-    "version-cuda",
-    "version-numpy",
-    "env-OMP_NUM_THREADS",
+    *("platform", "platform-release", "platform-architecture"),
+    *(f"system-{name}" for name in SYSTEM),
+    *("version-cuda", "version-numpy", "env-OMP_NUM_THREADS"),
 )
 ORIGIN = {
     "sources_digests": "objective_sources_digest",
@@ -66,26 +63,23 @@ def report(
     ReportError
         If an input cannot be used (nothing is written then), or ``out`` not be written to.
     """
-    if unknown := set(only) - KINDS.keys():
-        raise ReportError(
-            f"no figure of the kind {', '.join(sorted(unknown))}: expected some of "
-            f"{', '.join(KINDS)}"
-        )
+    if unknown := sorted(set(only) - KINDS.keys()):
+        expected = f"expected some of {', '.join(KINDS)}"
+        raise ReportError(f"no figure of the kind {', '.join(unknown)}: {expected}")
     results = read(parquet)
     samples = None if memory_curve is None else read_memory_curve(memory_curve)
     frame = tidy(results.rows)
     for source in results.sources:
-        print(f"read {source.name}: {source.rows_read} rows, {source.rows_used} used")
+        print(f"read {source.file}: {source.rows_read} rows, {source.rows_used} used")
         for why, rows in source.left_out.items():
             print(f"  left out {rows} rows: {why}")
         for why, rows in source.incomplete.items():
             print(f"  {rows} rows {why}")
-    wanted = {kind: draw for kind, draw in KINDS.items() if kind in only or not only}
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
-        made = [*write_figures(frame, wanted, samples=samples, out=out, width=WIDTHS[width])]
-        made += write_tables(frame, out=out, only=only)
-    record = provenance(results, artefacts=made, curve=memory_curve, columns=width, only=only)
+        drawn = write_figures(frame, only or KINDS, samples=samples, out=out, width=WIDTHS[width])
+        made = [*drawn, *write_tables(frame, out=out, only=only)]
+    record = provenance(results, made, curve=memory_curve, columns=width, only=only)
     write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print("provenance: provenance.json")
     for name in ("sources_digests", "torch_versions", "devices", "threads"):
@@ -105,24 +99,24 @@ def read_memory_curve(path: Path) -> pd.DataFrame:
 
 def write_figures(
     frame: pd.DataFrame,
-    wanted: Mapping[str, Callable[..., drawing.Drawing]],
+    kinds: Sequence[str],
     *,
     samples: pd.DataFrame | None,
     out: Path,
     width: float,
 ) -> Iterator[dict[str, object]]:
     """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
-    sampled = [] if samples is None else list(samples["method"])
-    styles = method_styles([*frame["method"], *sampled])
-    for name, draw in _figures(frame, wanted, samples=samples, styles=styles, width=width):
+    sampled = [] if samples is None else samples["method"]
+    page = Page(method_styles([*frame["method"], *sampled]), width)
+    for name, draw in calls(frame, kinds, page, samples=samples):
         with drawing.look():
             try:
                 drawn = draw()
-            except drawing.NothingToDrawError as reason:
+            except NothingToDrawError as reason:
                 print(f"{name}: skipped, {reason}")
                 yield {"name": name, "skipped": str(reason)}
                 continue
-            files = drawing.save(drawn.figure, stem=out / name)
+            files = drawing.save(drawn.figure, out / name)
         print(f"{name}: {', '.join(files)}")
         for note in drawn.notes:
             print(f"  left out: {note}")
@@ -130,32 +124,24 @@ def write_figures(
         yield {"name": name, "files": files, "sha256": digests, "left_out": list(drawn.notes)}
 
 
-def _figures(
-    frame: pd.DataFrame,
-    wanted: Mapping[str, Callable[..., drawing.Drawing]],
-    *,
-    samples: pd.DataFrame | None,
-    styles: Mapping[str, Style],
-    width: float,
-) -> Iterator[tuple[str, Callable[[], drawing.Drawing]]]:
+def calls(
+    frame: pd.DataFrame, kinds: Sequence[str], page: Page, *, samples: pd.DataFrame | None
+) -> Iterator[tuple[str, Callable[[], Drawing]]]:
     """The name of each figure and the call that draws it."""
-    options = {"styles": styles, "width": width}
+    wanted = [kind for kind in KINDS if kind in kinds]
     for task, name in file_names(frame["task"]).items():
         part = frame[frame["task"] == task]
-        for kind in OF_A_TASK:
-            if kind in wanted:
-                yield f"{kind}_{name}", partial(wanted[kind], part, **options)
-    for kind, draw in wanted.items():
-        if kind not in OF_A_TASK:
-            data = samples if kind == "memory_over_time" else frame
-            yield kind, partial(draw, data, **options)
+        for kind in [kind for kind in wanted if kind in OF_A_TASK]:
+            yield f"{kind}_{name}", partial(KINDS[kind], part, page)
+    for kind in [kind for kind in wanted if kind not in OF_A_TASK]:
+        yield kind, partial(KINDS[kind], samples if kind == "memory_over_time" else frame, page)
 
 
 def write_tables(
     frame: pd.DataFrame, *, out: Path, only: Sequence[str] = ()
 ) -> Iterator[dict[str, object]]:
     """Write the tables in four formats; yields a record of each file, or why there is none."""
-    if ("performance" in only or not only) and not profiles.comparable(frame):
+    if _compared(only) and not profiles.comparable(frame):
         for name in ("time_to_accuracy", "ranking"):
             print(f"{name}: skipped, {profiles.ALONE}")
             yield {"name": name, "skipped": profiles.ALONE}
@@ -168,31 +154,25 @@ def write_tables(
 def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, str]:
     """The content of each table's files, by name, as ``report`` makes them for ``only``."""
     made = [headline(frame), tables.summarised(frame)]
-    if ("performance" in only or not only) and profiles.comparable(frame):
+    if _compared(only) and profiles.comparable(frame):
         made += [profiles.time_to_accuracy(frame), profiles.ranking(frame)]
     return {name: content for table in made for name, content in table.files().items()}
 
 
+def _compared(only: Sequence[str]) -> bool:
+    return "performance" in only or not only
+
+
 def provenance(
     results: Results,
-    *,
     artefacts: Sequence[Mapping[str, object]],
+    *,
     curve: Path | None,
     columns: str,
     only: Sequence[str],
 ) -> dict[str, object]:
     """What the report was made of: files, digests, versions, machines, rows; and what it made."""
-    inputs = [
-        {
-            "file": source.name,
-            "sha256": source.sha256,
-            "rows_read": source.rows_read,
-            "rows_used": source.rows_used,
-            "left_out": source.left_out,
-            "incomplete": source.incomplete,
-        }
-        for source in results.sources
-    ]
+    inputs = [asdict(source) for source in results.sources]
     libraries = ("benchopt", "matplotlib", "pandas", "seaborn")
     return {
         "inputs": inputs,
@@ -209,6 +189,5 @@ def provenance(
 
 def _values(rows: pd.DataFrame, column: str) -> list[str]:
     """The different values of a column, sorted; none if the files lack it."""
-    if column not in rows.columns:
-        return []
-    return sorted({written(value) for value in rows[column].dropna().unique()})
+    known = rows[column].dropna().unique() if column in rows.columns else ()
+    return sorted({written(value) for value in known})

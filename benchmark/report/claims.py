@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,52 +40,49 @@ FAMILIES = {
     "Plug-and-Play": ("pnp",),
     "DRUNet": ("drunet",),
 }
+#: what is said of each method or family, how it is measured, and when it holds
+STATEMENTS = {
+    "rate": (
+        "JFB through K layers at equilibrium: its gradient error falls as κᴷ",
+        "slope of log error in K / log κ",
+        f"at least {RATE:g} (κᴷ is a bound)",
+    ),
+    "restarts": (
+        "restarts close the gap that the state leaves",
+        "gap left by more restarts / gap left by the fewest",
+        "below 1",
+    ),
+    "close": (
+        "steps of restarted JFB come arbitrarily close to DEQ's",
+        "smallest relative gradient error reached",
+        f"at most {CLOSE:g}, or DEQ's own",
+    ),
+    "memory-linear": (
+        "memory of {} is linear in K",
+        "R² of a line",
+        f"R² at least {LINEAR:g}, slope above 0",
+    ),
+    "memory-constant": (
+        "memory of {} is constant in depth",
+        "growth per layer run / unrolling's",
+        f"at most {FLAT:g}",
+    ),
+    "accuracy": (
+        "training with restarted JFB reaches DEQ's accuracy: {}",
+        "test PSNR, Restarted-JFB − DEQ (dB)",
+        f"the interval within ±{SAME_DB:g} dB",
+    ),
+}
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One statement on one task: the measure with its interval, the criterion, the verdict."""
-
-    key: str
-    statement: str
-    task: str
-    measure: str
-    value: float
-    low: float
-    high: float
-    criterion: str
-    verdict: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What is said, how it is measured, and when it holds."""
-
-    key: str
-    statement: str
-    measure: str
-    criterion: str
-
-
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What was measured on a task, with its interval, and the verdict."""
 
     value: float
-    bounds: Sequence[float]
-    verdict: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A straight line through points: its slope with an interval, and R²."""
-
-    slope: float
     low: float
     high: float
-    r2: float
+    verdict: str
+    note: str
 
 
 #: finds something in the rows of a task, or says why it cannot
@@ -104,75 +101,84 @@ def report(parquet: Sequence[Path], *, out: Path | None = None, strict: bool = F
     elif out is not None:
         write(out, to_markdown(table))
         write(out.with_suffix(".csv"), to_csv(table))
-    return int(strict and any(claim.verdict == FAILS for claim in found))
+    return int(strict and (found["verdict"] == FAILS).any())
 
 
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Every statement on every task of the tidy frame, or once as not tested."""
+def claims(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for every statement on every task of the tidy frame, or one as not tested.
+
+    (a)–(c) are about restarted JFB's gradient errors above zero at the first θ, (d) about the peak
+    memory of one hypergradient, (e) about test PSNRs at the end of training.
+    """
+    first, memory = first_rows(frame), measured_rows(frame, "peak_memory_mib")
+    of, nothing = dict(list(memory.groupby("method"))), memory.iloc[:0]
+    restarted = first[(first["method"] == "Restarted-JFB") & (first["gradient_error"] > 0)]
+    restarted = restarted.dropna(subset=["layers", "restarts"])
+    flat = partial(flat_memory, unrolled=of.get("Unrolling", nothing))
+    deq = partial(close_to_deq, deq=first[first["method"] == "DEQ"])
+    found = [
+        _once(tested("rate", restarted, rate)),
+        _once(tested("restarts", restarted, restarts_close_the_gap)),
+        _once(tested("close", restarted, deq)),
+    ]
+    for key, methods, test in (
+        ("memory-linear", ("Unrolling", "Restarted-JFB"), linear_memory),
+        ("memory-constant", ("JFB", "DEQ"), flat),
+    ):
+        found.append(_once(pd.concat(tested(key, of.get(m, nothing), test, m) for m in methods)))
+    ends = last_rows(frame)
+    ends = ends[(ends["status"] == "ok") & (ends["outer_step"] > 0) & ends["value"].notna()]
+    for family, lowers in FAMILIES.items():
+        # a task is named: lower level, degradation (…)
+        rows = ends[ends["task"].str.partition(",")[0].isin(lowers) & ends["method"].isin(PAIR)]
+        both = rows[rows.groupby("task")["method"].transform("nunique") == len(PAIR)]
+        found.append(tested("accuracy", both, partial(same_accuracy, lowers=lowers), family))
+    return pd.concat(found, ignore_index=True)
+
+
+def tested(key: str, rows: pd.DataFrame, test: Test, about: str = "") -> pd.DataFrame:
+    """A claim for each task in order; a single one on no task if there is no row."""
+    statement, measure, criterion = STATEMENTS[key]
     found = []
-    for tested in (*gradients(frame), *memories(frame)):
-        known = [claim for claim in tested if claim.verdict != NOT_TESTED]
-        found += known or tested[:1]
-    return [*found, *(claim for tested in accuracies(frame) for claim in tested)]
+    for task, group in dict(list(rows.groupby("task"))).items() or [("", rows)]:
+        finding = test(group)
+        if isinstance(finding, str):
+            finding = Finding(math.nan, *UNKNOWN, NOT_TESTED, finding)
+        value, low, high, verdict, note = finding
+        head = {"key": key, "statement": statement.format(about), "task": task}
+        measured = {"measure": measure, "value": float(value), "low": low, "high": high}
+        found.append(head | measured | {"criterion": criterion, "verdict": verdict, "note": note})
+    return pd.DataFrame(found)
 
 
-def text(found: Sequence[Claim]) -> pd.DataFrame:
+def _once(found: pd.DataFrame) -> pd.DataFrame:
+    """The claims that are tested; if none is, the first."""
+    known = found[found["verdict"] != NOT_TESTED]
+    return found.head(1) if known.empty else known
+
+
+def text(found: pd.DataFrame) -> pd.DataFrame:
     """The claims as a table of text."""
-    rows = [
-        {
-            "verdict": claim.verdict,
-            "statement": claim.statement,
-            "task": claim.task or MISSING,
-            "measured": f"{claim.measure}: {_number(claim.value)}",
-            "95 % interval": MISSING
-            if math.isnan(claim.low)
-            else f"[{_number(claim.low)}, {_number(claim.high)}]",
-            "criterion": claim.criterion,
-            "note": claim.note or MISSING,
-        }
-        for claim in found
-    ]
-    return pd.DataFrame(rows, dtype=str)
+    bounds = found["low"].map("[{:.4g}, ".format) + found["high"].map("{:.4g}]".format)
+    table = {
+        "verdict": found["verdict"],
+        "statement": found["statement"],
+        "task": found["task"].replace("", MISSING),
+        "measured": found["measure"] + ": " + found["value"].map(_number),
+        "95 % interval": bounds.where(found["low"].notna(), MISSING),
+        "criterion": found["criterion"],
+        "note": found["note"].replace("", MISSING),
+    }
+    return pd.DataFrame(table, dtype=str)
 
 
-def to_json(found: Sequence[Claim]) -> str:
+def to_json(found: pd.DataFrame) -> str:
     """The claims as a list of objects; what is not known is null."""
-    objects = [
-        {key: None if value != value else value for key, value in asdict(claim).items()}
-        for claim in found
-    ]
-    return json.dumps(objects, indent=2, ensure_ascii=False) + "\n"
+    entries = found.astype(object).where(found.notna(), None).to_dict("records")
+    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
 
 
 # --- gradient error --------------------------------------------------------------------------
-
-
-def gradients(frame: pd.DataFrame) -> Iterator[list[Claim]]:
-    """(a)–(c): what restarted JFB's gradient error does at the first θ, where it is above zero."""
-    first = first_rows(frame)
-    known = first[["layers", "restarts"]].notna().all(axis=1) & (first["gradient_error"] > 0)
-    rows = first[(first["method"] == "Restarted-JFB") & known]
-    rate_of_fall = Statement(
-        "rate",
-        "JFB through K layers at equilibrium: its gradient error falls as κᴷ",
-        "slope of log error in K / log κ",
-        f"at least {RATE:g} (κᴷ is a bound)",
-    )
-    gap = Statement(
-        "restarts",
-        "restarts close the gap that the state leaves",
-        "gap left by more restarts / gap left by the fewest",
-        "below 1",
-    )
-    close = Statement(
-        "close",
-        "steps of restarted JFB come arbitrarily close to DEQ's",
-        "smallest relative gradient error reached",
-        f"at most {CLOSE:g}, or DEQ's own",
-    )
-    yield _tested(rate_of_fall, rows, rate)
-    yield _tested(gap, rows, restarts_close_the_gap)
-    yield _tested(close, rows, partial(close_to_deq, deq=first[first["method"] == "DEQ"]))
 
 
 def rate(rows: pd.DataFrame) -> Finding | str:
@@ -189,8 +195,7 @@ def rate(rows: pd.DataFrame) -> Finding | str:
         return f"needs Restarted-JFB at equilibrium at three depths, found {_depths(points)}"
     bounds = sorted((fit.low / np.log(kappa), fit.high / np.log(kappa)))
     note = f"κ = {kappa:.4g}, K = {_listed(points['layers'])}, R² = {fit.r2:.4f}"
-    verdict = _verdict(bounds, low=RATE)
-    return Finding(fit.slope / np.log(kappa), bounds, verdict, note)
+    return Finding(fit.slope / np.log(kappa), *bounds, _verdict(bounds, low=RATE), note)
 
 
 def restarts_close_the_gap(rows: pd.DataFrame) -> Finding | str:
@@ -200,9 +205,7 @@ def restarts_close_the_gap(rows: pd.DataFrame) -> Finding | str:
     over depths of the gap at the second most restarts over that at the fewest, a depth at which it
     shrinks more than tenfold counting as tenfold, lest one depth decide.
     """
-    table = rows.pivot_table(
-        index="layers", columns="restarts", values="gradient_error", aggfunc="median"
-    )
+    table = rows.groupby(["layers", "restarts"])["gradient_error"].median().unstack()
     complete = table.dropna(axis="columns", thresh=3).dropna()
     if complete.shape[1] < 3 or len(complete) < 3:
         return "needs three numbers of restarts at three depths"
@@ -212,12 +215,12 @@ def restarts_close_the_gap(rows: pd.DataFrame) -> Finding | str:
     if open_.sum() < 2:
         return f"the fewest restarts, {first:g}, leave no gap to close"
     logs = np.log(np.maximum(more[open_] / few[open_], 0.1)).to_numpy()
-    bounds = np.exp(student(logs))
+    bounds = np.exp(student(logs)).tolist()
     note = (
         f"R = {first:g}, {second:g} against {last:g}; K = {_listed(few.index[open_])}; "
         f"the error left at R = {last:g} is the truncation's"
     )
-    return Finding(float(np.exp(logs.mean())), bounds, _verdict(bounds, high=1), note)
+    return Finding(np.exp(logs.mean()), *bounds, _verdict(bounds, high=1), note)
 
 
 def close_to_deq(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str:
@@ -237,54 +240,25 @@ def close_to_deq(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str:
     pace = kappa ** ((least.index[-1] - least.index[-2]) / 2)
     falling = least.iloc[-1] / least.iloc[-2] < min(0.9, pace)
     reached = value <= max(CLOSE, 0.0 if math.isnan(own) else own)
-    verdict = HOLDS if reached else UNDECIDED if falling else FAILS
-    note = (
-        f"K = {depth:g}, R = {restarts:g}; cosine {best['gradient_cosine'].median():.6f}; "
-        f"DEQ's error {_number(own)}"
-    )
+    cosine = best["gradient_cosine"].median()
+    note = f"K = {depth:g}, R = {restarts:g}; cosine {cosine:.6f}; DEQ's error {_number(own)}"
     if not reached:
         note += f"; {'still falling' if falling else 'no longer falling'} in K"
     bounds = student(best["gradient_error"].to_numpy()) if len(best) > 1 else UNKNOWN
-    return Finding(value, bounds, verdict, note)
+    return Finding(value, *bounds, HOLDS if reached else UNDECIDED if falling else FAILS, note)
 
 
 # --- memory ----------------------------------------------------------------------------------
 
 
-def memories(frame: pd.DataFrame) -> Iterator[list[Claim]]:
-    """(d): peak memory against the layers that are differentiated, or run."""
-    rows = measured_rows(frame, "peak_memory_mib")
-    linear, flat = [], []
-    for method in ("Unrolling", "Restarted-JFB"):
-        about = Statement(
-            "memory-linear",
-            f"memory of {method} is linear in K",
-            "R² of a line",
-            f"R² at least {LINEAR:g}, slope above 0",
-        )
-        own = rows[rows["method"] == method]
-        linear += _tested(about, own, partial(linear_memory, method=method))
-    unrolled = rows[rows["method"] == "Unrolling"]
-    for method in ("JFB", "DEQ"):
-        about = Statement(
-            "memory-constant",
-            f"memory of {method} is constant in depth",
-            "growth per layer run / unrolling's",
-            f"at most {FLAT:g}",
-        )
-        own = rows[rows["method"] == method]
-        flat += _tested(about, own, partial(flat_memory, unrolled=unrolled))
-    yield from (linear, flat)
-
-
-def linear_memory(rows: pd.DataFrame, *, method: str) -> Finding | str:
+def linear_memory(rows: pd.DataFrame) -> Finding | str:
     """(d) Peak memory of differentiating K layers is linear in K."""
     fit = line(rows["layers"], rows["peak_memory_mib"])
     if fit is None:
-        return f"needs {method} at three depths, found {_depths(rows)}"
+        return f"needs three depths, found {_depths(rows)}"
     verdict = _verdict((fit.low, fit.high), low=0) if fit.r2 >= LINEAR else FAILS
     note = f"slope {fit.slope:.4g} [{fit.low:.4g}, {fit.high:.4g}] MiB per layer"
-    return Finding(fit.r2, UNKNOWN, verdict, note)
+    return Finding(fit.r2, *UNKNOWN, verdict, note)
 
 
 def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
@@ -301,63 +275,53 @@ def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
     memory = rows.groupby("layer_evals")["peak_memory_mib"].median()
     own = line(memory.index.to_series(), memory)
     if own is not None:
-        bounds = (own.low / fit.slope, own.high / fit.slope)
+        value, *bounds = (part / fit.slope for part in (own.slope, own.low, own.high))
         note = f"layers run: {_listed(memory.index)}"
-        return Finding(own.slope / fit.slope, bounds, _verdict(bounds, high=FLAT), note)
+        return Finding(value, *bounds, _verdict(bounds, high=FLAT), note)
     base = float(peers.loc[peers["layers"].idxmin(), "peak_memory_mib"])
-    value = float((memory.iloc[-1] - base) / (memory.index[-1] - 1) / fit.slope)
+    value = (memory.iloc[-1] - base) / (memory.index[-1] - 1) / fit.slope
     note = (
         f"a bound: {memory.iloc[-1]:.3g} MiB at {memory.index[-1]:g} layers run, "
         f"{base:.3g} MiB for one unrolled layer; fewer than three depths in the data"
     )
-    return Finding(value, UNKNOWN, HOLDS if value <= FLAT else UNDECIDED, note)
+    return Finding(value, *UNKNOWN, HOLDS if value <= FLAT else UNDECIDED, note)
 
 
 # --- accuracy --------------------------------------------------------------------------------
 
 
-def accuracies(frame: pd.DataFrame) -> Iterator[list[Claim]]:
-    """(e): test PSNRs at the end of training, in each family of lower levels."""
-    ends = last_rows(frame)
-    ends = ends[(ends["status"] == "ok") & (ends["outer_step"] > 0) & ends["value"].notna()]
-    for family, lowers in FAMILIES.items():
-        about = Statement(
-            "accuracy",
-            f"training with restarted JFB reaches DEQ's accuracy: {family}",
-            "test PSNR, Restarted-JFB − DEQ (dB)",
-            f"the interval within ±{SAME_DB:g} dB",
-        )
-        # a task is named: lower level, degradation (…)
-        of_family = ends[ends["task"].str.partition(",")[0].isin(lowers)]
-        methods = of_family.groupby("task")["method"].agg(set)
-        both = [task for task, found in methods.items() if found.issuperset(PAIR)]
-        tested = _tested(about, of_family[of_family["task"].isin(both)], same_accuracy)
-        missing = f"no trained runs of {' and '.join(PAIR)} on {' or '.join(lowers)}"
-        yield tested if both else [_missing(about, "", missing)]
-
-
-def same_accuracy(rows: pd.DataFrame) -> Finding | str:
+def same_accuracy(rows: pd.DataFrame, *, lowers: Sequence[str]) -> Finding | str:
     """(e) Training with restarted JFB reaches DEQ's accuracy: equivalence within 0.1 dB.
 
     Of several configurations of a method the one with the least mean F(θ) at its end is taken: a
     choice by the training set, not by the test set.
     """
+    if rows.empty:
+        return f"no trained runs of {' and '.join(PAIR)} on {' or '.join(lowers)}"
     means = rows.groupby(["method", "configuration"])["value"].mean()
     names = [means[method].idxmin() for method in PAIR]
-    restarted, deq = (values(rows[rows["configuration"] == name]) for name in names)
-    gap = interval(difference(restarted, deq))
+    gap = interval(difference(*(values(rows[rows["configuration"] == name]) for name in names)))
     bounds, about = (gap.low, gap.high), " against ".join(names)
     if not gap.known:
-        return Finding(gap.mean, bounds, NOT_TESTED, f"{about}; no interval: {gap.how}")
+        return Finding(gap.mean, *bounds, NOT_TESTED, f"{about}; no interval: {gap.how}")
     verdict = _verdict(bounds, low=-SAME_DB, high=SAME_DB)
-    return Finding(gap.mean, bounds, verdict, f"{about}; paired, {gap.how}")
+    return Finding(gap.mean, *bounds, verdict, f"{about}; paired, {gap.how}")
 
 
 # --- parts -----------------------------------------------------------------------------------
 
 
+class Fit(NamedTuple):
+    """A straight line through points: its slope with Student's interval, and R²."""
+
+    slope: float
+    low: float
+    high: float
+    r2: float
+
+
 def line(x: pd.Series, y: pd.Series) -> Fit | None:
-    """The least-squares line; None for fewer than three different x. Its interval is Student's."""
+    """The least-squares line; None for fewer than three different x."""
     known = np.isfinite(x.to_numpy(dtype=float)) & np.isfinite(y.to_numpy(dtype=float))
     if len(set(x[known])) < 3:
         return None
@@ -367,27 +331,6 @@ def line(x: pd.Series, y: pd.Series) -> Fit | None:
     half = stats.t.ppf((1 + LEVEL) / 2, known.sum() - 2) * fit.stderr
     bounds = float(fit.slope - half), float(fit.slope + half)
     return Fit(float(fit.slope), *bounds, r2=float(fit.rvalue**2))
-
-
-def _tested(about: Statement, rows: pd.DataFrame, test: Test) -> list[Claim]:
-    """A claim for each task in order; a single one on no task if there is no row."""
-    tasks = dict(list(rows.groupby("task"))) or {"": rows}
-    found = []
-    for task, group in tasks.items():
-        finding = test(group)
-        if isinstance(finding, str):
-            found.append(_missing(about, task, finding))
-            continue
-        low, high = map(float, finding.bounds)
-        span = {"value": finding.value, "low": low, "high": high}
-        said = {"verdict": finding.verdict, "note": finding.note}
-        found.append(Claim(**asdict(about), task=task, **span, **said))
-    return found
-
-
-def _missing(about: Statement, task: str, note: str) -> Claim:
-    unknown = dict.fromkeys(("value", "low", "high"), math.nan)
-    return Claim(**asdict(about), task=task, **unknown, verdict=NOT_TESTED, note=note)
 
 
 def _verdict(bounds: Sequence[float], *, low: float = -math.inf, high: float = math.inf) -> str:

@@ -1,7 +1,4 @@
-"""What the figures share: sizes and look, curves with bands, axes, legends, and saving.
-
-``width`` is in inches: that of one column of a page, where panels are stacked, or of both.
-"""
+"""What the figures share: the page, curves with bands, axes, legends, and saving."""
 
 from __future__ import annotations
 
@@ -23,38 +20,31 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.report.frame import across
-from benchmark.report.style import Style
+from benchmark.report.style import PAGES, Style, labelled_styles
 
 DPI = 200
 # inches: one column of a page, or both
 ONE_COLUMN = 3.4
 TWO_COLUMNS = 7.1
-LOOK = {
-    **sns.axes_style("ticks"),
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 7.5,
-    "axes.labelsize": 7.5,
-    "axes.titlesize": 8,
-    "figure.titlesize": 8.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 3.2,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4,
-    "axes.linewidth": 0.7,
-    "axes.grid": True,
-    "grid.linewidth": 0.4,
-    "grid.color": "#dddddd",
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "pdf.fonttype": 42,
-    "figure.dpi": 100,
-}
 FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a figure is drawn for: a style per method, and its width in inches."""
+
+    styles: Mapping[str, Style]
+    width: float = TWO_COLUMNS
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is one column of a page, where panels are stacked and some left out."""
+        return self.width < TWO_COLUMNS
+
+    def looks(self, frame: pd.DataFrame, name: str) -> dict[str, Style]:
+        """A shade of its method's style for each name in a column of the frame."""
+        return labelled_styles(frame, name, self.styles)
 
 
 @dataclass(frozen=True)
@@ -71,10 +61,11 @@ class NothingToDrawError(Exception):
 
 def look() -> AbstractContextManager[None]:
     """The settings under which figures are both made and saved."""
-    return mpl.rc_context(LOOK)
+    own = mpl.rc_params_from_file(PAGES / "look.mplstyle", use_default_template=False)
+    return mpl.rc_context(sns.axes_style("ticks") | dict(own))
 
 
-def save(figure: Figure, *, stem: Path) -> list[str]:
+def save(figure: Figure, stem: Path) -> list[str]:
     """Write ``stem``.png and ``stem``.pdf, without dates; returns the file names."""
     png, pdf = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf"))
     figure.savefig(png, dpi=DPI, metadata={"Software": None})
@@ -83,34 +74,27 @@ def save(figure: Figure, *, stem: Path) -> list[str]:
     return [png.name, pdf.name]
 
 
-def task_of(frame: pd.DataFrame) -> str:
-    """The one task of a frame."""
-    return str(frame["task"].iloc[0])
-
-
 # --- panels ------------------------------------------------------------------------------------
 
 
 def grid(
-    lines: int, columns: int, *, size: tuple[float, float], **options: object
+    lines: int, columns: int, size: tuple[float, float], **options: object
 ) -> tuple[Figure, np.ndarray]:
     """A figure of a size in inches, and its axes as an array (line, column)."""
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(lines, columns, squeeze=False, **options)
 
 
-def in_a_line(
-    labels: Sequence[str], *, ylabel: str, width: float, height: float
-) -> tuple[Figure, np.ndarray]:
-    """A figure of panels abreast with one y axis; in one column of a page, stacked."""
-    stacked = width < TWO_COLUMNS
-    shape = (len(labels), 1) if stacked else (1, len(labels))
-    high = 0.75 * height * len(labels) if stacked else height
-    figure, axes = grid(*shape, size=(width, high), sharey=True)
+def in_a_line(page: Page, labels: Iterable[str], height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of panels of the gradient error: abreast, in one column of a page stacked."""
+    labels = list(labels)
+    shape = (len(labels), 1) if page.narrow else (1, len(labels))
+    high = 0.75 * height * len(labels) if page.narrow else height
+    figure, axes = grid(*shape, (page.width, high), sharey=True)
     for axis, label in zip(axes.flat, labels, strict=True):
         axis.set_xlabel(label)
     for axis in axes[:, 0]:
-        axis.set_ylabel(ylabel)
+        axis.set_ylabel("relative gradient error")
     return figure, axes.ravel()
 
 
@@ -119,9 +103,8 @@ def headed(figure: Figure, title: str) -> None:
     figure.suptitle("\n".join(textwrap.wrap(title, width=int(14 * figure.get_figwidth()))))
 
 
-def finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
+def finish(figure: Figure, title: str = "", handles: Sequence[Line2D] = ()) -> None:
     """Title, legend in room of its own below the panels, and no box around the data."""
-    handles = list(handles)
     if title:
         headed(figure, title)
     if handles:
@@ -173,25 +156,14 @@ def spread(axis: Axes) -> None:
         axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
 
 
-def room(axis: Axes, *, share: float) -> None:
+def room(axis: Axes, share: float) -> None:
     """Room on the right of a log axis, a share of it, for the numbers beside the dots."""
     low, high = axis.get_xlim()
     axis.set_xlim(low, high * (high / low) ** share)
 
 
-def named_rows(axis: Axes, names: Sequence[str], *, above: float, below: float) -> None:
-    """A log axis with a named row for each entry, the first on top."""
-    axis.set_xscale("log")
-    axis.set_yticks(range(len(names)), names)
-    axis.set_ylim(len(names) - below, -above)
-    axis.grid(visible=False, axis="y")
-
-
 def _decades(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 of each decade, as plain numbers, where there are few decades.
-
-    Otherwise only the decades are labelled.
-    """
+    """Ticks at 1, 2 and 5 of each decade as plain numbers; of many decades, them alone."""
     low, high = axis.get_view_interval()
     if high < 100 * low:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -203,32 +175,23 @@ def _decades(axis: Axis) -> None:
 
 
 def curves(
-    axis: Axes, placed: pd.DataFrame, *, label: str, y: str, looks: Mapping[str, Style], **options
+    axis: Axes, placed: pd.DataFrame, label: str, y: str, looks: Mapping[str, Style], **options
 ) -> None:
     """A line for each label through ``frame.placed`` rows: medians, the quartiles as a band.
 
     To be drawn before the axis is made a log one, on which seaborn would take quartiles of logs.
     """
-    labels = {"xlabel": axis.get_xlabel(), "ylabel": axis.get_ylabel()}
+    names = {"xlabel": axis.get_xlabel(), "ylabel": axis.get_ylabel()}
+    band = {"errorbar": ("pi", 50), "err_kws": {"alpha": 0.18, "linewidth": 0}}
     for name, own in placed.groupby(label, sort=False):
-        sns.lineplot(
-            own,
-            x="at",
-            y=y,
-            estimator="median",
-            errorbar=("pi", 50),
-            err_kws={"alpha": 0.18, "linewidth": 0},
-            legend=False,
-            ax=axis,
-            **looks[name].line | options,
-        )
-    axis.set(**labels)
+        line = {"estimator": "median", "legend": False, **band, **looks[name].line, **options}
+        sns.lineplot(own, x="at", y=y, ax=axis, **line)
+    axis.set(**names)
 
 
 def curves_over_depth(
     axis: Axes,
     placed: pd.DataFrame,
-    *,
     label: str,
     y: str,
     looks: Mapping[str, Style],
@@ -236,8 +199,8 @@ def curves_over_depth(
 ) -> None:
     """``curves`` on log axes; what has no depth is a level line without markers, between ends."""
     level = placed["at"].isna()
-    curves(axis, placed[~level], label=label, y=y, looks=looks)
-    curves(axis, across(placed[level], ends), label=label, y=y, looks=looks, marker="")
+    curves(axis, placed[~level], label, y, looks)
+    curves(axis, across(placed[level], ends), label, y, looks, marker="")
     axis.set(xscale="log", yscale="log")
 
 
@@ -247,23 +210,36 @@ def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False)
     axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
 
 
-def beside(axis: Axes, x: float, position: int, values: Iterable[float], *, note: str) -> None:
-    """Values right of the dot at ``x`` in a row, and the note in brackets if there is one."""
-    text = " – ".join(dict.fromkeys(map(_plain, values))) + (f" ({note})" if note else "")
-    at = {"xytext": (6, 0), "textcoords": "offset points"}
-    axis.annotate(text, (x, position), **at, va="center", fontsize=6)
+def dots(
+    axis: Axes,
+    rows: Mapping[str, tuple[Style, Sequence[float], str]],
+    *,
+    middle: bool,
+    above: float,
+    below: float,
+) -> None:
+    """A named row for each entry, the first on top: its values on a log axis, and a note.
 
-
-def unmeasured(axis: Axes, position: int, style: Style, *, note: str) -> None:
-    """A row without a dot."""
-    axis.annotate(
-        note or "not measured",
-        (0.02, position),
-        xycoords=axis.get_yaxis_transform(),
-        va="center",
-        fontsize=6,
-        color=style.color,
-    )
+    A dot for each value, the least and the most written beside them; or with ``middle`` one for the
+    median, which is written.
+    """
+    axis.set_xscale("log")
+    for position, (look, values, note) in enumerate(rows.values()):
+        if not len(values):
+            at = {"xycoords": axis.get_yaxis_transform(), "va": "center", "fontsize": 6}
+            axis.annotate(note or "not measured", (0.02, position), color=look.color, **at)
+            continue
+        shown = [float(np.median(values))] if middle else values
+        bar = {"linewidth": 3, "alpha": 0.3} if middle else {"alpha": 0.4}
+        axis.plot([min(values), max(values)], [position] * 2, color=look.color, **bar)
+        axis.plot(shown, [position] * len(shown), **look.dots)
+        text = " – ".join(dict.fromkeys(map(_plain, (min(shown), max(shown)))))
+        text += f" ({note})" if note else ""
+        at = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 6}
+        axis.annotate(text, (max(values), position), **at)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_ylim(len(rows) - below, -above)
+    axis.grid(visible=False, axis="y")
 
 
 def _plain(value: float) -> str:

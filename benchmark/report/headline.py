@@ -24,10 +24,10 @@ NOTE = (
     "Bold: the highest mean test PSNR, and those that paired differences over the same test images "
     "do not put below it (95 %, corrected for the number of comparisons)."
 )
-HEADS = ("task", "configuration", "method", "status")
-COSTS = ("test_psnr_deployed", "gradient_error", "gradient_cosine", "gradient_seconds")
-COSTS = (*COSTS, "peak_memory_mib", "layer_evals", "vjp_evals")
-ORDER = (*HEADS[:3], "test_psnr", "low", "high", "how", "best", "gain", *COSTS, "status")
+HEADS = ["task", "configuration", "method", "status"]
+GRADIENT = ["test_psnr_deployed", "gradient_error", "gradient_cosine", "gradient_seconds"]
+COSTS = [*GRADIENT, "peak_memory_mib", "layer_evals", "vjp_evals"]
+ORDER = [*HEADS[:3], "test_psnr", "low", "high", "how", "best", "gain", *COSTS, "status"]
 
 
 def headline(frame: pd.DataFrame) -> Table:
@@ -35,24 +35,33 @@ def headline(frame: pd.DataFrame) -> Table:
     return table(numbers(frame))
 
 
+def read(path: Path) -> Table:
+    """The table in a ``headline.csv``."""
+    texts = [*HEADS, "how", "best"]
+    found = read_csv(
+        path, texts=texts, numbers=[n for n in ORDER if n not in texts], what="a headline.csv"
+    )
+    return table(found.assign(best=found["best"] == "True"))
+
+
 def table(numbers: pd.DataFrame) -> Table:
     """The table of its numbers: the best have their test PSNR in bold."""
     accuracy, _ = COLUMNS["test_psnr"]
     bold = frozenset((row, accuracy) for row, best in enumerate(numbers["best"]) if best)
-    bounds, evals = numbers[["low", "high"]], numbers[["layer_evals", "vjp_evals"]]
-    text = pd.concat(
-        [
-            numbers[["task", "configuration"]],
-            spelled(numbers, ["test_psnr"]),
-            bounds.apply(_bounds, axis=1).rename("95 % interval"),
-            numbers["gain"].map(lambda gain: measured(gain, decimals=2)).rename("gain (dB)"),
-            spelled(numbers, COSTS[:-2]),
-            evals.apply(_evals, axis=1).rename("layer + vjp evals"),
-            numbers["status"],
-        ],
-        axis=1,
-    )
-    return Table("headline", numbers, text, bold, NOTE if bold else "")
+    gain = numbers["gain"].map(lambda gain: measured(gain, decimals=2))
+    bounds = numbers[["low", "high"]].apply(_bounds, axis=1)
+    evals = numbers[["layer_evals", "vjp_evals"]].apply(_evals, axis=1)
+    text = {
+        "task": numbers["task"],
+        "configuration": numbers["configuration"],
+        **spelled(numbers, ["test_psnr"]),
+        "95 % interval": bounds,
+        "gain (dB)": gain,
+        **spelled(numbers, COSTS[:-2]),
+        "layer + vjp evals": evals,
+        "status": numbers["status"],
+    }
+    return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, NOTE if bold else "")
 
 
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,19 +78,18 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         runs = good[good["task"] == task]
         tables = {name: values(group) for name, group in runs.groupby("configuration", sort=False)}
         begin = starts(frame[frame["task"] == task])
-        part = rows[[*HEADS, "test_psnr", *COSTS]]
+        part, gain = rows[[*HEADS, "test_psnr", *COSTS]], math.nan
         if len(begin):
             tables[START] = values(begin)
-            start = {"task": task, "configuration": START, "method": "", "status": MISSING}
-            start |= {"test_psnr": interval(tables[START]).mean}
-            part = pd.concat([pd.DataFrame([start]), part], ignore_index=True)
+            psnr = interval(tables[START]).mean
+            start = pd.DataFrame([[task, START, "", MISSING, psnr]], columns=[*HEADS, "test_psnr"])
+            part = pd.concat([start, part], ignore_index=True)
+            gain = part["test_psnr"] - psnr
         found = [asdict(interval(tables.get(name, pd.DataFrame()))) for name in part.configuration]
-        intervals = pd.DataFrame(found, index=part.index)[["low", "high", "how"]]
-        best = not_worse({name: table for name, table in tables.items() if table.size})
-        gain = part["test_psnr"] - part["test_psnr"].iloc[0] if len(begin) else math.nan
-        marks = {"best": part["configuration"].isin(best), "gain": gain}
-        parts.append(part.join(intervals).assign(**marks))
-    return pd.concat(parts, ignore_index=True)[[*ORDER]]
+        bounds = pd.DataFrame(found, index=part.index)[["low", "high", "how"]]
+        best = part["configuration"].isin(not_worse(tables))
+        parts.append(part.join(bounds).assign(best=best, gain=gain))
+    return pd.concat(parts, ignore_index=True)[ORDER]
 
 
 def starts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -89,16 +97,8 @@ def starts(frame: pd.DataFrame) -> pd.DataFrame:
 
     All runs of a repetition begin at the same θ.
     """
-    first = first_rows(frame)
-    trained = (frame["outer_step"] > 0).any()
+    first, trained = first_rows(frame), (frame["outer_step"] > 0).any()
     return first[trained & (first["outer_step"] == 0) & first["test_psnr"].notna()]
-
-
-def read_headline(path: Path) -> pd.DataFrame:
-    """The numbers in a ``headline.csv``."""
-    known = [name for name in ORDER if name not in (*HEADS, "how", "best")]
-    numbers = read_csv(path, texts=(*HEADS, "how", "best"), numbers=known, what="a headline.csv")
-    return numbers.assign(best=numbers["best"] == "True")
 
 
 def _bounds(bounds: pd.Series) -> str:

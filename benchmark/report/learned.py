@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,16 +12,15 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmark.report.drawing import (
     ONE_COLUMN,
-    TWO_COLUMNS,
     Drawing,
     NothingToDrawError,
+    Page,
     entries,
     finish,
     grid,
-    task_of,
 )
 from benchmark.report.frame import trained
-from benchmark.report.style import Style, labelled_styles
+from benchmark.report.style import Style
 
 FEW = 3  # entries of a parameter up to which each has a line of its own
 #: a parameter is stored as a function of what it stands for
@@ -30,9 +28,7 @@ SCALES = {"log_": "natural log", "_logit": "logit"}
 ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
-def learned(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
+def learned(frame: pd.DataFrame, page: Page) -> Drawing:
     """Learned parameters
 
     θ along training, a panel per parameter on the scale on which it is learned: a line per entry,
@@ -46,29 +42,28 @@ def learned(
     theta = medians(runs)
     if theta.empty:
         raise NothingToDrawError("no learned parameters in the rows")
-    looks = labelled_styles(runs, name="configuration", styles=styles)
-    names = sorted(theta["parameter"].unique())
-    abreast = 1 if width < TWO_COLUMNS else min(2, len(names))
-    lines = math.ceil(len(names) / abreast)
-    size = (width if abreast > 1 else min(width, 1.4 * ONE_COLUMN), 0.5 + 2.0 * lines)
-    figure, axes = grid(lines, abreast, size=size, sharex=True)
+    looks = page.looks(runs, "configuration")
+    panels = list(theta.groupby("parameter"))
+    abreast = 1 if page.narrow else min(2, len(panels))
+    lines = math.ceil(len(panels) / abreast)
+    width = page.width if abreast > 1 else min(page.width, 1.4 * ONE_COLUMN)
+    figure, axes = grid(lines, abreast, (width, 0.5 + 2.0 * lines), sharex=True)
     axes = axes.ravel()
-    for axis in axes[len(names) :]:
+    for axis in axes[len(panels) :]:
         axis.remove()
-    for axis in axes[max(0, len(names) - abreast) : len(names)]:
+    for axis in axes[max(0, len(panels) - abreast) : len(panels)]:
         # the last of its column, which need not be in the last line
         axis.set_xlabel("outer steps")
         axis.tick_params(labelbottom=True)
-    for axis, name in zip(axes, names, strict=False):
+    for axis, (name, own) in zip(axes, panels, strict=False):
         axis.set_ylabel(label(name))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-        own = theta[theta["parameter"] == name]
         for configuration, look in looks.items():
             _parameter(axis, own[own["configuration"] == configuration], look)
         count = own["entry"].nunique()
         many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    finish(figure, title=task_of(frame), handles=entries(looks))
+    finish(figure, frame["task"].iloc[0], entries(looks))
     return Drawing(figure)
 
 

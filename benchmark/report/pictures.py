@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from benchmark.report.drawing import (
-    TWO_COLUMNS,
-    Drawing,
-    NothingToDrawError,
-    grid,
-    headed,
-    task_of,
-)
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page, grid, headed
 from benchmark.report.frame import RUN, last_rows, renamed
-from benchmark.report.style import Style, method_order
+from benchmark.report.style import method_order
 
 LINES = 3  # whole, close up, errors
 CLOSE = 0.3  # side of the window, of the image's shorter side
@@ -56,9 +49,7 @@ class Window:
         return image[self.row : self.row + self.side, self.column : self.column + self.side]
 
 
-def reconstructions(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
+def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
     """Reconstructions
 
     One test image as each method reconstructs it; close up, the dashed window in which the methods
@@ -86,12 +77,12 @@ def reconstructions(
         raise NothingToDrawError("no reconstruction of the same size as the truth")
     shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
     shown += [
-        Panel(row.configuration, row.reconstruction, color=styles[row.method].color)
+        Panel(row.configuration, row.reconstruction, color=page.styles[row.method].color)
         for row in chosen.itertuples()
     ]
     missing = [m for m in method_order(frame["method"]) if m not in set(chosen["method"])]
     why = "no final images, or of another test image"
-    figure = _image_grid(shown, title=task_of(frame), width=width)
+    figure = _image_grid(shown, title=frame["task"].iloc[0], width=page.width)
     return Drawing(figure, (f"{', '.join(missing)}: {why}",) if missing else ())
 
 
@@ -129,7 +120,7 @@ def _image_grid(panels: Sequence[Panel], *, title: str, width: float) -> Figure:
     lines = 1 + max(caption.count("\n") for caption in captions)
     size = (width, blocks * (2 * whole + side + 0.12 * lines + 0.1) + 0.3)
     ratios = [whole, side, whole] * blocks
-    figure, axes = grid(LINES * blocks, columns, size=size, height_ratios=ratios)
+    figure, axes = grid(LINES * blocks, columns, size, height_ratios=ratios)
     for axis in axes.flat:
         axis.set_axis_off()
     cells = zip(*(axes[line::LINES].flat for line in range(LINES)), strict=True)

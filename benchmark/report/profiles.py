@@ -9,7 +9,7 @@ not reach ε never does. Costs are compared within one file and one repetition.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,13 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from benchmark.report.drawing import (
-    TWO_COLUMNS,
     Drawing,
     NothingToDrawError,
+    Page,
     entries,
     finish,
     grid,
     in_a_line,
-    task_of,
 )
 from benchmark.report.frame import RUN, first_rows, measured_rows
 from benchmark.report.style import Style, method_order
@@ -182,9 +181,7 @@ def _ratio(value: float) -> str:
 # --- figures -----------------------------------------------------------------------------------
 
 
-def performance(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
+def performance(frame: pd.DataFrame, page: Page) -> Drawing:
     """Performance profiles
 
     Share of the problems on which a method reaches an accuracy within a factor τ of the best
@@ -195,7 +192,6 @@ def performance(
     if not comparable(frame):
         raise NothingToDrawError(ALONE)
     rows = hypergradients(frame)
-    methods = method_order(rows["method"])
     panels = {
         (cost, accuracy): performance_profile(least(rows, accuracy=accuracy, cost=cost))
         for cost in COSTS
@@ -204,25 +200,26 @@ def performance(
     count = len(rows[PROBLEM].drop_duplicates())
     ends = [share.index.max() for found in panels.values() for share in found.values()]
     stop = 1.3 * np.nanmax([2.0, *ends])
-    narrow = width < TWO_COLUMNS
-    shape = (len(ACCURACIES), len(COSTS)) if narrow else (len(COSTS), len(ACCURACIES))
-    high = (1.8 if narrow else 1.7) * shape[0] + 0.2
-    figure, axes = grid(*shape, size=(width, high), sharex=True, sharey=True)
-    cells = (axes.T if narrow else axes).flat
+    costs = (len(COSTS), len(ACCURACIES))
+    lines, columns = reversed(costs) if page.narrow else costs
+    size = (page.width, (1.8 if page.narrow else 1.7) * lines + 0.2)
+    figure, axes = grid(lines, columns, size, sharex=True, sharey=True)
+    cells = (axes.T if page.narrow else axes).flat
     for axis, ((cost, accuracy), found) in zip(cells, panels.items(), strict=True):
         power = rf"$10^{{{round(math.log10(accuracy))}}}$"
-        between = "\n" if narrow else ", "
+        between = "\n" if page.narrow else ", "
         axis.set_title(f"{COSTS[cost]}{between}error ≤ {power}", loc="left")
         axis.set(xscale="log", xlim=(0.93, stop), ylim=(-0.08, 1.1))
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
         for position, (method, shares) in enumerate(found.items()):
             apart = min(1.7, 9 / len(found)) * (position - (len(found) - 1) / 2)
-            _steps(axis, shares, styles[method], stop=stop, apart=apart)
-    for line in axes:
-        line[0].set_ylabel(f"share of {count} problem{'s' if count > 1 else ''}")
+            _steps(axis, shares, page.styles[method], stop=stop, apart=apart)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"share of {count} problem{'s' if count > 1 else ''}")
     for axis in axes[-1]:
         axis.set_xlabel("cost / least cost, τ")
-    finish(figure, handles=entries({method: styles[method] for method in methods}))
+    looks = {method: page.styles[method] for method in method_order(rows["method"])}
+    finish(figure, handles=entries(looks))
     return Drawing(figure)
 
 
@@ -239,9 +236,7 @@ def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, apart: f
     axis.plot(x, y, drawstyle="steps-post", **style.line, **options)
 
 
-def pareto(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
+def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     """Error against cost
 
     Each configuration's gradient error against its cost. On the front, nothing else is both cheaper
@@ -255,19 +250,17 @@ def pareto(
     points = costs.median().dropna().reset_index()
     if len(points) < 4:
         raise NothingToDrawError("needs at least four configurations with error, time and memory")
-    labels = list(FRONT_AXES.values())
-    figure, axes = in_a_line(labels, ylabel="relative gradient error", width=width, height=2.8)
+    figure, axes = in_a_line(page, FRONT_AXES.values(), height=2.8)
     for axis, cost in zip(axes, FRONT_AXES, strict=True):
         axis.set(xscale="log", yscale="log")
-        edge = front(points[cost], points["gradient_error"])
-        axis.plot(*zip(*edge, strict=True), **FRONT)
+        axis.plot(*zip(*front(points[cost], points["gradient_error"]), strict=True), **FRONT)
         for method, own in points.groupby("method", sort=False):
-            axis.plot(own[cost], own["gradient_error"], **styles[method].dots)
+            axis.plot(own[cost], own["gradient_error"], **page.styles[method].dots)
         axis.margins(0.06)
     methods = method_order(points["method"])
-    handles = [Line2D([], [], label=method, **styles[method].dots) for method in methods]
+    handles = [Line2D([], [], label=method, **page.styles[method].dots) for method in methods]
     handles.append(Line2D([], [], label="not beaten in both", **FRONT))
-    finish(figure, title=task_of(frame), handles=handles)
+    finish(figure, frame["task"].iloc[0], handles)
     return Drawing(figure)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,34 +18,17 @@ import pandas as pd
 import pandera.pandas as pa
 import pyarrow.parquet as pq
 from benchopt.results.parquet import PICKLE_PREFIX, ST_PREFIX, unpack
-from pyarrow import DataType, Schema, types
+from pyarrow import types
 
 NAMES = ("objective_name", "dataset_name", "solver_name")
-METRICS = (
-    "value",
-    "test_psnr",
-    "test_ssim",
-    "test_psnr_deployed",
-    "gradient_error",
-    "gradient_cosine",
-    "reference_residual",
-    "contraction",
-    "state_residual",
-    "gradient_seconds",
-    "layer_seconds",
-    "peak_memory_mib",
-    "layer_evals",
-    "vjp_evals",
-    "training_layer_evals",
-    "outer_step",
-)
+QUALITY = ("value", "test_psnr", "test_ssim", "test_psnr_deployed")
+GRADIENT = ("gradient_error", "gradient_cosine", "reference_residual", "contraction")
+COST = ("gradient_seconds", "layer_seconds", "peak_memory_mib", "layer_evals", "vjp_evals")
+METRICS = (*QUALITY, *GRADIENT, "state_residual", *COST, "training_layer_evals", "outer_step")
 # what files of earlier versions may lack
 OPTIONAL = ("gradient_error_estimate", "overhead")
 IMAGES = ("reconstruction", "observation", "truth")
 NUMBERS = ("idx_rep", "time", *(f"objective_{name}" for name in METRICS))
-ROWS = pa.DataFrameSchema(
-    {name: pa.Column(nullable=True) for name in (*NAMES, *NUMBERS, "objective_status")}
-)
 TRUSTED = 1e-6  # above it a reference hypergradient is not one, and gradient columns are empty
 
 
@@ -61,16 +44,12 @@ class Source:
     that do but lack numbers: failures, and gradients without a reference to compare them with.
     """
 
-    name: str
+    file: str
     sha256: str
     rows_read: int
+    rows_used: int
     left_out: Mapping[str, int]
     incomplete: Mapping[str, int]
-
-    @property
-    def rows_used(self) -> int:
-        """Rows that reach the tidy frame."""
-        return self.rows_read - sum(self.left_out.values())
 
 
 @dataclass(frozen=True)
@@ -129,12 +108,25 @@ def read_record(path: Path) -> dict[str, object]:
     return record
 
 
-def conforming(
-    frame: pd.DataFrame, schema: pa.DataFrameSchema, *, path: Path, what: str = ""
+def read_csv(
+    path: Path, *, texts: Sequence[str] = (), numbers: Sequence[str] = (), what: str = ""
 ) -> pd.DataFrame:
-    """The frame with the types of a schema; a ReportError names the columns it lacks, or breaks."""
+    """A CSV: columns of numbers (NaN where empty; the names may be patterns), the others text."""
+    with readable(path, "a readable table"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    number = {"dtype": float, "nullable": True, "coerce": True, "regex": True}
+    columns = {name: pa.Column(nullable=True) for name in texts}
+    columns |= {name: pa.Column(**number) for name in numbers}
+    wanted = table.columns[table.columns.str.fullmatch("|".join(numbers) or "(?!)")]
+    return conforming(table.replace(dict.fromkeys(wanted, ""), np.nan), columns, path, what)
+
+
+def conforming(
+    frame: pd.DataFrame, columns: Mapping[str, pa.Column], path: Path, what: str = ""
+) -> pd.DataFrame:
+    """The frame with the types of a schema's columns; a ReportError names what it lacks."""
     try:
-        return schema.validate(frame, lazy=True)
+        return pa.DataFrameSchema(columns).validate(frame, lazy=True)
     except pa.errors.SchemaErrors as errors:
         found = errors.failure_cases
     missing = found.loc[found["check"] == "column_in_dataframe", "failure_case"]
@@ -143,22 +135,6 @@ def conforming(
         raise ReportError(f"{path}: no column{plural} {', '.join(missing)}{kind}")
     first = found.iloc[0]
     raise ReportError(f"{path}: column {first.column}: {first.failure_case!r}, expected a number")
-
-
-def read_csv(
-    path: Path, *, texts: Sequence[str] = (), numbers: Sequence[str] = (), what: str = ""
-) -> pd.DataFrame:
-    """A CSV: columns of numbers (NaN where empty; the names may be patterns), the others text."""
-    with readable(path, "a readable table"):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    number = pa.Column(float, nullable=True, coerce=True, regex=True)
-    schema = pa.DataFrameSchema(
-        {name: pa.Column(nullable=True) for name in texts} | dict.fromkeys(numbers, number)
-    )
-    wanted = table.columns[table.columns.str.fullmatch("|".join(numbers) or "(?!)")]
-    return conforming(
-        table.replace(dict.fromkeys(wanted, ""), np.nan), schema, path=path, what=what
-    )
 
 
 # --- benchopt's files --------------------------------------------------------------------------
@@ -177,23 +153,23 @@ def read(paths: Iterable[Path]) -> Results:
     """
     paths = list(paths)
     tables = [read_file(path) for path in paths]
-    digests = [digest(path) for path in paths]
-    again = [sha256 in digests[:position] for position, sha256 in enumerate(digests)]
-    kept, sources = [], []
-    for path, table, sha256, same, known in zip(
-        paths, tables, digests, again, repeated(tables), strict=True
-    ):
+    kept, sources, digests = [], [], set()
+    for path, table, known in zip(paths, tables, repeated(tables), strict=True):
+        sha256 = digest(path)
+        same = np.full(len(table), sha256 in digests)
         named = table[list(NAMES)].notna().all(axis=1).to_numpy()
         reasons = {
-            "same content as an earlier file": np.full(len(table), same),
-            "no solver, dataset or objective name": ~named & (not same),
-            "same content as an earlier row": named & known & (not same),
+            "same content as an earlier file": same,
+            "no solver, dataset or objective name": ~named & ~same,
+            "same content as an earlier row": named & known & ~same,
         }
         used = table[~np.logical_or.reduce(list(reasons.values()))]
         left_out = {why: int(rows.sum()) for why, rows in reasons.items() if rows.any()}
-        sources.append(Source(path.name, sha256, len(table), left_out, _incomplete(used)))
+        counts = (len(table), len(used), left_out, _incomplete(used))
+        sources.append(Source(path.name, sha256, *counts))
         origin = pd.Categorical.from_codes(np.zeros(len(used), dtype=int), categories=[sha256])
         kept += [used.assign(source=origin)] if len(used) else []
+        digests.add(sha256)
     if not kept:
         raise ReportError(f"{', '.join(map(str, paths))}: no rows to report on")
     return Results(rows=pd.concat(kept, ignore_index=True), sources=tuple(sources))
@@ -206,21 +182,16 @@ def read_file(path: Path) -> pd.DataFrame:
     if path.suffix != ".parquet":
         raise ReportError(f"{path}: not a .parquet file")
     with readable(path, "a readable benchopt parquet file"):
-        schema = pq.read_schema(path)
-        strings = [
-            f.name for f in schema if types.is_string(f.type) or types.is_large_string(f.type)
-        ]
+        kinds = {field.name: field.type for field in pq.read_schema(path)}
+        strings = [n for n, t in kinds.items() if types.is_string(t) or types.is_large_string(t)]
         table = pq.read_table(path, read_dictionary=strings)
         raw = table.to_pandas(split_blocks=True, self_destruct=True)
-    for name in _of_type(schema, types.is_binary, types.is_large_binary):
-        _check_packed(raw[name], path=path)
+    for name in [n for n, t in kinds.items() if types.is_binary(t) or types.is_large_binary(t)]:
+        _check_packed(raw[name], path)
         if name.removeprefix("objective_") in IMAGES:
             raw[name] = [unpacked(value) for value in raw[name]]
-    return conforming(raw, ROWS, path=path)
-
-
-def _of_type(schema: Schema, *tests: Callable[[DataType], bool]) -> list[str]:
-    return [field.name for field in schema if any(test(field.type) for test in tests)]
+    needed = (*NAMES, *NUMBERS, "objective_status")
+    return conforming(raw, {name: pa.Column(nullable=True) for name in needed}, path)
 
 
 def unpacked(value: object) -> object:
@@ -243,16 +214,15 @@ def _fingerprints(raw: pd.DataFrame) -> pd.Series:
     return pd.util.hash_pandas_object(pd.concat([names, numbers], axis=1), index=False)
 
 
-def _check_packed(column: pd.Series, *, path: Path) -> None:
+def _check_packed(column: pd.Series, path: Path) -> None:
     """Raise a ReportError if a packed cell holds a torch tensor or cannot be unpacked."""
     known = [value for value in column if isinstance(value, bytes)]
+    where = f"{path}: column {column.name} holds"
     if any(b"torch" in value[:200] for value in known if value.startswith(PICKLE_PREFIX)):
-        raise ReportError(
-            f"{path}: column {column.name} holds torch tensors, expected numbers or numpy arrays"
-        )
+        raise ReportError(f"{where} torch tensors, expected numbers or numpy arrays")
     objects = any(value.startswith((PICKLE_PREFIX, ST_PREFIX)) for value in known)
     if objects and column.name in NUMBERS:
-        raise ReportError(f"{path}: column {column.name} holds packed objects, expected numbers")
+        raise ReportError(f"{where} packed objects, expected numbers")
     with readable(path, f"a file whose column {column.name} can be unpacked"):
         for value in known if column.name.removeprefix("objective_") in IMAGES else known[:1]:
             unpack(value)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report.headline import START, read_headline, table
+from benchmark.report import headline
 from benchmark.report.reading import ReportError, read_text, write
 from benchmark.report.tables import to_markdown
 
@@ -70,17 +70,16 @@ def content(path: Path) -> str:
     """
     if path.suffix == ".md":
         return read_text(path)
-    numbers = read_headline(path)
-    found = table(numbers)
-    said = "".join(f"- {sentence}\n" for sentence in sentences(numbers))
-    parts = (said, to_markdown(found.text, bold=found.bold), found.note and found.note + "\n")
-    return "\n".join(part for part in parts if part)
+    found = headline.read(path)
+    said = "".join(f"- {sentence}\n" for sentence in sentences(found.numbers))
+    table = to_markdown(found.text, bold=found.bold)
+    return "\n".join(part for part in (said, table, found.note and f"{found.note}\n") if part)
 
 
 def sentences(numbers: pd.DataFrame) -> Iterator[str]:
     """Of each task with a trained θ: the best test PSNR, its gain, and who is not told from it."""
     for task, rows in numbers.groupby("task", sort=False):
-        trained = rows[rows["configuration"] != START]
+        trained = rows[rows["configuration"] != headline.START]
         if len(trained) == len(rows) or trained["test_psnr"].isna().all():
             continue
         best = trained.loc[trained["test_psnr"].idxmax()]

@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.report.drawing import (
-    TWO_COLUMNS,
     Drawing,
     NothingToDrawError,
+    Page,
     curves_over_depth,
     entries,
     finish,
@@ -27,7 +27,7 @@ from benchmark.report.drawing import (
     ticks,
 )
 from benchmark.report.frame import measured_rows, placed
-from benchmark.report.style import Style, method_order
+from benchmark.report.style import method_order
 
 COSTS = {
     "gradient_seconds": "seconds",
@@ -67,9 +67,7 @@ class Panels:
     others: int
 
 
-def scaling(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
+def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     """Scaling
 
     Cost of one hypergradient against image size, batch, depth and contraction, one of them varied
@@ -97,16 +95,16 @@ def scaling(
             notes.append(f"against {quantity.noun}: {panels.others} other problem{plural}")
     if not found:
         raise NothingToDrawError("neither image size, batch, depth nor contraction varies alone")
-    if width < TWO_COLUMNS:
+    if page.narrow:
         notes.append("layer + vjp evals: in the version for two columns")
     settings = {panels.setting for panels in found}
-    figure = _drawn(found, styles=styles, width=width, named=len(settings) > 1)
+    figure = _drawn(found, page, named=len(settings) > 1)
     methods = method_order(method for panels in found for method in panels.rows["method"])
     alone = all(panels.quantity.varied == "layers" for panels in found)
     names = rows.set_index("gradient")["series"].to_dict() if alone else {}
-    looks = {names.get(middle[method], middle[method]): styles[method] for method in methods}
+    looks = {names.get(middle[method], middle[method]): page.styles[method] for method in methods}
     title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
-    finish(figure, title=title, handles=entries(looks))
+    finish(figure, title, entries(looks))
     return Drawing(figure, tuple(notes))
 
 
@@ -160,41 +158,37 @@ def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str])
     return Panels(quantity, group, ", ".join(words), str(fixed["setting"]), len(candidates) - 1)
 
 
-def _drawn(
-    found: list[Panels], *, styles: Mapping[str, Style], width: float, named: bool
-) -> Figure:
+def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
     """A column of panels per quantity, or in one column of a page a line; ``named`` by setting."""
-    narrow = width < TWO_COLUMNS
-    costs = {name: COSTS[name] for name in list(COSTS)[: 2 if narrow else 3]}
-    figure, axes = _grid(len(found), len(costs), width=width)
+    costs = list(COSTS)[: 2 if page.narrow else 3]
+    figure, axes = _grid(len(found), len(costs), page)
     for panels, cells in zip(found, axes, strict=True):
         held = f"{panels.setting}\n{panels.held}" if named else panels.held
         cells[0].set_title(held, fontsize=6.5, loc="left")
-        for axis, (cost, label) in zip(cells, costs.items(), strict=True):
-            _panel(axis, panels, cost=cost, styles=styles)
-            if narrow or panels is found[0]:
-                axis.set_ylabel(label.removeprefix("peak ") if narrow else label)
-            if narrow or axis is cells[-1]:
+        for axis, cost in zip(cells, costs, strict=True):
+            _panel(axis, panels, cost, page)
+            if page.narrow or panels is found[0]:
+                axis.set_ylabel(COSTS[cost].removeprefix("peak " if page.narrow else ""))
+            if page.narrow or axis is cells[-1]:
                 axis.set_xlabel(panels.quantity.label)
     return figure
 
 
-def _grid(quantities: int, costs: int, *, width: float) -> tuple[Figure, np.ndarray]:
+def _grid(quantities: int, costs: int, page: Page) -> tuple[Figure, np.ndarray]:
     """Axes (quantity, cost)."""
-    if width < TWO_COLUMNS:
-        return grid(quantities, costs, size=(width, 0.3 + 1.5 * quantities), sharex="row")
+    if page.narrow:
+        return grid(quantities, costs, (page.width, 0.3 + 1.5 * quantities), sharex="row")
     share = (0.6 + max(2, quantities)) / (0.6 + len(QUANTITIES))
-    size = (width * share, 0.5 + 1.25 * costs)
-    figure, axes = grid(costs, quantities, size=size, sharex="col", sharey="row")
+    size = (page.width * share, 0.5 + 1.25 * costs)
+    figure, axes = grid(costs, quantities, size, sharex="col", sharey="row")
     return figure, axes.T
 
 
-def _panel(axis: Axes, panels: Panels, *, cost: str, styles: Mapping[str, Style]) -> None:
+def _panel(axis: Axes, panels: Panels, cost: str, page: Page) -> None:
     """One cost against one quantity, with ticks at the median x of each value of it."""
     rows, quantity = panels.rows, panels.quantity
     points = placed(rows, label="method", by=quantity.varied, x=quantity.x, y=cost)
     ends = (rows["layers"].min(), rows["layers"].max())
-    curves_over_depth(axis, points, label="method", y=cost, looks=styles, ends=ends)
+    curves_over_depth(axis, points, "method", cost, page.styles, ends)
     at = rows[rows[quantity.x] > 0].groupby(quantity.varied)[quantity.x].median()
-    rounded = (float(f"{value:.2g}") for value in at)
-    ticks(axis, sorted(rounded if quantity.x == "slowness" else at))
+    ticks(axis, sorted(float(f"{x:.2g}") if quantity.x == "slowness" else x for x in at))

@@ -35,7 +35,7 @@ DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the 
 NUMBERS = r"([-−–—±+.,;%*()\[\]\s\d]|e[-+]\d)*"
 
 
-def build(results: Path, out: Path) -> None:
+def report(results: Path, out: Path) -> None:
     """Write the site of the studies below ``results`` into the folder ``out``.
 
     An earlier build in ``out`` is replaced once the new one is complete; a folder with anything
@@ -96,7 +96,7 @@ def write_site(studies: Sequence[Study], *, claims: pd.DataFrame, out: Path) -> 
         keep_trailing_newline=True,
     )
     filters = {"href": lambda path: quote(str(path)), "powers": powers, "numeric": numeric}
-    environment.filters |= filters | {"failures": failures}
+    environment.filters |= filters | {"failures": failures, "in_short": in_short}
     environment.globals |= {"studies": studies, "marker": marker, "zip": zip}
     every = pd.concat([study.numbers for study in studies])
     page = environment.get_template("index.html").render(
@@ -129,6 +129,11 @@ def write_site(studies: Sequence[Study], *, claims: pd.DataFrame, out: Path) -> 
         shutil.copyfile(PAGES / name, out / "assets" / name)
     record = {"made_by": MADE_BY, "studies": [study.name for study in studies]}
     write(out / MARKER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def in_short(study: Study, task: str) -> pd.DataFrame:
+    """A task of a study in short: a row per method."""
+    return pd.DataFrame({short.header: short.cells[task] for short in study.shorts})
 
 
 def numeric(text: pd.Series) -> bool:

@@ -63,11 +63,8 @@ def values(runs: pd.DataFrame, *, column: str = "test_psnr") -> pd.DataFrame:
     arrays = [_array(value) for value in per_image]
     if not arrays or any(array is None for array in arrays):
         arrays = [np.atleast_1d(float(value)) for value in runs[column]]
-    padded = np.full((len(arrays), max(map(len, arrays), default=0)), np.nan)
-    for row, array in enumerate(arrays):
-        padded[row, : len(array)] = array
-    repetitions = runs["repetition"].to_numpy()
-    table = pd.DataFrame(padded).groupby(repetitions).mean().sort_index()
+    table = pd.DataFrame([pd.Series(array) for array in arrays], dtype=float)
+    table = table.groupby(runs["repetition"].to_numpy()).mean().sort_index()
     return table.dropna(axis="index", how="all").dropna(axis="columns", how="all")
 
 
@@ -91,25 +88,22 @@ def interval(table: pd.DataFrame, *, level: float = LEVEL) -> Interval:
     units, unit = (images, "image") if images > 1 else (repetitions, "repetition")
     if units < 2:
         return Interval(mean, math.nan, math.nan, "one repetition and no values per image")
-    how = _counted(units, unit)
-    how += f" and {_counted(repetitions, 'repetition')}" if images > 1 and repetitions > 1 else ""
-    means = np.nanmean(numbers, axis=0 if images > 1 else 1)
+    how = f"{units} {unit}s"
+    how += f" and {repetitions} repetitions" if images > 1 and repetitions > 1 else ""
     if np.ptp(numbers[~np.isnan(numbers)]) == 0:
         return Interval(mean, mean, mean, how)
     crossed = min(numbers.shape) > 1 and not np.isnan(numbers).any()
-    if units < FEW or (crossed and repetitions < FEW):
-        error, freedom = _crossed(numbers) if crossed else (stats.sem(means), units - 1)
-        half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
-        return Interval(mean, mean - half, mean + half, f"Student, {how}")
-    low, high = _bootstrap(numbers, units=units, level=level)
-    return Interval(mean, low, high, f"bootstrap, {how}")
+    if units >= FEW and not (crossed and repetitions < FEW):
+        return Interval(mean, *_bootstrap(numbers, units, level), f"bootstrap, {how}")
+    means = np.nanmean(numbers, axis=0 if images > 1 else 1)
+    error, freedom = _crossed(numbers) if crossed else (stats.sem(means), units - 1)
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
+    return Interval(mean, mean - half, mean + half, f"Student, {how}")
 
 
-def student(numbers: np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
+def student(numbers: np.ndarray) -> tuple[float, float]:
     """Student's interval of a mean."""
-    if np.ptp(numbers) == 0:
-        return float(numbers[0]), float(numbers[0])
-    half = stats.t.ppf((1 + level) / 2, len(numbers) - 1) * stats.sem(numbers)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(numbers) - 1) * stats.sem(numbers)
     return float(numbers.mean() - half), float(numbers.mean() + half)
 
 
@@ -168,7 +162,7 @@ def _crossed(numbers: np.ndarray) -> tuple[float, float]:
     return math.sqrt(variance / numbers.size), float(freedom)
 
 
-def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float, float]:
+def _bootstrap(numbers: np.ndarray, units: int, level: float) -> tuple[float, float]:
     """The expanded percentile interval of the mean; images and repetitions drawn apart."""
     z = math.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
     axes = [np.arange(count) for count in numbers.shape if count > 1]
@@ -181,16 +175,11 @@ def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float,
         total, weight = (((rows @ part) * columns).sum(axis=-1) for part in (filled, known))
         return total / weight
 
-    found = stats.bootstrap(
-        axes,
-        mean,
-        n_resamples=RESAMPLES,
-        confidence_level=float(2 * stats.norm.cdf(z) - 1),
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    options = {"n_resamples": RESAMPLES, "method": "percentile", "vectorized": True}
+    expanded = float(2 * stats.norm.cdf(z) - 1)
+    generator = np.random.default_rng(SEED)
+    found = stats.bootstrap(axes, mean, confidence_level=expanded, rng=generator, **options)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _times(index: np.ndarray) -> np.ndarray:
@@ -200,7 +189,3 @@ def _times(index: np.ndarray) -> np.ndarray:
     apart = draws + units * np.arange(len(draws))[:, None]
     counts = np.bincount(apart.ravel(), minlength=draws.size)
     return counts.reshape(index.shape).astype(float)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count > 1 else ''}"

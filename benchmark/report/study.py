@@ -25,7 +25,7 @@ from benchmark.report.reading import ReportError, digest, read_csv, read_record,
 from benchmark.report.style import Style, method_order, method_styles
 from benchmark.report.tables import MISSING, Table, spelled
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA = {
     ".parquet": "rows of the runs",
     ".csv": "numbers",
@@ -40,48 +40,39 @@ INPUT = ("file", "sha256", "rows_read", "rows_used", "left_out")
 
 @dataclass(frozen=True)
 class Artefact:
-    """An entry of ``provenance.json``: the files made, or why none was, and what was left out.
+    """An entry of ``provenance.json``: the files made, or why none was, and what was left out."""
 
-    ``kind`` and ``task`` are those of a figure.
-    """
-
-    kind: str
+    name: str
+    title: str
+    caption: str
     task: str | None
     files: tuple[str, ...]
     skipped: str | None = None
     left_out: tuple[str, ...] = ()
 
     @property
-    def title(self) -> str:
-        """What the figure is called."""
-        return captioned(self.kind)[0]
+    def alt(self) -> str:
+        """Text in place of the figure."""
+        return ": ".join(filter(None, (self.title, self.task)))
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure on a page; ``width`` and ``height`` in CSS pixels, ``pdf`` None if there is none."""
 
-    name: str
     made: Artefact
     png: str
     pdf: str | None
     width: int
     height: int
 
-    @property
-    def caption(self) -> str:
-        """What is said below it."""
-        return captioned(self.made.kind)[1]
-
-    @property
-    def alt(self) -> str:
-        """Text in place of the image."""
-        return ": ".join(filter(None, (self.made.title, self.made.task)))
-
 
 @dataclass(frozen=True)
 class Short:
-    """The table in short: a row per method; a cell is a value, a range of them, or failures."""
+    """A column of the table in short, per method and task: a value, or a range over configurations.
+
+    Where there is no number a cell says how the runs failed.
+    """
 
     name: str
     header: str
@@ -89,26 +80,35 @@ class Short:
 
     @property
     def ranges(self) -> bool:
-        """Whether a cell is a range over the configurations of a method."""
+        """Whether a cell is a range."""
         return any(" – " in cell for cell in self.cells.to_numpy().ravel())
 
 
 @dataclass(frozen=True)
 class Study:
-    """A folder of results, read and checked; ``name`` is its path below the results folder."""
+    """A folder of results, read and checked; ``name`` is its path below the results folder.
+
+    ``text`` are the measured columns of ``numbers`` as text, ``means`` the numbers behind it.
+    """
 
     folder: Path
     name: str
+    description: str
+    tasks: list[str]
+    methods: list[str]
     numbers: pd.DataFrame
+    text: pd.DataFrame
+    means: np.ndarray
+    shorts: list[Short]
     comparison: Table | None
     claims: pd.DataFrame
     styles: Mapping[str, Style]
-    pictures: tuple[Picture, ...]
-    skipped: tuple[Artefact, ...]
-    missing: tuple[str, ...]
-    files: tuple[str, ...]
-    interactive: tuple[str, ...]
-    inputs: tuple[Mapping[str, object], ...]
+    pictures: list[Picture]
+    skipped: list[Artefact]
+    missing: list[str]
+    files: list[str]
+    interactive: list[str]
+    inputs: list[Mapping[str, object]]
     facts: Mapping[str, Mapping[str, Sequence[str]]]
     commands: Mapping[str, str]
 
@@ -122,77 +122,6 @@ class Study:
     def page(self) -> str:
         """Where its page lies in the site."""
         return f"studies/{self.name}.html"
-
-    @property
-    def description(self) -> str:
-        """The comment on top of ``configs/<name>.yml``, its first line (the command) aside."""
-        path = REPOSITORY / "configs" / f"{self.name}.yml"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
-        text = [line.lstrip("#").strip() for line in comment]
-        return " ".join(line for line in text if not line.startswith("benchopt run"))
-
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks in the order of the table."""
-        return list(dict.fromkeys(self.numbers["task"]))
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods in their fixed order."""
-        return method_order(self.numbers["method"])
-
-    @property
-    def measured(self) -> list[str]:
-        """The columns with any number."""
-        means = self.numbers.filter(regex="_mean$").dropna(axis="columns", how="all")
-        return [name.removesuffix("_mean") for name in means]
-
-    @property
-    def text(self) -> pd.DataFrame:
-        """The numbers as text."""
-        return spelled(self.numbers, self.measured)
-
-    @property
-    def values(self) -> np.ndarray:
-        """The numbers behind ``text``."""
-        return self.numbers[[f"{name}_mean" for name in self.measured]].to_numpy()
-
-    @property
-    def shorts(self) -> list[Short]:
-        """Its accuracy (of training, or of the gradient), then its costs; a column per task.
-
-        Gradient errors come only where nothing was trained: all methods are then at the same θ.
-        """
-        trained = "outer_step" in self.measured and (self.numbers["outer_step_mean"] > 0).any()
-        wanted = ("test_psnr" if trained else "gradient_error", "time_ratio", "peak_memory_mib")
-        return [self._short(name) for name in wanted if name in self.measured]
-
-    def in_short(self, task: str) -> pd.DataFrame:
-        """``shorts`` of one task, a column each."""
-        return pd.DataFrame({short.header: short.cells[task] for short in self.shorts})
-
-    def _short(self, name: str) -> Short:
-        def cell(group: pd.DataFrame) -> str:
-            known = group.dropna(subset=f"{name}_mean").sort_values(f"{name}_mean", kind="stable")
-            if known.empty:
-                return ", ".join(failures(group["status"])) or MISSING
-            ends = known.iloc[[0, -1]]
-            ends = ends.drop(columns=f"{name}_std", errors="ignore") if len(known) > 1 else ends
-            return " – ".join(dict.fromkeys(spelled(ends, [name]).iloc[:, 0]))
-
-        cells = self.numbers.groupby(["method", "task"]).apply(cell).unstack(fill_value=MISSING)
-        (header,) = spelled(self.numbers, [name])
-        return Short(name, header, cells.loc[self.methods, self.tasks])
-
-
-def failures(statuses: pd.Series) -> dict[str, int]:
-    """``3/5 ok, 1 diverged, 1 oom`` → {diverged: 1, oom: 1}, added up over texts."""
-    found = statuses.str.extractall(r", (?P<count>\d+) (?P<name>[^,]+)").astype({"count": int})
-    return found.groupby("name")["count"].sum().to_dict()
-
-
-# --- reading -----------------------------------------------------------------------------------
 
 
 def find_studies(results: Path) -> list[Study]:
@@ -215,30 +144,37 @@ def read_study(folder: Path, *, results: Path) -> Study:
     """
     relative = folder.relative_to(results).as_posix()
     name = results.name if relative == "." else relative
-    record = read_record(folder / "provenance.json")
-    numbers = read_table(folder / "table.csv")
+    record, numbers = read_record(folder / "provenance.json"), read_table(folder / "table.csv")
     present = sorted(path.name for path in folder.iterdir() if path.is_file())
-    tasks = file_names(numbers["task"])
-    artefacts, inputs = _artefacts(record, folder, tasks=tasks), tuple(_inputs(record, folder))
-    pictures = tuple(_pictures(artefacts, folder=folder, present=present, tasks=tasks))
+    names = file_names(numbers["task"])
+    artefacts, inputs = list(_artefacts(record, folder, names)), list(_inputs(record, folder))
+    pictures = list(_pictures(artefacts, folder, present, names))
     shown = {file for picture in pictures for file in (picture.png, picture.pdf)}
-    made = {"table.html", *(file for artefact in artefacts.values() for file in artefact.files)}
     files = [file for file in present if file in shown or Path(file).suffix in DATA]
+    made = {"table.html", *(file for artefact in artefacts for file in artefact.files)}
     curve = (record.get("memory_curve") or {}).get("file")
     curve = curve if curve in present else None
     sampled = read_csv(folder / curve, texts=["method"])["method"] if curve else ()
+    means = numbers.filter(regex="_mean$").dropna(axis="columns", how="all")
+    compared = folder / "headline.csv"
     return Study(
         folder=folder,
         name=name,
+        description=described(name),
+        tasks=list(dict.fromkeys(numbers["task"])),
+        methods=method_order(numbers["method"]),
         numbers=numbers,
-        comparison=_comparison(folder),
+        text=spelled(numbers, means.columns.str.removesuffix("_mean")),
+        means=means.to_numpy(),
+        shorts=list(shorts(numbers)),
+        comparison=headline.read(compared) if compared.is_file() else None,
         claims=read_claims(folder),
         styles=method_styles([*numbers["method"], *sampled]),
         pictures=pictures,
-        skipped=tuple(entry for entry in artefacts.values() if entry.skipped is not None),
-        missing=tuple(sorted(made.difference(present, {"table.html"}))),
-        files=tuple(files),
-        interactive=tuple(f for f in files if f.endswith(".html") and f not in made),
+        skipped=[entry for entry in artefacts if entry.skipped is not None],
+        missing=sorted(made.difference(present, {"table.html"})),
+        files=files,
+        interactive=[file for file in files if file.endswith(".html") and file not in made],
         inputs=inputs,
         facts=_facts(record),
         commands=commands(
@@ -251,13 +187,15 @@ def read_study(folder: Path, *, results: Path) -> Study:
     )
 
 
+# --- numbers -----------------------------------------------------------------------------------
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """A ``table.csv``: ``runs``, ``ok`` and the measured columns as numbers, NaN where empty."""
-    heads = ("task", "configuration", "method", "status")
-    counts = ("runs", "ok")
+    heads, counts = ("task", "configuration", "method", "status"), ["runs", "ok"]
     table = read_csv(path, texts=heads, numbers=(*counts, ".*_(mean|std)"))
     table = table.mask(table.isin([math.inf, -math.inf]))
-    if table[[*counts]].isna().any(axis=None):
+    if table[counts].isna().any(axis=None):
         raise ReportError(f"{path}: runs and ok must be whole numbers")
     return table.astype(dict.fromkeys(counts, int))
 
@@ -268,63 +206,87 @@ def read_claims(folder: Path) -> pd.DataFrame:
     return read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def _comparison(folder: Path) -> Table | None:
-    path = folder / "headline.csv"
-    return headline.table(headline.read_headline(path)) if path.is_file() else None
+def shorts(numbers: pd.DataFrame) -> Iterator[Short]:
+    """The table in short: its accuracy (of training, or of the gradient), then its costs.
+
+    Gradient errors come only where nothing was trained: all methods are then at the same θ.
+    """
+    trained = "outer_step_mean" in numbers and (numbers["outer_step_mean"] > 0).any()
+    for name in ("test_psnr" if trained else "gradient_error", "time_ratio", "peak_memory_mib"):
+        mean, std = f"{name}_mean", f"{name}_std"
+        if mean not in numbers or numbers[mean].isna().all():
+            continue
+        groups, cells = numbers.groupby(["method", "task"]), {}
+        for key, group in groups:
+            known = group.dropna(subset=mean).sort_values(mean, kind="stable")
+            ends = known.iloc[[0, -1] if len(known) else []]
+            ends = ends if len(known) < 2 else ends.drop(columns=std, errors="ignore")
+            found = dict.fromkeys(spelled(ends, [name]).iloc[:, 0])
+            cells[key] = " – ".join(found) or ", ".join(failures(group["status"])) or MISSING
+        table = pd.Series(cells).unstack(fill_value=MISSING)
+        (header,) = spelled(numbers, [name])
+        order = method_order(numbers["method"]), list(dict.fromkeys(numbers["task"]))
+        yield Short(name, header, table.loc[order])
+
+
+def failures(statuses: pd.Series) -> dict[str, int]:
+    """``3/5 ok, 1 diverged, 1 oom`` → {diverged: 1, oom: 1}, added up over texts."""
+    found = statuses.str.extractall(r", (?P<count>\d+) (?P<name>[^,]+)").astype({"count": int})
+    return found.groupby("name")["count"].sum().to_dict()
+
+
+# --- how it was made ---------------------------------------------------------------------------
+
+
+def described(name: str) -> str:
+    """The comment on top of ``configs/<name>.yml``, its first line (the command) aside."""
+    path = CONFIGS / f"{name}.yml"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    text = [line.lstrip("#").strip() for line in comment]
+    return " ".join(line for line in text if not line.startswith("benchopt run"))
 
 
 def commands(
-    name: str,
-    *,
-    out: str,
-    inputs: Sequence[str],
-    curve: str | None,
-    record: Mapping[str, object],
+    name: str, *, out: str, inputs: Sequence[str], curve: str | None, record: Mapping[str, object]
 ) -> dict[str, str]:
     """What makes a study's figures and tables, and the command: from its rows, and from nothing."""
-    only, width = map(str, record.get("only", ())), str(record.get("columns", "two"))
+    width, only = str(record.get("columns", "two")), [str(kind) for kind in record.get("only", ())]
     option = ["--memory-curve", f"{out}/{curve}"] if curve else []
     option += ["--width", width] if width != "two" else []
-    option += ["--only", *only] if record.get("only") else []
-    report = ["python", "-m", "benchmark.report"]
-    config = f"configs/{name}.yml"
-    configured = ["--config", config] if (REPOSITORY / config).is_file() else []
-    found = {}
-    if inputs:
-        files = [f"{out}/{file}" for file in inputs]
-        does = "Draw every figure and table of this page again, from its rows"
-        found[does] = shlex.join([*report, *files, "--out", out, *option])
-    if configured:
-        last = name.rsplit("/", 1)[-1]
-        run = ["benchopt", "run", ".", *configured, "--no-display", "--output", last]
-        draw = [*report, f"outputs/{last}.parquet", "--out", out, *option]
-        found["Run the study again, then draw"] = f"{shlex.join(run)} && {shlex.join(draw)}"
-    if curve:
-        sample = ["python", "-m", "benchmark.memory_curve", "--out", f"{out}/{curve}", *configured]
-        does = "Sample the memory over one training run of each method again"
-        found[does] = shlex.join(sample)
-    return found
-
-
-# --- provenance --------------------------------------------------------------------------------
+    option += ["--only", *only] if only else []
+    report, last = ["python", "-m", "benchmark.report"], name.rsplit("/", 1)[-1]
+    known = (CONFIGS / f"{name}.yml").is_file()
+    config = ["--config", f"configs/{name}.yml"] if known else []
+    run = ["benchopt", "run", ".", *config, "--no-display", "--output", last]
+    draw, again = (
+        shlex.join([*report, *files, "--out", out, *option])
+        for files in ([f"{out}/{file}" for file in inputs], [f"outputs/{last}.parquet"])
+    )
+    sample = ["python", "-m", "benchmark.memory_curve", "--out", f"{out}/{curve}", *config]
+    found = {
+        "Draw every figure and table of this page again, from its rows": inputs and draw,
+        "Run the study again, then draw": known and f"{shlex.join(run)} && {again}",
+        "Sample the memory over one training run of each method again": curve
+        and shlex.join(sample),
+    }
+    return {does: line for does, line in found.items() if line}
 
 
 def _artefacts(
-    record: Mapping[str, object], folder: Path, *, tasks: Mapping[str, str]
-) -> dict[str, Artefact]:
-    """What the report made, by name."""
-    found = {}
+    record: Mapping[str, object], folder: Path, names: Mapping[str, str]
+) -> Iterator[Artefact]:
+    """What the report made."""
     with readable(folder / "provenance.json", "as the report writes it: artefacts"):
         for entry in record["artefacts"]:
-            name = str(entry["name"])
-            earlier = found[name].files if name in found else ()
-            found[name] = Artefact(
-                *kind_and_task(name, tasks=tasks),
-                files=(*earlier, *(Path(str(file)).name for file in entry.get("files", []))),
-                skipped=entry.get("skipped"),
-                left_out=tuple(map(str, entry.get("left_out", []))),
-            )
-    return found
+            files = tuple(Path(str(file)).name for file in entry.get("files", []))
+            notes = tuple(map(str, entry.get("left_out", [])))
+            yield _artefact(str(entry["name"]), names, files, entry.get("skipped"), notes)
+
+
+def _artefact(name: str, names: Mapping[str, str], *made: object) -> Artefact:
+    kind, task = kind_and_task(name, tasks=names)
+    return Artefact(name, *captioned(kind), task, *made)
 
 
 def _inputs(record: Mapping[str, object], folder: Path) -> Iterator[dict[str, object]]:
@@ -338,23 +300,18 @@ def _inputs(record: Mapping[str, object], folder: Path) -> Iterator[dict[str, ob
 
 
 def _pictures(
-    artefacts: Mapping[str, Artefact],
-    *,
-    folder: Path,
-    present: Sequence[str],
-    tasks: Mapping[str, str],
+    artefacts: Sequence[Artefact], folder: Path, present: Sequence[str], names: Mapping[str, str]
 ) -> Iterator[Picture]:
     """The PNGs the report lists, in its order, then those it does not list."""
-    listed = {f: made for made in artefacts.values() for f in made.files if f.endswith(".png")}
+    listed = {f: made for made in artefacts for f in made.files if f.endswith(".png")}
     for png in dict.fromkeys([*listed, *(name for name in present if name.endswith(".png"))]):
         if png not in present:
             continue
-        stem = Path(png).stem
-        made = listed.get(png) or Artefact(*kind_and_task(stem, tasks=tasks), files=(png,))
+        made = listed.get(png) or _artefact(Path(png).stem, names, (png,))
         with readable(folder / png, "a readable image"), Image.open(folder / png) as image:
-            width, height = (round(CSS_PIXELS_PER_PIXEL * side) for side in image.size)
-        pdf = f"{stem}.pdf" if f"{stem}.pdf" in present else None
-        yield Picture(stem, made, png, pdf, width, height)
+            size = [round(CSS_PIXELS_PER_PIXEL * side) for side in image.size]
+        pdf = f"{Path(png).stem}.pdf"
+        yield Picture(made, png, pdf if pdf in present else None, *size)
 
 
 def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
@@ -364,8 +321,8 @@ def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
         label = name.replace("_", " ")
         if name in ("inputs", "artefacts", "rows"):  # on the page as such; a sum over the inputs
             continue
-        group, entries = (label, value) if isinstance(value, Mapping) else ("", {label: value})
-        texts = {str(key): _texts(inner) for key, inner in entries.items()}
+        group, stated = (label, value) if isinstance(value, Mapping) else ("", {label: value})
+        texts = {str(key): _texts(inner) for key, inner in stated.items()}
         found.setdefault(group, {}).update({key: text for key, text in texts.items() if text})
     return {group: facts for group, facts in found.items() if facts}
 
