@@ -61,8 +61,8 @@ def _named(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
     for name, values in found.loc[list(known)].items():
         frame[name] = values.to_numpy()[codes]
     stated = _column(raw, "objective_method").groupby(frame["solver_name"]).agg(_least)
-    own = parameters(raw, name="solver_name", prefix="p_solver_")
-    method = {solver: stated[solver] or parse_call(solver).name for solver in own}
+    own = parameters(raw, "solver_name", "p_solver_")
+    method = {solver: stated[solver] or parse_call(solver)[0] for solver in own}
     frame["method"] = _mapped(frame["solver_name"], method)
     frame["parameters"] = _mapped(frame["solver_name"], own)
     for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
@@ -70,12 +70,11 @@ def _named(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
             solver: {key: value for key, value in stated.items() if key not in without}
             for solver, stated in own.items()
         }
-        labels = distinguish(method, details, always=DEFINING)
+        labels = distinguish(method, details, DEFINING)
         frame[name] = _mapped(frame["solver_name"], labels)
     for name in (*DEFINING, "steps"):
         texts = {solver: stated.get(name) for solver, stated in own.items()}
-        frame[name] = pd.to_numeric(_mapped(frame["solver_name"], texts), errors="coerce")
-        frame[name] = frame[name].astype(float)
+        frame[name] = _numbers(frame.assign(**{name: _mapped(frame["solver_name"], texts)}), name)
     return renamed(frame)
 
 
@@ -83,7 +82,7 @@ def renamed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with ``configuration`` naming what differs among its own rows."""
     solvers = frame.drop_duplicates("solver_name").set_index("solver_name")
     heads, details = solvers["method"].to_dict(), solvers["parameters"].to_dict()
-    names = distinguish(heads, details, always=DEFINING)
+    names = distinguish(heads, details, DEFINING)
     return frame.assign(configuration=_mapped(frame["solver_name"], names))
 
 
@@ -117,9 +116,6 @@ def _mapped(keys: pd.Series, values: Mapping[str, object]) -> pd.Series:
     return pd.Series(found[codes], index=keys.index, dtype=object)
 
 
-# --- the rows that are looked at ---------------------------------------------------------------
-
-
 def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The last row of each run, failed or not."""
     return frame.groupby(RUN, sort=False).tail(1)
@@ -145,12 +141,12 @@ def trained(frame: pd.DataFrame) -> pd.DataFrame:
     return renamed(frame[(runs.transform("size") > 1) | runs.transform("any")])
 
 
-def select(frame: pd.DataFrame, *, objective: str, dataset: str) -> pd.DataFrame:
+def select(frame: pd.DataFrame, objective: str, dataset: str) -> pd.DataFrame:
     """The rows of one task, by benchopt's names of it."""
     return frame[(frame["objective_name"] == objective) & (frame["dataset_name"] == dataset)]
 
 
-def depths(rows: pd.DataFrame, *, y: str) -> list[float]:
+def depths(rows: pd.DataFrame, y: str) -> list[float]:
     """The numbers of layers at which y is known, in order; none where no series has two of them."""
     known = rows[rows[y].notna() & rows["layers"].notna()]
     if not (known.groupby("series")["layers"].nunique() > 1).any():
@@ -158,16 +154,15 @@ def depths(rows: pd.DataFrame, *, y: str) -> list[float]:
     return sorted({float(layers) for layers in known["layers"]})
 
 
-def placed(rows: pd.DataFrame, *, label: str, by: str, x: str, y: str) -> pd.DataFrame:
-    """The rows with a y, ``x`` being the median over those of the same ``label`` and ``by``.
+def placed(rows: pd.DataFrame, label: str, by: str, x: str, y: str) -> pd.DataFrame:
+    """The rows with a y; ``at`` is the median x over those of the same ``label`` and ``by``.
 
     Rows without an x have none where it is ``layers`` (a method without depth), and are left out
     where it is measured.
     """
-    needed = [y] if x == "layers" else [x, y]
-    known = rows.dropna(subset=needed).assign(by=lambda rows: rows[by].fillna(0.0))
-    at = known.groupby([label, "by"], sort=False)[x].transform("median")
-    return known.assign(at=at)
+    known = rows.dropna(subset=[y] if x == "layers" else [x, y])
+    known = known.assign(by=known[by].fillna(0.0))
+    return known.assign(at=known.groupby([label, "by"], sort=False)[x].transform("median"))
 
 
 def across(placed: pd.DataFrame, ends: tuple[float, float]) -> pd.DataFrame:
@@ -176,33 +171,21 @@ def across(placed: pd.DataFrame, ends: tuple[float, float]) -> pd.DataFrame:
     return pd.concat([placed[placed["at"].notna()], *(level.assign(at=end) for end in ends)])
 
 
-def quartiles(placed: pd.DataFrame, *, label: str, y: str) -> pd.DataFrame:
-    """Of ``placed`` rows, by label and x: quartiles ``low, middle, high`` of y, and their count."""
-    groups = placed.groupby([label, "at"], sort=True)[y]
-    found = groups.quantile([0.25, 0.5, 0.75]).unstack()
-    return found.set_axis(["low", "middle", "high"], axis=1).assign(count=groups.size())
-
-
 def traces(
-    placed: pd.DataFrame, *, label: str, y: str, styles: Mapping[str, Style]
-) -> list[dict[str, str | list[float]]]:
-    """``placed`` rows as benchopt's scatter plots take them, quartiles where there are any."""
+    placed: pd.DataFrame, label: str, y: str, styles: Mapping[str, Style]
+) -> list[dict[str, object]]:
+    """``placed`` rows as benchopt's scatter plots take them: medians; quartiles of several runs."""
     found = []
-    placed = placed[placed["at"].notna()]
-    if placed.empty:
-        return []
-    known = quartiles(placed, label=label, y=y)
-    for name in placed[label].unique():
-        own, style = known.loc[name], styles[name]
-        lists = {"x": own.index, "y": own["middle"]}
-        if own["count"].max() > 1:
-            lists |= {"y_low": own["low"], "y_high": own["high"]}
-        look = {"label": str(name), "color": style.color, "marker": style.marker}
-        found.append({key: values.tolist() for key, values in lists.items()} | look)
+    for name, own in placed[placed["at"].notna()].groupby(label, sort=False):
+        runs = own.groupby("at")[y]
+        parts = {"y": 0.5} | ({"y_low": 0.25, "y_high": 0.75} if runs.size().max() > 1 else {})
+        lists = {key: runs.quantile(level).tolist() for key, level in parts.items()}
+        look = {"color": styles[name].color, "marker": styles[name].marker}
+        found.append({"label": str(name), "x": sorted(runs.groups), **lists, **look})
     return found
 
 
-def costs(frame: pd.DataFrame, *, column: str, per: str | None = None) -> pd.DataFrame:
+def costs(frame: pd.DataFrame, column: str, per: str | None = None) -> pd.DataFrame:
     """One task's costs of one hypergradient: a row per configuration, ``values`` one per run.
 
     ``failed`` says how the failed runs ended. ``per`` names a column to divide by, row by row:
@@ -212,10 +195,6 @@ def costs(frame: pd.DataFrame, *, column: str, per: str | None = None) -> pd.Dat
     cost = rows[column] if per is None else rows[column] / rows[per]
     ends = last_rows(frame).groupby("gradient", sort=False)
     values = cost.dropna().groupby(rows["gradient"]).agg(list).to_dict()
-    return pd.DataFrame(
-        {
-            "method": ends["method"].first(),
-            "values": [values.get(name, []) for name, _ in ends],
-            "failed": ends["status"].agg(lambda found: ", ".join(sorted(set(found) - {"ok"}))),
-        }
-    )
+    failed = ends["status"].agg(lambda found: ", ".join(sorted(set(found) - {"ok"})))
+    found = pd.DataFrame({"method": ends["method"].first(), "failed": failed})
+    return found.assign(values=[values.get(name, []) for name in found.index])

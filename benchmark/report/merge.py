@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,45 +25,50 @@ TASK = [*NAMES[:2], "idx_rep"]
 VERSIONS = ("objective_torch_version", "version-numpy", "version-cuda", "objective_device_name")
 
 
-@dataclass(frozen=True)
-class Merged:
-    """All rows without duplicates, how many of each file were new, and what is worth knowing."""
-
-    rows: pd.DataFrame
-    added: tuple[int, ...]
-    dropped: tuple[int, ...]
-    notes: tuple[str, ...]
-
-
 def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = False) -> None:
     """The command line."""
     if out.suffix != ".parquet":
         raise ReportError(f"{out}: expected a name that ends in .parquet")
     if out.resolve() in [path.resolve() for path in parquet]:
         raise ReportError(f"{out}: is one of the inputs, expected another name")
-    merged = merge(parquet, allow_other_sources=allow_other_sources)
-    write(merged.rows, out)
-    for path, added, dropped in zip(parquet, merged.added, merged.dropped, strict=True):
+    tables = [_checked(path) for path in parquet]
+    rows = merged(parquet, tables, allow_other_sources=allow_other_sources)
+    write(rows.droplevel(0).reset_index(drop=True), out)
+    for number, (path, table) in enumerate(zip(parquet, tables, strict=True)):
+        added = int((rows.index.get_level_values(0) == number).sum())
+        dropped = len(table) - added
         print(f"{path}: {added} rows" + (f", {dropped} duplicates dropped" if dropped else ""))
-    for note in merged.notes:
+    for note in _differences(rows):
         print(f"note: {note}")
-    print(f"{out}: {len(merged.rows)} rows")
+    print(f"{out}: {len(rows)} rows")
 
 
-def merge(paths: Sequence[Path], *, allow_other_sources: bool = False) -> Merged:
-    """The rows of all files; a ReportError where they cannot be compared."""
-    tables = {path: _checked(path) for path in paths}
-    every = list(tables.values())
-    if not allow_other_sources:
-        _same_sources(tables)
-    _same_images(tables)
-    kept = [table[~known] for table, known in zip(every, repeated(every), strict=True)]
-    return Merged(
-        rows=pd.concat(kept, ignore_index=True),
-        added=tuple(len(table) for table in kept),
-        dropped=tuple(len(a) - len(b) for a, b in zip(every, kept, strict=True)),
-        notes=tuple(_differences(every)),
-    )
+def merged(
+    paths: Sequence[Path], tables: Sequence[pd.DataFrame], *, allow_other_sources: bool = False
+) -> pd.DataFrame:
+    """The rows of all files without duplicates, by number of the file and row.
+
+    A ReportError where sources differ, or a task and repetition has other images than earlier.
+    """
+    rows = pd.concat(dict(enumerate(tables)))
+    other = rows[rows[SOURCES].astype(str) != str(rows[SOURCES].iloc[0])]
+    if len(other) and not allow_other_sources:
+        (number, _), found = other.index[0], ", ".join(sorted(set(other[SOURCES].astype(str))))
+        raise ReportError(
+            f"{paths[number]}: made by sources {found}, expected {rows[SOURCES].iloc[0]} as in "
+            f"{paths[0]} (--allow-other-sources accepts it)"
+        )
+    known = rows.dropna(subset=[*TASK, IMAGES])
+    first = known.groupby(TASK)[IMAGES].transform("first")
+    for (number, _), row in known[known[IMAGES] != first].head(1).iterrows():
+        same = (known[TASK] == row[TASK]).all(axis=1)
+        (earlier, _), expected = known.index[same][0], known.loc[same, IMAGES].iloc[0]
+        raise ReportError(
+            f"{paths[number]}: images {row[IMAGES]} in {row[TASK[1]]}, repetition {row['idx_rep']}, "
+            f"expected {expected} as in {paths[earlier]}"
+        )
+    new = [table[~known] for table, known in zip(tables, repeated(tables), strict=True)]
+    return pd.concat(dict(enumerate(new)))
 
 
 def write(rows: pd.DataFrame, path: Path) -> None:
@@ -81,43 +85,16 @@ def write(rows: pd.DataFrame, path: Path) -> None:
 def _checked(path: Path) -> pd.DataFrame:
     """The rows of a file, categories as strings again."""
     raw = read_file(path)
-    missing = [name for name in (SOURCES, IMAGES) if name not in raw.columns]
-    if missing:
+    if missing := [name for name in (SOURCES, IMAGES) if name not in raw.columns]:
         raise ReportError(f"{path}: no column {missing[0]}, expected one to compare files by")
     if raw.empty:
         raise ReportError(f"{path}: no rows to merge")
     return raw.astype(dict.fromkeys(raw.select_dtypes("category").columns, object))
 
 
-def _same_sources(tables: Mapping[Path, pd.DataFrame]) -> None:
-    """Raise where rows come from sources other than those of the first row."""
-    first, *_ = tables
-    expected = str(tables[first][SOURCES].iloc[0])
-    for path, table in tables.items():
-        if others := sorted(set(table[SOURCES].astype(str)) - {expected}):
-            raise ReportError(
-                f"{path}: made by sources {', '.join(others)}, expected {expected} as in "
-                f"{first} (--allow-other-sources accepts it)"
-            )
-
-
-def _same_images(tables: Mapping[Path, pd.DataFrame]) -> None:
-    """Raise where a task and repetition have other images than in an earlier row."""
-    seen: dict[tuple, tuple[str, Path]] = {}
-    for path, table in tables.items():
-        different = table[[*TASK, IMAGES]].dropna().drop_duplicates()
-        for *task, images in different.itertuples(index=False):
-            expected, first = seen.setdefault(tuple(task), (images, path))
-            if images != expected:
-                raise ReportError(
-                    f"{path}: images {images} in {task[1]}, repetition {task[2]}, "
-                    f"expected {expected} as in {first}"
-                )
-
-
-def _differences(tables: Sequence[pd.DataFrame]) -> Iterator[str]:
+def _differences(rows: pd.DataFrame) -> Iterator[str]:
     """One line for each version or machine in which the rows differ."""
-    for name in (*VERSIONS, SOURCES):
-        values = {str(v) for t in tables if name in t.columns for v in t[name].dropna().unique()}
+    for name in [name for name in (*VERSIONS, SOURCES) if name in rows.columns]:
+        values = sorted(map(str, rows[name].dropna().unique()))
         if len(values) > 1:
-            yield f"{name.removeprefix('objective_')}: {', '.join(sorted(values))}"
+            yield f"{name.removeprefix('objective_')}: {', '.join(values)}"

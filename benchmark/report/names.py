@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,23 +13,15 @@ import pandas as pd
 VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
 
 
-@dataclass(frozen=True)
-class Call:
-    """A name with keyword arguments as text, as in ``inpainting(keep=0.5,noise=0.05)``."""
+def parse_call(text: str) -> tuple[str, dict[str, str]]:
+    """``name(a=1,b=f(c=2))`` or ``name[a:1]``: the name, and the text of each argument.
 
-    name: str
-    arguments: Mapping[str, str]
-
-
-def parse_call(text: str) -> Call:
-    """``name(a=1,b=f(c=2))`` or ``name[a=1]`` taken apart; a plain name has no arguments.
-
-    benchopt's names hold text without quotes, hence no ``benchmark.spec``; its command line writes
-    ``name(a:1)``.
+    benchopt's names hold text without quotes: what follows Python's syntax is for
+    ``benchmark.options.spec``.
     """
     match = re.fullmatch(r"\s*([^\[(]+)[\[(](.*)[\])]\s*", text, flags=re.DOTALL)
     if match is None:
-        return Call(text.strip(), {})
+        return text.strip(), {}
     pieces, depth = [""], 0
     for character in match[2]:
         depth += (character in "([{") - (character in ")]}")
@@ -39,13 +30,12 @@ def parse_call(text: str) -> Call:
         else:
             pieces[-1] += character
     pairs = [re.split("[=:]", piece, maxsplit=1) for piece in pieces if piece.strip()]
-    return Call(match[1].strip(), {key.strip(): "".join(value).strip() for key, *value in pairs})
+    return match[1].strip(), {key.strip(): "".join(value).strip() for key, *value in pairs}
 
 
 def distinguish(
     heads: Mapping[Hashable, str],
     details: Mapping[Hashable, Mapping[str, str]],
-    *,
     always: Sequence[str] = (),
 ) -> dict[Hashable, str]:
     """Short names ``head (a=1)``: the details that differ among equal heads, or in ``always``."""
@@ -68,10 +58,8 @@ def file_names(labels: Iterable[str]) -> dict[str, str]:
         if len(base) > 60:
             base = f"{base[:50]}_{hashlib.sha256(label.encode()).hexdigest()[:8]}"
         taken = {name.lower() for name in names.values()}
-        count = 1
-        while (name := base if count == 1 else f"{base}_{count}").lower() in taken:
-            count += 1
-        names[label] = name
+        numbered = (f"{base}_{count}" for count in range(2, len(taken) + 3))
+        names[label] = next(name for name in (base, *numbered) if name.lower() not in taken)
     return names
 
 
@@ -81,15 +69,14 @@ def written(value: object) -> str:
     return f"{value:g}" if number else str(value)
 
 
-def parameters(raw: pd.DataFrame, *, name: str, prefix: str) -> dict[str, dict[str, str]]:
+def parameters(raw: pd.DataFrame, name: str, prefix: str) -> dict[str, dict[str, str]]:
     """For each name in a column, its parameters: from the ``p_…`` columns, else from the name."""
     columns = [column for column in raw.columns if column.startswith(prefix)]
     different = raw[[name, *columns]].drop_duplicates().astype({name: object})
-    stated = different.groupby(name).first()
     return {
-        text: parse_call(text).arguments
+        text: parse_call(text)[1]
         | {key.removeprefix(prefix): written(value) for key, value in row.dropna().items()}
-        for text, row in stated.iterrows()
+        for text, row in different.groupby(name).first().iterrows()
     }
 
 
@@ -99,45 +86,38 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
     A task is named by the layer, the degradation, and what else differs; a setting likewise, but
     for what is ``VARIED``: tasks of one setting differ in nothing else.
     """
-    objectives = parameters(raw, name="objective_name", prefix="p_obj_")
-    datasets = parameters(raw, name="dataset_name", prefix="p_dataset_")
+    objectives = parameters(raw, "objective_name", "p_obj_")
+    datasets = parameters(raw, "dataset_name", "p_dataset_")
     heads, details, apart, numbers = {}, {}, {}, {}
     for key in raw[["objective_name", "dataset_name"]].drop_duplicates().itertuples(index=False):
-        objective, dataset = objectives[key[0]], datasets[key[1]]
-        source = parse_call(key[1]).name
-        lower = parse_call(objective.get("lower", parse_call(key[0]).name))
-        degradation = parse_call(dataset.get("degradation", source))
-        groups = {
-            "layer": lower.arguments,
-            "degradation": degradation.arguments,
-            "objective": _without(objective, ["lower"]),
-            "dataset": _without(dataset, ["degradation"]) | {"dataset": source},
-        }
-        key = tuple(key)
-        heads[key] = f"{lower.name}, {degradation.name}"
-        details[key] = _merged(groups)
-        apart[key] = _merged({group: _without(own, VARIED) for group, own in groups.items()})
-        batch, ridge = objective.get("probe_size"), lower.arguments.get("ridge", 0)
-        numbers[key] = (dataset.get("size"), batch, dataset.get("n_train"), ridge)
+        objective, dataset = objectives[key[0]].copy(), datasets[key[1]].copy()
+        source, _ = parse_call(key[1])
+        lower, layer = parse_call(objective.pop("lower", parse_call(key[0])[0]))
+        kind, degradation = parse_call(dataset.pop("degradation", source))
+        probe, ridge = objective.get("probe_size"), layer.get("ridge", 0)
+        numbers[tuple(key)] = (dataset.get("size"), probe, dataset.get("n_train"), ridge)
+        heads[tuple(key)] = f"{lower}, {kind}"
+        groups = {"layer": layer, "degradation": degradation, "objective": objective}
+        groups["dataset"] = dataset | {"dataset": source}
+        details[tuple(key)] = _merged(groups)
+        apart[tuple(key)] = _merged(groups, without=VARIED)
     columns = ["size", "batch", "n_train", "ridge"]
     found = pd.DataFrame.from_dict(numbers, orient="index", columns=columns)
     found = found.apply(pd.to_numeric, errors="coerce").astype(float)
     # the probe is of training images: all of them where it would be more
     seen = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
     named = {"task": distinguish(heads, details), "setting": distinguish(heads, apart)}
-    return found.assign(batch=seen, **{k: list(v.values()) for k, v in named.items()}).drop(
-        columns="n_train"
+    return found.drop(columns="n_train").assign(
+        batch=seen, **{column: list(labels.values()) for column, labels in named.items()}
     )
 
 
-def _merged(groups: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def _merged(
+    groups: Mapping[str, Mapping[str, str]], without: Sequence[str] = ()
+) -> dict[str, str]:
     """All arguments by name, the group's name before one that was there already."""
     merged: dict[str, str] = {}
     for group, arguments in groups.items():
-        for key, value in arguments.items():
-            merged[f"{group} {key}" if key in merged else key] = value
+        for key in [key for key in arguments if key not in without]:
+            merged[f"{group} {key}" if key in merged else key] = arguments[key]
     return merged
-
-
-def _without(arguments: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
-    return {key: value for key, value in arguments.items() if key not in names}

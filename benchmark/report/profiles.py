@@ -17,15 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from benchmark.report.drawing import (
-    Drawing,
-    NothingToDrawError,
-    Page,
-    entries,
-    finish,
-    grid,
-    in_a_line,
-)
+from benchmark.report import drawing
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import RUN, first_rows, measured_rows
 from benchmark.report.style import Style, method_order
 from benchmark.report.tables import Table, spelled
@@ -33,7 +26,7 @@ from benchmark.report.tables import Table, spelled
 ACCURACIES = (1e-2, 1e-4, 1e-6)
 COSTS = {"gradient_seconds": "time", "evals": "layer + vjp evals"}
 ALONE = "needs two methods, one of them with several configurations"
-SPENT = ("gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib")
+SPENT = ["gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib"]
 PROBLEM = ["source", "task", "repetition"]
 FRONT = {"drawstyle": "steps-post", "color": "#aaaaaa", "linewidth": 2.5, "zorder": 1}
 FRONT_AXES = {
@@ -49,14 +42,14 @@ def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
     failed before it had both is there too, without them: it reaches nothing.
     """
     errors = first_rows(frame).set_index(RUN)
-    spent = measured_rows(frame, "gradient_seconds").set_index(RUN)[list(SPENT)]
-    rows = errors.drop(columns=list(SPENT)).join(spent).reset_index()
+    spent = measured_rows(frame, "gradient_seconds").set_index(RUN)[SPENT]
+    rows = errors.drop(columns=SPENT).join(spent).reset_index()
     known = (rows["gradient_error"] >= 0) & rows["gradient_seconds"].notna()
     rows = rows[known | (rows["status"] != "ok")]
     return rows.assign(evals=rows["layer_evals"] + rows["vjp_evals"])
 
 
-def cheapest(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
+def cheapest(rows: pd.DataFrame, accuracy: float, cost: str) -> pd.DataFrame:
     """Of each problem and method the run of least cost that reaches the accuracy.
 
     A problem is a task, in one file and repetition. ``rows`` are ``hypergradients``; methods that
@@ -67,32 +60,24 @@ def cheapest(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
     return ordered.groupby([*PROBLEM, "method"], sort=True).head(1)
 
 
-def least(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
-    """The least cost at an accuracy: a row per problem, a column per method; NaN for never."""
-    reached = cheapest(rows, accuracy=accuracy, cost=cost)
-    table = reached.set_index([*PROBLEM, "method"])[cost].unstack("method")
+def ratios(rows: pd.DataFrame, accuracy: float, cost: str) -> pd.DataFrame:
+    """The least cost at an accuracy over that of the best method: a row per problem, a column per
+    method, NaN for never.
+    """
+    reached = cheapest(rows, accuracy, cost).set_index([*PROBLEM, "method"])[cost]
     every = pd.MultiIndex.from_frame(rows[PROBLEM].drop_duplicates())
-    return table.reindex(index=every, columns=method_order(rows["method"]))
+    table = reached.unstack("method").reindex(index=every, columns=method_order(rows["method"]))
+    return table.div(table.min(axis="columns"), axis="index")
 
 
-def ratios(costs: pd.DataFrame) -> pd.DataFrame:
-    """Costs (a row per problem, a column per method) over the least of their row; NaN for never."""
-    finite = costs.where(np.isfinite(costs))
-    return finite.div(finite.min(axis="columns"), axis="index")
-
-
-def performance_profile(costs: pd.DataFrame) -> dict[str, pd.Series]:
-    """For each method the share of problems solved, by the ratios τ to the best at which it grows.
+def performance_profile(ratios: pd.DataFrame) -> dict[str, pd.Series]:
+    """For each method the share of problems solved, by the ratios τ at which it grows.
 
     A problem that no method solves counts against all.
     """
-    solved = ratios(costs).melt(var_name="method", value_name="ratio")
-    counts = solved.groupby("method")["ratio"].value_counts().sort_index() / len(costs)
-    shares = counts.groupby("method").cumsum()
-    known = set(shares.index.get_level_values("method"))
     return {
-        method: shares[method] if method in known else pd.Series(dtype=float)
-        for method in costs.columns
+        method: found.value_counts().sort_index().cumsum() / len(ratios)
+        for method, found in ratios.items()
     }
 
 
@@ -102,24 +87,20 @@ def comparable(frame: pd.DataFrame) -> bool:
     return len(configurations) > 1 and bool((configurations > 1).any())
 
 
-# --- tables ------------------------------------------------------------------------------------
-
-
 def time_to_accuracy(frame: pd.DataFrame) -> Table:
     """Per task, accuracy and method: the fastest configuration that reaches it.
 
     ``ratio`` is to the fastest method of the same file and repetition; numbers are medians over
     files and repetitions; a method that does not reach the accuracy has a row of NaN.
     """
-    rows = hypergradients(frame)
     found = []
-    for task, group in rows.groupby("task", sort=True):
-        problems = len(group[["source", "repetition"]].drop_duplicates())
+    for task, rows in hypergradients(frame).groupby("task", sort=True):
+        problems = len(rows[PROBLEM].drop_duplicates())
         for accuracy in ACCURACIES:
-            best = cheapest(group, accuracy=accuracy, cost="gradient_seconds")
-            fastest = best.groupby(["source", "repetition"])["gradient_seconds"].transform("min")
+            best = cheapest(rows, accuracy, "gradient_seconds")
+            fastest = best.groupby(PROBLEM)["gradient_seconds"].transform("min")
             best = best.assign(ratio=best["gradient_seconds"] / fastest)
-            for method in method_order(group["method"]):
+            for method in method_order(rows["method"]):
                 own = best[best["method"] == method]
                 entry = {"task": task, "accuracy": accuracy, "method": method}
                 entry["configuration"] = "; ".join(sorted(set(own["gradient"])))
@@ -127,12 +108,15 @@ def time_to_accuracy(frame: pd.DataFrame) -> Table:
                 found.append(entry | own[["ratio", *SPENT]].median().to_dict())
     names = ["task", "accuracy", "method", "configuration", "reached", "ratio", *SPENT]
     numbers = pd.DataFrame(found, columns=names)
-    named = numbers["configuration"].where(numbers["configuration"] != "", numbers["method"])
-    text = spelled(numbers.rename(columns={"ratio": "time_ratio"}), ["time_ratio", *SPENT])
-    text.insert(0, "task", numbers["task"])
-    text.insert(1, "configuration", named)
-    text.insert(2, "gradient error at most", numbers["accuracy"].map("{:g}".format))
-    return Table("time_to_accuracy", numbers, text.assign(reached=numbers["reached"]))
+    ever = numbers["configuration"] != ""
+    text = {
+        "task": numbers["task"],
+        "configuration": numbers["configuration"].where(ever, numbers["method"]),
+        "gradient error at most": numbers["accuracy"].map("{:g}".format),
+        **spelled(numbers.rename(columns={"ratio": "time_ratio"}), ["time_ratio", *SPENT]),
+        "reached": numbers["reached"],
+    }
+    return Table("time_to_accuracy", numbers, pd.DataFrame(text, dtype=str))
 
 
 def ranking(frame: pd.DataFrame) -> Table:
@@ -143,12 +127,9 @@ def ranking(frame: pd.DataFrame) -> Table:
     the largest. ``fastest`` counts the problems on which no method was faster. Ordered by
     accuracy and then by ``time_ratio``.
     """
-    rows = hypergradients(frame)
-    parts = []
+    rows, parts = hypergradients(frame), []
     for accuracy in ACCURACIES:
-        time, evals = (
-            ratios(least(rows, accuracy=accuracy, cost=cost)).fillna(math.inf) for cost in COSTS
-        )
+        time, evals = (ratios(rows, accuracy, cost).fillna(math.inf) for cost in COSTS)
         price = {
             "accuracy": accuracy,
             "method": time.columns,
@@ -162,23 +143,18 @@ def ranking(frame: pd.DataFrame) -> Table:
         order = {"by": ["time_ratio", "solved"], "ascending": [True, False], "kind": "stable"}
         parts.append(pd.DataFrame(price).sort_values(**order))
     numbers = pd.concat(parts, ignore_index=True)
+    prices = numbers[["time_ratio", "worst_time_ratio", "evals_ratio"]]
+    prices = prices.map("{:.2f}".format).where(np.isfinite(prices), "never")
     text = {
         "gradient error": numbers["accuracy"].map("at most {:g}".format),
         "method": numbers["method"],
         "problems solved": numbers["solved"].astype(str) + "/" + numbers["problems"].astype(str),
         "fastest on": numbers["fastest"].astype(str),
-        "median time / fastest": numbers["time_ratio"].map(_ratio),
-        "largest": numbers["worst_time_ratio"].map(_ratio),
-        "median evals / fewest": numbers["evals_ratio"].map(_ratio),
+        "median time / fastest": prices["time_ratio"],
+        "largest": prices["worst_time_ratio"],
+        "median evals / fewest": prices["evals_ratio"],
     }
     return Table("ranking", numbers, pd.DataFrame(text, dtype=str))
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.2f}" if value < math.inf else "never"
-
-
-# --- figures -----------------------------------------------------------------------------------
 
 
 def performance(frame: pd.DataFrame, page: Page) -> Drawing:
@@ -193,22 +169,20 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
         raise NothingToDrawError(ALONE)
     rows = hypergradients(frame)
     panels = {
-        (cost, accuracy): performance_profile(least(rows, accuracy=accuracy, cost=cost))
+        (cost, accuracy): performance_profile(ratios(rows, accuracy, cost))
         for cost in COSTS
         for accuracy in ACCURACIES
     }
-    count = len(rows[PROBLEM].drop_duplicates())
-    ends = [share.index.max() for found in panels.values() for share in found.values()]
-    stop = 1.3 * np.nanmax([2.0, *ends])
-    costs = (len(COSTS), len(ACCURACIES))
-    lines, columns = reversed(costs) if page.narrow else costs
+    ends = [shares.index.max() for found in panels.values() for shares in found.values()]
+    stop, count = 1.3 * np.nanmax([2.0, *ends]), len(rows[PROBLEM].drop_duplicates())
+    shape = (len(COSTS), len(ACCURACIES))
+    lines, columns = reversed(shape) if page.narrow else shape
     size = (page.width, (1.8 if page.narrow else 1.7) * lines + 0.2)
-    figure, axes = grid(lines, columns, size, sharex=True, sharey=True)
+    figure, axes = drawing.grid(lines, columns, size, sharex=True, sharey=True)
     cells = (axes.T if page.narrow else axes).flat
     for axis, ((cost, accuracy), found) in zip(cells, panels.items(), strict=True):
-        power = rf"$10^{{{round(math.log10(accuracy))}}}$"
-        between = "\n" if page.narrow else ", "
-        axis.set_title(f"{COSTS[cost]}{between}error ≤ {power}", loc="left")
+        power, between = round(math.log10(accuracy)), "\n" if page.narrow else ", "
+        axis.set_title(f"{COSTS[cost]}{between}error ≤ $10^{{{power}}}$", loc="left")
         axis.set(xscale="log", xlim=(0.93, stop), ylim=(-0.08, 1.1))
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
         for position, (method, shares) in enumerate(found.items()):
@@ -218,8 +192,8 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
         axis.set_ylabel(f"share of {count} problem{'s' if count > 1 else ''}")
     for axis in axes[-1]:
         axis.set_xlabel("cost / least cost, τ")
-    looks = {method: page.styles[method] for method in method_order(rows["method"])}
-    finish(figure, handles=entries(looks))
+    methods = method_order(rows["method"])
+    drawing.finish(figure, "", drawing.entries({m: page.styles[m] for m in methods}))
     return Drawing(figure)
 
 
@@ -228,9 +202,9 @@ def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, apart: f
 
     It is drawn ``apart`` points higher, so that equal profiles can be told from each other.
     """
-    at_once, last = shares.get(1.0, 0.0), shares.max() if len(shares) else 0.0
     later = shares[shares.index > 1]
-    x, y = [1.0, *later.index, stop], [at_once, *later, last]
+    x, y = [1.0, *later.index, stop], [shares.get(1.0, 0.0), *later, shares.max()]
+    y = np.nan_to_num(y)  # of a method that never solves one
     higher = ScaledTranslation(0, apart / 72, axis.get_figure().dpi_scale_trans)
     options = {"markevery": range(len(x) - 1), "transform": axis.transData + higher}
     axis.plot(x, y, drawstyle="steps-post", **style.line, **options)
@@ -250,7 +224,7 @@ def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     points = costs.median().dropna().reset_index()
     if len(points) < 4:
         raise NothingToDrawError("needs at least four configurations with error, time and memory")
-    figure, axes = in_a_line(page, FRONT_AXES.values(), height=2.8)
+    figure, axes = drawing.in_a_line(page, FRONT_AXES.values(), height=2.8)
     for axis, cost in zip(axes, FRONT_AXES, strict=True):
         axis.set(xscale="log", yscale="log")
         axis.plot(*zip(*front(points[cost], points["gradient_error"]), strict=True), **FRONT)
@@ -260,7 +234,7 @@ def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     methods = method_order(points["method"])
     handles = [Line2D([], [], label=method, **page.styles[method].dots) for method in methods]
     handles.append(Line2D([], [], label="not beaten in both", **FRONT))
-    finish(figure, frame["task"].iloc[0], handles)
+    drawing.finish(figure, frame["task"].iloc[0], handles)
     return Drawing(figure)
 
 

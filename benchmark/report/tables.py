@@ -32,23 +32,13 @@ COLUMNS: dict[str, tuple[str, int | None]] = {
     "vjp_evals": ("vjp evals", 0),
     "seconds": ("training (s)", None),
 }
-LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: f"\\{character}" for character in "_%&#${}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "θ": r"$\theta$",
-    "±": r"$\pm$",
-    "—": "---",
-}
+LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
+LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---"}
 #: a pipe table whose cells are as wide as they are: configurations have long names
 PIPES = TableFormat(
-    lineabove=None,
-    linebelowheader=lambda widths, _: f"| {' | '.join(['---'] * len(widths))} |",
-    linebetweenrows=None,
-    linebelow=None,
-    headerrow=DataRow("|", "|", "|"),
-    datarow=DataRow("|", "|", "|"),
+    *(None, lambda widths, _: f"| {' | '.join(['---'] * len(widths))} |", None, None),
+    *(DataRow("|", "|", "|"), DataRow("|", "|", "|")),
     padding=1,
     with_header_hide=None,
 )
@@ -68,13 +58,18 @@ class Table:
         """The content of a file in each format, by name."""
         return {
             f"{self.name}.csv": to_csv(self.numbers),
-            f"{self.name}.md": to_markdown(self.text, bold=self.bold),
-            f"{self.name}.tex": to_latex(self.text, bold=self.bold),
-            f"{self.name}.html": to_html(self.text, name=self.name, bold=self.bold, note=self.note),
+            f"{self.name}.md": to_markdown(self.text, self.bold),
+            f"{self.name}.tex": to_latex(self.text, self.bold),
+            f"{self.name}.html": to_html(self.text, self.bold, name=self.name, note=self.note),
         }
 
 
-# --- numbers -----------------------------------------------------------------------------------
+def summarised(frame: pd.DataFrame) -> Table:
+    """The summary table: a row per task and configuration, the mean ± deviation of each column."""
+    numbers = summary(frame)
+    heads = numbers[["task", "configuration"]]
+    text = pd.concat([heads, spelled(numbers, COLUMNS), numbers["status"]], axis=1)
+    return Table("table", numbers, text)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -84,20 +79,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     a configuration whose runs all failed keeps its row. ``runs``, ``ok`` and ``status`` say how
     many runs there are and how the others ended, ``solver_name`` spells out every parameter.
     """
-    ends = last_rows(frame)
+    ends, key = last_rows(frame), ["task", "configuration"]
     good = with_time_ratio(ends[ends["status"] == "ok"])
-    key = ["task", "configuration"]
     counted = good.groupby(key, sort=False)[[*COLUMNS]].agg(["mean", "std", "count"])
     counted.columns = [f"{name}_{part}" for name, part in counted.columns]
-    groups = ends.groupby(key, sort=False)
+    groups = ends.assign(ok=ends["status"] == "ok").groupby(key, sort=False)
     heads = groups.agg(
         method=("method", "first"),
         status=("status", _status),
         runs=("status", "size"),
-        ok=("status", lambda statuses: int((statuses == "ok").sum())),
+        ok=("ok", "sum"),
     )
     solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
-    numbers = heads.join(counted, how="left").assign(solver_name=solvers)
+    numbers = heads.join(counted).assign(solver_name=solvers)
     counts = [name for name in numbers if name.endswith("_count")]
     return numbers.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int)).reset_index()
 
@@ -109,15 +103,11 @@ def with_time_ratio(rows: pd.DataFrame) -> pd.DataFrame:
     are not comparable); the fastest is the configuration with the least median. NaN where the
     fastest has no time in that repetition.
     """
-    ratios = pd.Series(math.nan, index=rows.index)
-    for _, group in rows.groupby(["source", "task"], sort=False):
-        medians = group.groupby("configuration")["gradient_seconds"].median().dropna()
-        if medians.empty:
-            continue
-        fastest = group[group["configuration"] == medians.idxmin()]
-        reference = fastest.groupby("repetition")["gradient_seconds"].median()
-        ratios[group.index] = group["gradient_seconds"] / group["repetition"].map(reference)
-    return rows.assign(time_ratio=ratios)
+    seconds, within = rows["gradient_seconds"], [rows["source"], rows["task"]]
+    medians = seconds.groupby([*within, rows["configuration"]]).transform("median")
+    fastest = seconds.where(medians == medians.groupby(within).transform("min"))
+    reference = fastest.groupby([*within, rows["repetition"]]).transform("median")
+    return rows.assign(time_ratio=seconds / reference)
 
 
 def _status(statuses: pd.Series) -> str:
@@ -127,36 +117,19 @@ def _status(statuses: pd.Series) -> str:
     return ", ".join([share, *(f"{count} {status}" for status, count in failed.items())])
 
 
-# --- text --------------------------------------------------------------------------------------
-
-
-def summarised(frame: pd.DataFrame) -> Table:
-    """The summary table: a row per task and configuration."""
-    numbers = summary(frame)
-    return Table("table", numbers, formatted(numbers))
-
-
-def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The table as text, from ``summary``: ``28.31 ± 0.04``, or ``28.31`` for a single run."""
-    return pd.concat(
-        [numbers[["task", "configuration"]], spelled(numbers, COLUMNS), numbers["status"]], axis=1
-    )
-
-
 def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """Columns of numbers as text under their headers, with the standard deviation where known.
+    """Columns of numbers as text under their headers: ``28.31 ± 0.04``, ``28.31`` for a single run.
 
-    The values of ``name`` are in that column or in ``name_mean``. One that is not in ``COLUMNS``
-    has its name for a header, and three significant digits.
+    The values of ``name`` are in that column, or in ``name_mean`` and ``name_std``. One that is not
+    in ``COLUMNS`` has its name for a header, and three significant digits.
     """
     text = {}
     for name in names:
         header, decimals = COLUMNS.get(name, (name.replace("_", " "), None))
         means = numbers[name if name in numbers else f"{name}_mean"]
-        spreads = numbers.get(f"{name}_std", pd.Series(math.nan, index=numbers.index))
-        text[header] = [
-            measured(mean, std, decimals=decimals) for mean, std in zip(means, spreads, strict=True)
-        ]
+        spreads = numbers.get(f"{name}_std", [math.nan] * len(numbers))
+        pairs = zip(means, spreads, strict=True)
+        text[header] = [measured(mean, std, decimals=decimals) for mean, std in pairs]
     return pd.DataFrame(text, index=numbers.index, dtype=str)
 
 
@@ -179,15 +152,12 @@ def measured(mean: float, std: float = math.nan, *, decimals: int | None) -> str
     return f"{mean:.{places}f}{spread}"
 
 
-# --- formats -----------------------------------------------------------------------------------
-
-
 def to_csv(numbers: pd.DataFrame) -> str:
     """The unrounded numbers."""
     return numbers.to_csv(index=False, lineterminator="\n")
 
 
-def to_markdown(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
+def to_markdown(text: pd.DataFrame, bold: Bold = frozenset()) -> str:
     """A pipe table."""
     cells = text.map(lambda cell: cell.replace("|", "\\|"))
     for row, name in bold:
@@ -196,24 +166,25 @@ def to_markdown(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
     return cells.to_markdown(index=False, **options) + "\n"
 
 
-def to_latex(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
+def to_latex(text: pd.DataFrame, bold: Bold = frozenset()) -> str:
     """A booktabs ``tabular`` (for ``\\input``), a rule where the first column changes."""
     styled = text.map(_latex).rename(columns=_latex).style.hide(axis="index")
     for row, name in bold:
         styled = styled.map(lambda _: "textbf:--rwrap", subset=(row, _latex(name)))
     columns = f"ll{'r' * (text.shape[1] - 3)}l"
     lines = styled.to_latex(column_format=columns, hrules=True).splitlines()
-    first = text.iloc[:, 0]
-    body = lines.index(r"\midrule") + 1
+    first, body = text.iloc[:, 0], lines.index(r"\midrule") + 1
     for row in reversed(range(1, len(text))):
         if first[row] != first[row - 1]:
             lines.insert(body + row, r"\midrule")
     return "\n".join([r"% needs \usepackage{booktabs}", *lines, ""])
 
 
-def to_html(
-    text: pd.DataFrame, *, name: str = "table", bold: Bold = frozenset(), note: str = ""
-) -> str:
+def _latex(cell: str) -> str:
+    return cell.translate(str.maketrans(LATEX))
+
+
+def to_html(text: pd.DataFrame, bold: Bold = frozenset(), *, name: str, note: str = "") -> str:
     """A page fragment with its own style, grouped by the first column; the note stands below.
 
     The second column names the rows.
@@ -223,12 +194,7 @@ def to_html(
     group, named = text.columns[:2]
     own = "summary" if name == "table" else name
     table = GT(text, rowname_col=named, groupname_col=group, id=own)
-    for column in sorted({column for _, column in bold}):
-        rows = [row for row in range(len(text)) if (row, column) in bold]
-        table = table.tab_style(style.text(weight="bold"), loc.body(columns=column, rows=rows))
+    for row, column in sorted(bold):
+        table = table.tab_style(style.text(weight="bold"), loc.body(columns=column, rows=[row]))
     table = table.tab_source_note(note) if note else table
     return table.as_raw_html() + "\n"
-
-
-def _latex(cell: str) -> str:
-    return cell.translate(str.maketrans(LATEX))
