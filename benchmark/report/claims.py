@@ -178,9 +178,6 @@ def to_json(found: pd.DataFrame) -> str:
     return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
 
 
-# --- gradient error --------------------------------------------------------------------------
-
-
 def rate(rows: pd.DataFrame) -> Finding | str:
     """(a) At equilibrium the error of JFB through K layers falls as κᴷ."""
     kappa = float(rows["contraction"].median())
@@ -248,9 +245,6 @@ def close_to_deq(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str:
     return Finding(value, *bounds, HOLDS if reached else UNDECIDED if falling else FAILS, note)
 
 
-# --- memory ----------------------------------------------------------------------------------
-
-
 def linear_memory(rows: pd.DataFrame) -> Finding | str:
     """(d) Peak memory of differentiating K layers is linear in K."""
     fit = line(rows["layers"], rows["peak_memory_mib"])
@@ -287,9 +281,6 @@ def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
     return Finding(value, *UNKNOWN, HOLDS if value <= FLAT else UNDECIDED, note)
 
 
-# --- accuracy --------------------------------------------------------------------------------
-
-
 def same_accuracy(rows: pd.DataFrame, *, lowers: Sequence[str]) -> Finding | str:
     """(e) Training with restarted JFB reaches DEQ's accuracy: equivalence within 0.1 dB.
 
@@ -306,9 +297,6 @@ def same_accuracy(rows: pd.DataFrame, *, lowers: Sequence[str]) -> Finding | str
         return Finding(gap.mean, *bounds, NOT_TESTED, f"{about}; no interval: {gap.how}")
     verdict = _verdict(bounds, low=-SAME_DB, high=SAME_DB)
     return Finding(gap.mean, *bounds, verdict, f"{about}; paired, {gap.how}")
-
-
-# --- parts -----------------------------------------------------------------------------------
 
 
 class Fit(NamedTuple):

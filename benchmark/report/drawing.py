@@ -74,9 +74,6 @@ def save(figure: Figure, stem: Path) -> list[str]:
     return [png.name, pdf.name]
 
 
-# --- panels ------------------------------------------------------------------------------------
-
-
 def grid(
     lines: int, columns: int, size: tuple[float, float], **options: object
 ) -> tuple[Figure, np.ndarray]:
@@ -128,9 +125,6 @@ def failed_entry(label: str = "last point of a failed run") -> Line2D:
     return Line2D([], [], label=label, color="#555555", **FAILED)
 
 
-# --- axes --------------------------------------------------------------------------------------
-
-
 def ticks(axis: Axes, values: Sequence[float]) -> None:
     """Ticks at the values themselves, as plain numbers, those that would collide left out."""
     kept = [values[0]]
@@ -169,9 +163,6 @@ def _decades(axis: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(PLAIN)
     axis.set_minor_formatter(NullFormatter())
-
-
-# --- data --------------------------------------------------------------------------------------
 
 
 def curves(

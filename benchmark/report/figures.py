@@ -45,9 +45,6 @@ COST_AXES = {
 }
 
 
-# --- along training ----------------------------------------------------------------------------
-
-
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     """Accuracy along training
 
@@ -124,9 +121,6 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
     return Drawing(figure)
 
 
-# --- the error of a hypergradient --------------------------------------------------------------
-
-
 def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     """Error of the hypergradient
 
@@ -186,9 +180,6 @@ def _slope(axis: Axes, start: tuple[float, float], *, kappa: float, stop: float)
     (line,) = axis.plot(layers, start[1] * kappa ** (layers - start[0]), label=label, **look)
     axis.set_ylim(limits)
     return line
-
-
-# --- the cost of a hypergradient ---------------------------------------------------------------
 
 
 def time(frame: pd.DataFrame, page: Page) -> Drawing:

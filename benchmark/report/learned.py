@@ -10,15 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from benchmark.report.drawing import (
-    ONE_COLUMN,
-    Drawing,
-    NothingToDrawError,
-    Page,
-    entries,
-    finish,
-    grid,
-)
+from benchmark.report import drawing
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import trained
 from benchmark.report.style import Style
 
@@ -46,8 +39,8 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
     panels = list(theta.groupby("parameter"))
     abreast = 1 if page.narrow else min(2, len(panels))
     lines = math.ceil(len(panels) / abreast)
-    width = page.width if abreast > 1 else min(page.width, 1.4 * ONE_COLUMN)
-    figure, axes = grid(lines, abreast, (width, 0.5 + 2.0 * lines), sharex=True)
+    width = page.width if abreast > 1 else min(page.width, 1.4 * drawing.ONE_COLUMN)
+    figure, axes = drawing.grid(lines, abreast, (width, 0.5 + 2.0 * lines), sharex=True)
     axes = axes.ravel()
     for axis in axes[len(panels) :]:
         axis.remove()
@@ -63,7 +56,7 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
         count = own["entry"].nunique()
         many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    finish(figure, frame["task"].iloc[0], entries(looks))
+    drawing.finish(figure, frame["task"].iloc[0], drawing.entries(looks))
     return Drawing(figure)
 
 

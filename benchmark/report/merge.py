@@ -61,11 +61,12 @@ def merged(
     known = rows.dropna(subset=[*TASK, IMAGES])
     first = known.groupby(TASK)[IMAGES].transform("first")
     for (number, _), row in known[known[IMAGES] != first].head(1).iterrows():
-        same = (known[TASK] == row[TASK]).all(axis=1)
-        (earlier, _), expected = known.index[same][0], known.loc[same, IMAGES].iloc[0]
+        same = known[(known[TASK] == row[TASK]).all(axis=1)]
+        (earlier, _), expected = same.index[0], same[IMAGES].iloc[0]
+        where = f"{row['dataset_name']}, repetition {row['idx_rep']}"
         raise ReportError(
-            f"{paths[number]}: images {row[IMAGES]} in {row[TASK[1]]}, repetition {row['idx_rep']}, "
-            f"expected {expected} as in {paths[earlier]}"
+            f"{paths[number]}: images {row[IMAGES]} in {where}, expected {expected} as in "
+            f"{paths[earlier]}"
         )
     new = [table[~known] for table, known in zip(tables, repeated(tables), strict=True)]
     return pd.concat(dict(enumerate(new)))

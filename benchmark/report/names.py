@@ -112,9 +112,7 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _merged(
-    groups: Mapping[str, Mapping[str, str]], without: Sequence[str] = ()
-) -> dict[str, str]:
+def _merged(groups: Mapping[str, Mapping[str, str]], without: Sequence[str] = ()) -> dict[str, str]:
     """All arguments by name, the group's name before one that was there already."""
     merged: dict[str, str] = {}
     for group, arguments in groups.items():

@@ -19,12 +19,8 @@ from benchmark.report.style import method_order
 LINES = 3  # whole, close up, errors
 CLOSE = 0.3  # side of the window, of the image's shorter side
 SMALLEST = 8  # pixels of the window's side
-FRAME = "#bbbbbb"
 # dashes of white on black are seen on any image
-BOX = (
-    {"edgecolor": "#000000", "linewidth": 1.0},
-    {"edgecolor": "#ffffff", "linewidth": 1.0, "linestyle": (0, (3, 3))},
-)
+BOX = ({"edgecolor": "#000000"}, {"edgecolor": "#ffffff", "linestyle": (0, (3, 3))})
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Panel:
 
     label: str
     image: np.ndarray
-    color: str = FRAME
+    color: str = "#bbbbbb"
 
 
 @dataclass(frozen=True)
@@ -60,30 +56,28 @@ def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
     PSNR, then the first repetition).
     """
     last = last_rows(frame)
-    arrays = last[["reconstruction", "observation", "truth"]].map(_is_image).all(axis=1)
-    by = ["outer_step", "test_psnr", "repetition", *RUN]
-    ends = last[arrays].sort_values(by, ascending=[False, False, *[True] * 6], kind="stable")
-    if ends.empty:
+    images = last[["reconstruction", "observation", "truth"]].map(_is_image).all(axis=1)
+    by, descending = ["outer_step", "test_psnr", "repetition", *RUN], ("outer_step", "test_psnr")
+    order = {"ascending": [name not in descending for name in by], "kind": "stable"}
+    chosen = last[images].sort_values(by, **order).groupby("method", sort=False).head(1)
+    if chosen.empty:
         raise NothingToDrawError("no images in the data")
-    chosen = ends.groupby("method", sort=False).head(1)
-    truth = chosen["truth"].iloc[0]
-    same = [
-        np.array_equal(row.truth, truth) and row.reconstruction.shape == truth.shape
-        for row in chosen.itertuples()
-    ]
-    chosen = renamed(chosen[same])
-    chosen = chosen.sort_values("method", key=lambda names: names.map(method_order(names).index))
+    truth, shape = chosen["truth"].iloc[0], chosen["truth"].iloc[0].shape
+    same = chosen["truth"].map(lambda image: np.array_equal(image, truth))
+    chosen = chosen[same & chosen["reconstruction"].map(lambda image: image.shape == shape)]
     if chosen.empty:
         raise NothingToDrawError("no reconstruction of the same size as the truth")
+    chosen = renamed(chosen).set_index("method").loc[method_order(chosen["method"])]
     shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
     shown += [
-        Panel(row.configuration, row.reconstruction, color=page.styles[row.method].color)
+        Panel(row.configuration, row.reconstruction, page.styles[row.Index].color)
         for row in chosen.itertuples()
     ]
-    missing = [m for m in method_order(frame["method"]) if m not in set(chosen["method"])]
+    figure = _image_grid(shown, page.width)
+    headed(figure, frame["task"].iloc[0])
+    missing = ", ".join(m for m in method_order(frame["method"]) if m not in chosen.index)
     why = "no final images, or of another test image"
-    figure = _image_grid(shown, title=frame["task"].iloc[0], width=page.width)
-    return Drawing(figure, (f"{', '.join(missing)}: {why}",) if missing else ())
+    return Drawing(figure, (f"{missing}: {why}",) if missing else ())
 
 
 def window(images: Sequence[np.ndarray], truth: np.ndarray) -> Window:
@@ -96,13 +90,12 @@ def window(images: Sequence[np.ndarray], truth: np.ndarray) -> Window:
         steps = np.gradient(truth.astype(float), axis=(0, 1))
         apart = sum(step**2 for step in steps).mean(axis=2)
     side = min(*truth.shape[:2], max(SMALLEST, round(CLOSE * min(truth.shape[:2]))))
-    total = np.pad(apart, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
-    at = np.argwhere(sums >= sums.max() * (1 - 1e-9))[0]
-    return Window(int(at[0]), int(at[1]), side)
+    sums = np.lib.stride_tricks.sliding_window_view(apart, (side, side)).sum(axis=(2, 3))
+    row, column = np.argwhere(sums >= sums.max() * (1 - 1e-9))[0]
+    return Window(int(row), int(column), side)
 
 
-def _image_grid(panels: Sequence[Panel], *, title: str, width: float) -> Figure:
+def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
     """Images above (the first is the truth), then close up, then their errors on one scale.
 
     What does not fit in a line comes in several such blocks of lines. The scale is that of the
@@ -126,13 +119,13 @@ def _image_grid(panels: Sequence[Panel], *, title: str, width: float) -> Figure:
     cells = zip(*(axes[line::LINES].flat for line in range(LINES)), strict=True)
     drawn = zip(panels, captions, errors, cells, strict=False)
     for panel, caption, error, (upper, close, lower) in drawn:
-        _picture(upper, panel.image, color=panel.color)
+        _picture(upper, panel.image, panel.color)
         upper.set_title(caption, fontsize=6.5)
         if error is not None:
             corner = (part.column - 0.5, part.row - 0.5)
             for look in BOX:
                 upper.add_patch(Rectangle(corner, part.side, part.side, fill=False, **look))
-            _picture(close, part.of(panel.image), color=panel.color)
+            _picture(close, part.of(panel.image), panel.color)
         if error is not None and panel is not panels[0]:
             map_ = lower.imshow(error, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
     beside = axes[LINES - 1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
@@ -140,11 +133,10 @@ def _image_grid(panels: Sequence[Panel], *, title: str, width: float) -> Figure:
     bar.set_label("absolute error\n(1: full range)", fontsize=6.5)
     bar.ax.yaxis.set_ticks_position("left")
     bar.ax.yaxis.set_label_position("left")
-    headed(figure, title)
     return figure
 
 
-def _picture(axis: Axes, image: np.ndarray, *, color: str) -> None:
+def _picture(axis: Axes, image: np.ndarray, color: str) -> None:
     """An image without ticks, in a frame."""
     axis.set_axis_on()
     axis.imshow(image, interpolation="nearest")

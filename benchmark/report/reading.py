@@ -137,9 +137,6 @@ def conforming(
     raise ReportError(f"{path}: column {first.column}: {first.failure_case!r}, expected a number")
 
 
-# --- benchopt's files --------------------------------------------------------------------------
-
-
 def read(paths: Iterable[Path]) -> Results:
     """Read benchopt parquet files and put their rows together.
 

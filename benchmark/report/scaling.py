@@ -10,22 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.drawing import (
-    Drawing,
-    NothingToDrawError,
-    Page,
-    curves_over_depth,
-    entries,
-    finish,
-    grid,
-    ticks,
-)
+from benchmark.report import drawing
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import measured_rows, placed
 from benchmark.report.style import method_order
 
@@ -38,8 +30,7 @@ PROBLEM = ("source", "setting", "size", "batch", "ridge")
 HELD = {"size": "{0:g} × {0:g}", "batch": "batch {:g}", "ridge": "ridge {:g}"}
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """What a panel is drawn against: the column that is varied, and the one on the axis."""
 
     varied: str
@@ -85,7 +76,7 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     middle = {method: middle_configuration(group) for method, group in rows.groupby("method")}
     found, notes = [], []
     for quantity in QUANTITIES:
-        panels = select(rows, quantity, middle=middle)
+        panels = select(rows, quantity, middle)
         if panels is None:
             notes.append(f"against {quantity.noun}: it does not vary while the others are held")
             continue
@@ -104,7 +95,7 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     names = rows.set_index("gradient")["series"].to_dict() if alone else {}
     looks = {names.get(middle[method], middle[method]): page.styles[method] for method in methods}
     title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
-    finish(figure, title, entries(looks))
+    drawing.finish(figure, title, drawing.entries(looks))
     return Drawing(figure, tuple(notes))
 
 
@@ -112,24 +103,21 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per run with its costs, and every quantity that a panel may be drawn against."""
     rows = measured_rows(frame, "gradient_seconds")
     kappa = rows["contraction"].where(rows["contraction"].between(0, 1, inclusive="neither"))
-    return rows.assign(
-        pixels=rows["size"] ** 2,
-        evals=rows["layer_evals"] + rows["vjp_evals"],
-        slowness=1 / (1 - kappa),
-        **{name: rows[name].fillna(0.0) for name in ("size", "batch", "ridge")},
-    )
+    evals = rows["layer_evals"] + rows["vjp_evals"]
+    rows = rows.assign(pixels=rows["size"] ** 2, evals=evals, slowness=1 / (1 - kappa))
+    return rows.fillna(dict.fromkeys(("size", "batch", "ridge"), 0.0))
 
 
 def middle_configuration(rows: pd.DataFrame) -> str:
     """Of one method's configurations the middle one: by depth, then restarts, then name."""
-    known = rows.drop_duplicates("gradient")[["layers", "restarts", "gradient"]]
+    known = rows.drop_duplicates("gradient")
     for name in ("layers", "restarts", "gradient"):
         if values := sorted(known[name].dropna().unique()):
             known = known[known[name] == values[(len(values) - 1) // 2]]
     return str(known["gradient"].iloc[0])
 
 
-def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str]) -> Panels | None:
+def select(rows: pd.DataFrame, quantity: Quantity, middle: Mapping[str, str]) -> Panels | None:
     """The rows in which one quantity varies alone; None if it does not.
 
     Of several problems the one in which it takes the most values; of those, the one whose other
@@ -141,15 +129,14 @@ def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str])
         chosen, column = chosen.map(series), "series"
     own = rows[rows[column] == chosen]
     held = [name for name in PROBLEM if name != quantity.varied]
-    frequent = {name: rows[name].value_counts() for name in held}
+    frequent = sum(own[name].map(rows[name].value_counts()) for name in held)
     candidates = []
     for values, group in own.groupby(held, sort=True):
-        at = group.loc[group[list(COSTS)].notna().any(axis=1)]
+        at = group[group[list(COSTS)].notna().any(axis=1)]
         # by itself, in one method: two methods with a depth of their own are no sweep
         varied = at[at[quantity.x] > 0].groupby("method")[quantity.varied].nunique().max()
         if varied > 1:
-            common = sum(int(frequent[n][value]) for n, value in zip(held, values, strict=True))
-            candidates.append(((varied, common), values, at))
+            candidates.append(((varied, frequent[group.index[0]]), values, at))
     if not candidates:
         return None
     (_, values, group) = max(candidates, key=lambda candidate: candidate[0])
@@ -160,8 +147,15 @@ def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str])
 
 def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
     """A column of panels per quantity, or in one column of a page a line; ``named`` by setting."""
-    costs = list(COSTS)[: 2 if page.narrow else 3]
-    figure, axes = _grid(len(found), len(costs), page)
+    costs, quantities = list(COSTS)[: 2 if page.narrow else 3], len(found)
+    if page.narrow:
+        size = (page.width, 0.3 + 1.5 * quantities)
+        figure, axes = drawing.grid(quantities, len(costs), size, sharex="row")
+    else:
+        share = (0.6 + max(2, quantities)) / (0.6 + len(QUANTITIES))
+        size = (page.width * share, 0.5 + 1.25 * len(costs))
+        figure, axes = drawing.grid(len(costs), quantities, size, sharex="col", sharey="row")
+        axes = axes.T
     for panels, cells in zip(found, axes, strict=True):
         held = f"{panels.setting}\n{panels.held}" if named else panels.held
         cells[0].set_title(held, fontsize=6.5, loc="left")
@@ -174,21 +168,11 @@ def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
     return figure
 
 
-def _grid(quantities: int, costs: int, page: Page) -> tuple[Figure, np.ndarray]:
-    """Axes (quantity, cost)."""
-    if page.narrow:
-        return grid(quantities, costs, (page.width, 0.3 + 1.5 * quantities), sharex="row")
-    share = (0.6 + max(2, quantities)) / (0.6 + len(QUANTITIES))
-    size = (page.width * share, 0.5 + 1.25 * costs)
-    figure, axes = grid(costs, quantities, size, sharex="col", sharey="row")
-    return figure, axes.T
-
-
 def _panel(axis: Axes, panels: Panels, cost: str, page: Page) -> None:
     """One cost against one quantity, with ticks at the median x of each value of it."""
     rows, quantity = panels.rows, panels.quantity
     points = placed(rows, label="method", by=quantity.varied, x=quantity.x, y=cost)
     ends = (rows["layers"].min(), rows["layers"].max())
-    curves_over_depth(axis, points, "method", cost, page.styles, ends)
+    drawing.curves_over_depth(axis, points, "method", cost, page.styles, ends)
     at = rows[rows[quantity.x] > 0].groupby(quantity.varied)[quantity.x].median()
-    ticks(axis, sorted(float(f"{x:.2g}") if quantity.x == "slowness" else x for x in at))
+    drawing.ticks(axis, sorted(float(f"{x:.2g}") if quantity.x == "slowness" else x for x in at))

@@ -187,9 +187,6 @@ def read_study(folder: Path, *, results: Path) -> Study:
     )
 
 
-# --- numbers -----------------------------------------------------------------------------------
-
-
 def read_table(path: Path) -> pd.DataFrame:
     """A ``table.csv``: ``runs``, ``ok`` and the measured columns as numbers, NaN where empty."""
     heads, counts = ("task", "configuration", "method", "status"), ["runs", "ok"]
@@ -233,9 +230,6 @@ def failures(statuses: pd.Series) -> dict[str, int]:
     """``3/5 ok, 1 diverged, 1 oom`` → {diverged: 1, oom: 1}, added up over texts."""
     found = statuses.str.extractall(r", (?P<count>\d+) (?P<name>[^,]+)").astype({"count": int})
     return found.groupby("name")["count"].sum().to_dict()
-
-
-# --- how it was made ---------------------------------------------------------------------------
 
 
 def described(name: str) -> str:
