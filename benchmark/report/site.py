@@ -16,6 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import jinja2
@@ -24,7 +25,7 @@ from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 
 from benchmark.report.reading import ReportError, writable, write
-from benchmark.report.study import DATA, Study, failures, find_studies, read_claims
+from benchmark.report.study import DATA, failures, find_studies, read_claims
 from benchmark.report.style import Style, method_order, method_styles
 
 PAGES = Path(__file__).parent / "pages"
@@ -85,7 +86,7 @@ def check_target(out: Path, *, results: Path) -> None:
         raise ReportError(f"{out}: not empty and not an earlier build of the site; left as it is")
 
 
-def write_site(studies: Sequence[Study], *, claims: pd.DataFrame, out: Path) -> None:
+def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out: Path) -> None:
     """Write every page, the assets, the studies' files and the marker."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGES),
@@ -109,10 +110,8 @@ def write_site(studies: Sequence[Study], *, claims: pd.DataFrame, out: Path) -> 
     write(out / "index.html", page)
     for study in studies:
         root = "../" * (study.name.count("/") + 1)
-        pictures = {
-            task: [p for p in study.pictures if p.made.task == task] for task in study.tasks
-        }
-        pictures[None] = [p for p in study.pictures if p.made.task not in study.tasks]
+        pictures = {task: [p for p in study.pictures if p["task"] == task] for task in study.tasks}
+        pictures[None] = [p for p in study.pictures if p["task"] not in study.tasks]
         page = environment.get_template("study.html").render(
             root=root,
             study=study,
@@ -131,9 +130,9 @@ def write_site(studies: Sequence[Study], *, claims: pd.DataFrame, out: Path) -> 
     write(out / MARKER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def in_short(study: Study, task: str) -> pd.DataFrame:
+def in_short(study: SimpleNamespace, task: str) -> pd.DataFrame:
     """A task of a study in short: a row per method."""
-    return pd.DataFrame({short.header: short.cells[task] for short in study.shorts})
+    return pd.DataFrame({short["header"]: short["cells"][task] for short in study.shorts})
 
 
 def numeric(text: pd.Series) -> bool:

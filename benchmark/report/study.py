@@ -11,10 +11,9 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -22,120 +21,27 @@ from benchmark.report import headline
 from benchmark.report.captions import captioned, kind_and_task
 from benchmark.report.names import file_names
 from benchmark.report.reading import ReportError, digest, read_csv, read_record, readable
-from benchmark.report.style import Style, method_order, method_styles
-from benchmark.report.tables import MISSING, Table, spelled
+from benchmark.report.style import method_order, method_styles
+from benchmark.report.tables import MISSING, spelled
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-DATA = {
-    ".parquet": "rows of the runs",
-    ".csv": "numbers",
-    ".tex": "LaTeX",
-    ".md": "Markdown",
-    ".html": "page",
-    ".json": "record",
-}
+DATA = {".parquet": "rows of the runs", ".csv": "numbers", ".tex": "LaTeX", ".md": "Markdown"}
+DATA |= {".html": "page", ".json": "record"}
 CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
-INPUT = ("file", "sha256", "rows_read", "rows_used", "left_out")
 
 
-@dataclass(frozen=True)
-class Artefact:
-    """An entry of ``provenance.json``: the files made, or why none was, and what was left out."""
-
-    name: str
-    title: str
-    caption: str
-    task: str | None
-    files: tuple[str, ...]
-    skipped: str | None = None
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def alt(self) -> str:
-        """Text in place of the figure."""
-        return ": ".join(filter(None, (self.title, self.task)))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on a page; ``width`` and ``height`` in CSS pixels, ``pdf`` None if there is none."""
-
-    made: Artefact
-    png: str
-    pdf: str | None
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Short:
-    """A column of the table in short, per method and task: a value, or a range over configurations.
-
-    Where there is no number a cell says how the runs failed.
-    """
-
-    name: str
-    header: str
-    cells: pd.DataFrame
-
-    @property
-    def ranges(self) -> bool:
-        """Whether a cell is a range."""
-        return any(" – " in cell for cell in self.cells.to_numpy().ravel())
-
-
-@dataclass(frozen=True)
-class Study:
-    """A folder of results, read and checked; ``name`` is its path below the results folder.
-
-    ``text`` are the measured columns of ``numbers`` as text, ``means`` the numbers behind it.
-    """
-
-    folder: Path
-    name: str
-    description: str
-    tasks: list[str]
-    methods: list[str]
-    numbers: pd.DataFrame
-    text: pd.DataFrame
-    means: np.ndarray
-    shorts: list[Short]
-    comparison: Table | None
-    claims: pd.DataFrame
-    styles: Mapping[str, Style]
-    pictures: list[Picture]
-    skipped: list[Artefact]
-    missing: list[str]
-    files: list[str]
-    interactive: list[str]
-    inputs: list[Mapping[str, object]]
-    facts: Mapping[str, Mapping[str, Sequence[str]]]
-    commands: Mapping[str, str]
-
-    @property
-    def title(self) -> str:
-        """The last part of the name as words."""
-        words = self.name.rsplit("/", 1)[-1].replace("_", " ")
-        return words[:1].upper() + words[1:]
-
-    @property
-    def page(self) -> str:
-        """Where its page lies in the site."""
-        return f"studies/{self.name}.html"
-
-
-def find_studies(results: Path) -> list[Study]:
+def find_studies(results: Path) -> list[SimpleNamespace]:
     """The studies below a results folder, by name."""
     if not results.is_dir():
         raise ReportError(f"{results}: no such folder")
     folders = sorted(path.parent for path in results.rglob("provenance.json"))
     if not folders:
         raise ReportError(f"{results}: no study in it (a folder with a provenance.json)")
-    return [read_study(folder, results=results) for folder in folders]
+    return [read_study(folder, results) for folder in folders]
 
 
-def read_study(folder: Path, *, results: Path) -> Study:
-    """Read one study's folder.
+def read_study(folder: Path, results: Path) -> SimpleNamespace:
+    """One study's folder as its page shows it; ``name`` is its path below the results folder.
 
     Raises
     ------
@@ -149,17 +55,20 @@ def read_study(folder: Path, *, results: Path) -> Study:
     names = file_names(numbers["task"])
     artefacts, inputs = list(_artefacts(record, folder, names)), list(_inputs(record, folder))
     pictures = list(_pictures(artefacts, folder, present, names))
-    shown = {file for picture in pictures for file in (picture.png, picture.pdf)}
+    made = {"table.html", *(file for artefact in artefacts for file in artefact["files"])}
+    shown = {file for picture in pictures for file in (picture["png"], picture["pdf"])}
     files = [file for file in present if file in shown or Path(file).suffix in DATA]
-    made = {"table.html", *(file for artefact in artefacts for file in artefact.files)}
     curve = (record.get("memory_curve") or {}).get("file")
     curve = curve if curve in present else None
     sampled = read_csv(folder / curve, texts=["method"])["method"] if curve else ()
     means = numbers.filter(regex="_mean$").dropna(axis="columns", how="all")
-    compared = folder / "headline.csv"
-    return Study(
+    words = name.rsplit("/", 1)[-1].replace("_", " ")
+    rows = [str(entry["file"]) for entry in inputs if entry["file"] in present]
+    return SimpleNamespace(
         folder=folder,
         name=name,
+        title=words[:1].upper() + words[1:],
+        page=f"studies/{name}.html",
         description=described(name),
         tasks=list(dict.fromkeys(numbers["task"])),
         methods=method_order(numbers["method"]),
@@ -167,23 +76,17 @@ def read_study(folder: Path, *, results: Path) -> Study:
         text=spelled(numbers, means.columns.str.removesuffix("_mean")),
         means=means.to_numpy(),
         shorts=list(shorts(numbers)),
-        comparison=headline.read(compared) if compared.is_file() else None,
+        comparison=headline.read(folder / "headline.csv") if "headline.csv" in present else None,
         claims=read_claims(folder),
         styles=method_styles([*numbers["method"], *sampled]),
         pictures=pictures,
-        skipped=[entry for entry in artefacts if entry.skipped is not None],
+        skipped=[entry for entry in artefacts if entry["skipped"] is not None],
         missing=sorted(made.difference(present, {"table.html"})),
         files=files,
         interactive=[file for file in files if file.endswith(".html") and file not in made],
         inputs=inputs,
         facts=_facts(record),
-        commands=commands(
-            name,
-            out=folder.relative_to(results.parent).as_posix(),
-            inputs=[str(entry["file"]) for entry in inputs if entry["file"] in present],
-            curve=curve,
-            record=record,
-        ),
+        commands=commands(name, folder.relative_to(results.parent).as_posix(), rows, curve, record),
     )
 
 
@@ -203,27 +106,29 @@ def read_claims(folder: Path) -> pd.DataFrame:
     return read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def shorts(numbers: pd.DataFrame) -> Iterator[Short]:
+def shorts(numbers: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The table in short: its accuracy (of training, or of the gradient), then its costs.
 
-    Gradient errors come only where nothing was trained: all methods are then at the same θ.
+    Gradient errors come only where nothing was trained: all methods are then at the same θ. A cell,
+    for a method and a task, is a value or a range over configurations; without a number it says how
+    the runs failed.
     """
     trained = "outer_step_mean" in numbers and (numbers["outer_step_mean"] > 0).any()
     for name in ("test_psnr" if trained else "gradient_error", "time_ratio", "peak_memory_mib"):
-        mean, std = f"{name}_mean", f"{name}_std"
+        mean, cells = f"{name}_mean", {}
         if mean not in numbers or numbers[mean].isna().all():
             continue
-        groups, cells = numbers.groupby(["method", "task"]), {}
-        for key, group in groups:
-            known = group.dropna(subset=mean).sort_values(mean, kind="stable")
-            ends = known.iloc[[0, -1] if len(known) else []]
-            ends = ends if len(known) < 2 else ends.drop(columns=std, errors="ignore")
-            found = dict.fromkeys(spelled(ends, [name]).iloc[:, 0])
-            cells[key] = " – ".join(found) or ", ".join(failures(group["status"])) or MISSING
-        table = pd.Series(cells).unstack(fill_value=MISSING)
+        for key, group in numbers.groupby(["method", "task"]):
+            ends = group.dropna(subset=mean).sort_values(mean, kind="stable")
+            if len(ends) > 1:
+                ends = ends.iloc[[0, -1]].drop(columns=f"{name}_std", errors="ignore")
+            found = " – ".join(dict.fromkeys(spelled(ends, [name]).iloc[:, 0]))
+            cells[key] = found or ", ".join(failures(group["status"])) or MISSING
         (header,) = spelled(numbers, [name])
         order = method_order(numbers["method"]), list(dict.fromkeys(numbers["task"]))
-        yield Short(name, header, table.loc[order])
+        table = pd.Series(cells).unstack(fill_value=MISSING).loc[order]
+        ranges = any(" – " in cell for cell in cells.values())
+        yield {"name": name, "header": header, "cells": table, "ranges": ranges}
 
 
 def failures(statuses: pd.Series) -> dict[str, int]:
@@ -242,7 +147,7 @@ def described(name: str) -> str:
 
 
 def commands(
-    name: str, *, out: str, inputs: Sequence[str], curve: str | None, record: Mapping[str, object]
+    name: str, out: str, inputs: Sequence[str], curve: str | None, record: Mapping[str, object]
 ) -> dict[str, str]:
     """What makes a study's figures and tables, and the command: from its rows, and from nothing."""
     width, only = str(record.get("columns", "two")), [str(kind) for kind in record.get("only", ())]
@@ -253,75 +158,76 @@ def commands(
     known = (CONFIGS / f"{name}.yml").is_file()
     config = ["--config", f"configs/{name}.yml"] if known else []
     run = ["benchopt", "run", ".", *config, "--no-display", "--output", last]
-    draw, again = (
-        shlex.join([*report, *files, "--out", out, *option])
-        for files in ([f"{out}/{file}" for file in inputs], [f"outputs/{last}.parquet"])
-    )
+    rows = [f"{out}/{file}" for file in inputs]
+    draw = shlex.join([*report, *rows, "--out", out, *option])
+    again = shlex.join([*report, f"outputs/{last}.parquet", "--out", out, *option])
     sample = ["python", "-m", "benchmark.memory_curve", "--out", f"{out}/{curve}", *config]
     found = {
         "Draw every figure and table of this page again, from its rows": inputs and draw,
         "Run the study again, then draw": known and f"{shlex.join(run)} && {again}",
-        "Sample the memory over one training run of each method again": curve
-        and shlex.join(sample),
     }
+    sampled = "Sample the memory over one training run of each method again"
+    found[sampled] = curve and shlex.join(sample)
     return {does: line for does, line in found.items() if line}
 
 
 def _artefacts(
     record: Mapping[str, object], folder: Path, names: Mapping[str, str]
-) -> Iterator[Artefact]:
-    """What the report made."""
+) -> Iterator[dict[str, object]]:
+    """What the report made, or why it did not, and what was left out of it."""
     with readable(folder / "provenance.json", "as the report writes it: artefacts"):
         for entry in record["artefacts"]:
-            files = tuple(Path(str(file)).name for file in entry.get("files", []))
-            notes = tuple(map(str, entry.get("left_out", [])))
-            yield _artefact(str(entry["name"]), names, files, entry.get("skipped"), notes)
+            files = [Path(str(file)).name for file in entry.get("files", [])]
+            notes = [str(note) for note in entry.get("left_out", [])]
+            about = {"files": files, "skipped": entry.get("skipped"), "left_out": notes}
+            yield _captioned(str(entry["name"]), names) | about
 
 
-def _artefact(name: str, names: Mapping[str, str], *made: object) -> Artefact:
+def _captioned(name: str, names: Mapping[str, str]) -> dict[str, str | None]:
     kind, task = kind_and_task(name, tasks=names)
-    return Artefact(name, *captioned(kind), task, *made)
+    title, caption = captioned(kind)
+    alt = f"{title}: {task}" if task else title
+    return {"name": name, "title": title, "caption": caption, "task": task, "alt": alt}
 
 
 def _inputs(record: Mapping[str, object], folder: Path) -> Iterator[dict[str, object]]:
     """What it was made of; ``matches``: the copy beside it has this digest (None: no copy)."""
     with readable(folder / "provenance.json", "as the report writes it: inputs"):
         for entry in record["inputs"]:
-            known = {key: entry[key] for key in INPUT}
+            known = {key: entry[key] for key in ("file", "sha256", "rows_read", "rows_used")}
             copy = folder / Path(known["file"]).name
             matches = digest(copy) == known["sha256"] if copy.is_file() else None
-            yield known | {"left_out": dict(known["left_out"]), "matches": matches}
+            yield known | {"left_out": dict(entry["left_out"]), "matches": matches}
 
 
 def _pictures(
-    artefacts: Sequence[Artefact], folder: Path, present: Sequence[str], names: Mapping[str, str]
-) -> Iterator[Picture]:
-    """The PNGs the report lists, in its order, then those it does not list."""
-    listed = {f: made for made in artefacts for f in made.files if f.endswith(".png")}
+    artefacts: Sequence[Mapping[str, object]],
+    folder: Path,
+    present: Sequence[str],
+    names: Mapping[str, str],
+) -> Iterator[dict[str, object]]:
+    """The PNGs the report lists, in its order, then those it does not list; in CSS pixels."""
+    listed = {f: made for made in artefacts for f in made["files"] if f.endswith(".png")}
     for png in dict.fromkeys([*listed, *(name for name in present if name.endswith(".png"))]):
         if png not in present:
             continue
-        made = listed.get(png) or _artefact(Path(png).stem, names, (png,))
+        stem = Path(png).stem
         with readable(folder / png, "a readable image"), Image.open(folder / png) as image:
-            size = [round(CSS_PIXELS_PER_PIXEL * side) for side in image.size]
-        pdf = f"{Path(png).stem}.pdf"
-        yield Picture(made, png, pdf if pdf in present else None, *size)
+            width, height = (round(CSS_PIXELS_PER_PIXEL * side) for side in image.size)
+        pdf = f"{stem}.pdf" if f"{stem}.pdf" in present else None
+        made = listed.get(png) or _captioned(stem, names) | {"left_out": ()}
+        yield {**made, "png": png, "pdf": pdf, "width": width, "height": height}
 
 
 def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
     """What else ``provenance.json`` states: by group (plain entries: ``""``), name and value."""
     found: dict[str, dict[str, list[str]]] = {"": {}}
     for name, value in record.items():
-        label = name.replace("_", " ")
         if name in ("inputs", "artefacts", "rows"):  # on the page as such; a sum over the inputs
             continue
-        group, stated = (label, value) if isinstance(value, Mapping) else ("", {label: value})
-        texts = {str(key): _texts(inner) for key, inner in stated.items()}
-        found.setdefault(group, {}).update({key: text for key, text in texts.items() if text})
+        label, grouped = name.replace("_", " "), isinstance(value, Mapping)
+        for key, inner in (value if grouped else {label: value}).items():
+            values = [v for v in (inner if isinstance(inner, list) else [inner]) if v is not None]
+            texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+            found.setdefault(label if grouped else "", {}).update({key: texts} if texts else {})
     return {group: facts for group, facts in found.items() if facts}
-
-
-def _texts(value: object) -> list[str]:
-    """A value, or each of a list, as text."""
-    values = value if isinstance(value, list) else [value]
-    return [v if isinstance(v, str) else json.dumps(v) for v in values if v is not None]
