@@ -29,7 +29,7 @@ class Plot(BasePlot):
         y = column.removeprefix("objective_")
         points = placed(rows, label="configuration", by="outer_step", x=AXES[x][0], y=y)
         points = points[points["outer_step"].notna()]
-        looks = labelled_styles(rows, name="configuration", styles=styles)
+        looks = labelled_styles(rows, "configuration", styles)
         return traces(points, label="configuration", y=y, styles=looks)
 
     def get_metadata(self, df, dataset, objective, column, x):

@@ -28,7 +28,7 @@ class Plot(BasePlot):
         known = depths(rows, y="gradient_error") or [1.0]
         points = placed(rows, label="series", by="layers", x=AXES[x][0], y="gradient_error")
         points = across(points, (known[0], known[-1]))
-        looks = labelled_styles(rows, name="series", styles=styles)
+        looks = labelled_styles(rows, "series", styles)
         return traces(points, label="series", y="gradient_error", styles=looks)
 
     def get_metadata(self, df, dataset, objective, x):

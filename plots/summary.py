@@ -5,9 +5,9 @@ from __future__ import annotations
 from benchopt import BasePlot
 
 from benchmark.report.frame import select, tidy
-from benchmark.report.tables import COLUMNS, formatted, summary
+from benchmark.report.tables import HEADERS, summarised
 
-HEADERS = ["configuration", *(header for header, _ in COLUMNS.values()), "status"]
+COLUMNS = ["configuration", *HEADERS, "status"]
 
 
 class Plot(BasePlot):
@@ -19,7 +19,7 @@ class Plot(BasePlot):
 
     def plot(self, df, dataset, objective):
         rows = select(tidy(df), objective=objective, dataset=dataset)
-        return formatted(summary(rows))[HEADERS].to_numpy().tolist()
+        return summarised(rows).text[COLUMNS].to_numpy().tolist()
 
     def get_metadata(self, df, dataset, objective):
-        return {"title": f"{objective}\n{dataset}", "columns": HEADERS}
+        return {"title": f"{objective}\n{dataset}", "columns": COLUMNS}

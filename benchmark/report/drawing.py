@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.report.frame import across
-from benchmark.report.style import PAGES, Style, labelled_styles
+from benchmark.report.names import AXES, PAGES
+from benchmark.report.style import Style, labelled_styles
 
 DPI = 200
 # inches: one column of a page, or both
@@ -82,16 +83,15 @@ def grid(
     return figure, figure.subplots(lines, columns, squeeze=False, **options)
 
 
-def in_a_line(page: Page, labels: Iterable[str], height: float) -> tuple[Figure, np.ndarray]:
-    """A figure of panels of the gradient error: abreast, in one column of a page stacked."""
-    labels = list(labels)
-    shape = (len(labels), 1) if page.narrow else (1, len(labels))
-    high = 0.75 * height * len(labels) if page.narrow else height
+def in_a_line(page: Page, costs: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
+    """Panels of the gradient error against costs: abreast, in one column of a page stacked."""
+    shape = (len(costs), 1) if page.narrow else (1, len(costs))
+    high = 0.75 * height * len(costs) if page.narrow else height
     figure, axes = grid(*shape, (page.width, high), sharey=True)
-    for axis, label in zip(axes.flat, labels, strict=True):
-        axis.set_xlabel(label)
+    for axis, cost in zip(axes.flat, costs, strict=True):
+        axis.set_xlabel(AXES[cost])
     for axis in axes[:, 0]:
-        axis.set_ylabel("relative gradient error")
+        axis.set_ylabel(AXES["gradient_error"])
     return figure, axes.ravel()
 
 

@@ -26,23 +26,12 @@ from benchmark.report.frame import (
     placed,
     trained,
 )
+from benchmark.report.names import AXES
 from benchmark.report.style import Style, method_order
 
-TRAINING_AXES = {
-    "seconds": "training time (s)",
-    "training_layer_evals": "layer applications",
-    "outer_step": "outer steps",
-}
-ACCURACY_AXES = {
-    "suboptimality": "F(θ) − least F (MSE)",
-    "test_psnr": "test PSNR (dB)",
-    "test_ssim": "test SSIM",
-}
-COST_AXES = {
-    "layers": "layers differentiated, K",
-    "gradient_seconds": "seconds of one hypergradient",
-    "peak_memory_mib": "peak memory (MiB)",
-}
+TRAINING = ("seconds", "training_layer_evals", "outer_step")
+ACCURACY = ("suboptimality", "test_psnr", "test_ssim")
+COSTS = ("layers", "gradient_seconds", "peak_memory_mib")
 
 
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
@@ -61,20 +50,21 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
         raise NothingToDrawError("needs at least two evaluations of a run")
     runs = runs.assign(suboptimality=suboptimality(runs))
     looks = page.looks(runs, label)
-    against, notes = dict(TRAINING_AXES), []
+    against, notes = TRAINING, []
     if page.narrow:
-        notes.append(f"{against.pop('training_layer_evals')}: in the version for two columns")
-    size = (page.width, 0.5 + 1.55 * len(ACCURACY_AXES))
-    figure, axes = grid(len(ACCURACY_AXES), len(against), size, sharex="col", sharey="row")
-    for row, y in zip(axes, ACCURACY_AXES, strict=True):
-        row[0].set_ylabel(ACCURACY_AXES[y])
+        against = TRAINING[::2]
+        notes.append(f"{AXES[TRAINING[1]]}: in the version for two columns")
+    size = (page.width, 0.5 + 1.55 * len(ACCURACY))
+    figure, axes = grid(len(ACCURACY), len(against), size, sharex="col", sharey="row")
+    for row, y in zip(axes, ACCURACY, strict=True):
+        row[0].set_ylabel(AXES[y])
         for axis, x in zip(row, against, strict=True):
             points = placed(runs, label=label, by="outer_step", x=x, y=y)
             drawing.curves(axis, points, label, y, looks)
             for end in failures(runs, x=x, y=y).itertuples():
                 drawing.cross(axis, end.x, end.y, looks[end.configuration])
     for axis, x in zip(axes[-1], against, strict=True):
-        axis.set_xlabel(against[x])
+        axis.set_xlabel(AXES[x])
         drawing.spread(axis)
     if (runs["suboptimality"] > 0).any():
         axes[0, 0].set_yscale("log")
@@ -141,8 +131,8 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
         names = ", ".join(sorted(set(exact)))
         notes.append(f"{len(exact)} rows with an error of exactly 0 ({names}): the axis is a log")
     looks, ends = page.looks(shown, "series"), (known[0], known[-1])
-    figure, axes = drawing.in_a_line(page, COST_AXES.values(), height=2.6)
-    for axis, x in zip(axes, COST_AXES, strict=True):
+    figure, axes = drawing.in_a_line(page, COSTS, height=2.6)
+    for axis, x in zip(axes, COSTS, strict=True):
         points = placed(shown, label="series", by="layers", x=x, y=y)
         drawing.curves_over_depth(axis, points, "series", y, looks, ends)
     drawing.ticks(axes[0], sorted({float(layers) for layers in rows["layers"].dropna()}))
@@ -193,7 +183,7 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
     """
     if not frame["gradient_seconds"].notna().any():
         raise NothingToDrawError("no time of a hypergradient in the data")
-    panels = {None: "seconds of one hypergradient", "layer_seconds": "in applications of one layer"}
+    panels = {None: AXES["gradient_seconds"], "layer_seconds": "in applications of one layer"}
     notes = ()
     if page.narrow:
         notes = (f"{panels['layer_seconds']}: in the version for two columns",)
@@ -243,7 +233,7 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
             _growth(row[1], rows[rows["task"] == task], known=known, looks=looks)
         for axis in row if page.narrow else row[:1]:
             axis.set_title(task, loc="left")
-    labels = ("peak memory of one hypergradient (MiB)", COST_AXES["layers"])
+    labels = ("peak memory of one hypergradient (MiB)", AXES["layers"])
     for column, label in zip(axes.T, labels, strict=False):
         for axis in column[1:]:
             axis.sharex(column[0])
@@ -276,7 +266,7 @@ def _growth(
     y, ends = "peak_memory_mib", (known[0], known[-1])
     points = placed(rows, label="series", by="layers", x="layers", y=y)
     drawing.curves_over_depth(axis, points, "series", y, looks, ends)
-    axis.set_ylabel("peak memory (MiB)")
+    axis.set_ylabel(AXES[y])
     drawing.ticks(axis, known)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from benchmark.report.frame import first_rows, last_rows
 from benchmark.report.reading import read_csv
 from benchmark.report.statistics import interval, not_worse, values
-from benchmark.report.tables import COLUMNS, MISSING, Table, measured, spelled, summary
+from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, summary
 
 START = "start"
 NOTE = (
@@ -46,8 +46,9 @@ def read(path: Path) -> Table:
 
 def table(numbers: pd.DataFrame) -> Table:
     """The table of its numbers: the best have their test PSNR in bold."""
-    accuracy, _ = COLUMNS["test_psnr"]
-    bold = frozenset((row, accuracy) for row, best in enumerate(numbers["best"]) if best)
+    bold = frozenset(
+        (row, HEADERS["test_psnr"]) for row, best in enumerate(numbers["best"]) if best
+    )
     gain = numbers["gain"].map(lambda gain: measured(gain, decimals=2))
     bounds = numbers[["low", "high"]].apply(_bounds, axis=1)
     evals = numbers[["layer_evals", "vjp_evals"]].apply(_evals, axis=1)

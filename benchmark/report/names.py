@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-# What a scaling study varies of a problem; the number of images beside the probe costs nothing.
+PAGES = Path(__file__).parent / "pages"
+#: of each measured column: its header and decimals in tables (none: three significant digits), and
+#: the label of an axis
+COLUMNS = pd.read_csv(PAGES / "columns.csv", index_col="name")
+AXES = COLUMNS["axis"].dropna().to_dict()
+# what a scaling study varies of a problem; the number of images beside the probe costs nothing
 VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
 
 

@@ -19,13 +19,10 @@ from matplotlib.figure import Figure
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import measured_rows, placed
+from benchmark.report.names import AXES
 from benchmark.report.style import method_order
 
-COSTS = {
-    "gradient_seconds": "seconds",
-    "peak_memory_mib": "peak memory (MiB)",
-    "evals": "layer + vjp evals",
-}
+COSTS = ["gradient_seconds", "peak_memory_mib", "evals"]
 PROBLEM = ("source", "setting", "size", "batch", "ridge")
 HELD = {"size": "{0:g} × {0:g}", "batch": "batch {:g}", "ridge": "ridge {:g}"}
 
@@ -35,15 +32,14 @@ class Quantity(NamedTuple):
 
     varied: str
     x: str
-    label: str
     noun: str
 
 
 QUANTITIES = (
-    Quantity("size", "pixels", "pixels of an image", "image size"),
-    Quantity("batch", "batch", "batch (images)", "batch"),
-    Quantity("layers", "layers", "layers differentiated, K", "depth"),
-    Quantity("ridge", "slowness", "1/(1 − κ), κ measured", "contraction"),
+    Quantity("size", "pixels", "image size"),
+    Quantity("batch", "batch", "batch"),
+    Quantity("layers", "layers", "depth"),
+    Quantity("ridge", "slowness", "contraction"),
 )
 
 
@@ -132,7 +128,7 @@ def select(rows: pd.DataFrame, quantity: Quantity, middle: Mapping[str, str]) ->
     frequent = sum(own[name].map(rows[name].value_counts()) for name in held)
     candidates = []
     for values, group in own.groupby(held, sort=True):
-        at = group[group[list(COSTS)].notna().any(axis=1)]
+        at = group[group[COSTS].notna().any(axis=1)]
         # by itself, in one method: two methods with a depth of their own are no sweep
         varied = at[at[quantity.x] > 0].groupby("method")[quantity.varied].nunique().max()
         if varied > 1:
@@ -147,7 +143,7 @@ def select(rows: pd.DataFrame, quantity: Quantity, middle: Mapping[str, str]) ->
 
 def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
     """A column of panels per quantity, or in one column of a page a line; ``named`` by setting."""
-    costs, quantities = list(COSTS)[: 2 if page.narrow else 3], len(found)
+    costs, quantities = COSTS[: 2 if page.narrow else 3], len(found)
     if page.narrow:
         size = (page.width, 0.3 + 1.5 * quantities)
         figure, axes = drawing.grid(quantities, len(costs), size, sharex="row")
@@ -162,9 +158,10 @@ def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
         for axis, cost in zip(cells, costs, strict=True):
             _panel(axis, panels, cost, page)
             if page.narrow or panels is found[0]:
-                axis.set_ylabel(COSTS[cost].removeprefix("peak " if page.narrow else ""))
+                label = "seconds" if cost == "gradient_seconds" else AXES[cost]
+                axis.set_ylabel(label.removeprefix("peak " if page.narrow else ""))
             if page.narrow or axis is cells[-1]:
-                axis.set_xlabel(panels.quantity.label)
+                axis.set_xlabel(AXES[panels.quantity.x])
     return figure
 
 

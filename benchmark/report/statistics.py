@@ -53,16 +53,15 @@ class Interval:
         return not math.isnan(self.low)
 
 
-def values(runs: pd.DataFrame, *, column: str = "test_psnr") -> pd.DataFrame:
-    """A row per repetition, a column per test image: the values of one row per run.
+def values(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per repetition, a column per test image: the test PSNRs of one row per run.
 
     Without values per image there is one column, the mean that the run reports. Several runs of
     one repetition (the same configuration in several files) are averaged.
     """
-    per_image = runs[PSNR_IMAGES] if column == "test_psnr" else pd.Series(None, index=runs.index)
-    arrays = [_array(value) for value in per_image]
+    arrays = [_array(value) for value in runs[PSNR_IMAGES]]
     if not arrays or any(array is None for array in arrays):
-        arrays = [np.atleast_1d(float(value)) for value in runs[column]]
+        arrays = [np.atleast_1d(float(value)) for value in runs["test_psnr"]]
     table = pd.DataFrame([pd.Series(array) for array in arrays], dtype=float)
     table = table.groupby(runs["repetition"].to_numpy()).mean().sort_index()
     return table.dropna(axis="index", how="all").dropna(axis="columns", how="all")

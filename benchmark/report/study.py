@@ -161,7 +161,7 @@ def commands(
     rows = [f"{out}/{file}" for file in inputs]
     draw = shlex.join([*report, *rows, "--out", out, *option])
     again = shlex.join([*report, f"outputs/{last}.parquet", "--out", out, *option])
-    sample = ["python", "-m", "benchmark.memory_curve", "--out", f"{out}/{curve}", *config]
+    sample = ["python", "-m", "benchmark.running.memory_curve", "--out", f"{out}/{curve}", *config]
     found = {
         "Draw every figure and table of this page again, from its rows": inputs and draw,
         "Run the study again, then draw": known and f"{shlex.join(run)} && {again}",

@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pandas as pd
 
-PAGES = Path(__file__).parent / "pages"
+from benchmark.report.names import PAGES
+
 DASHES = ((), (4, 1.5), (1, 1.2), (5, 1.2, 1, 1.2), (7, 2), (3, 1, 1, 1, 1, 1))
 
 

@@ -10,28 +10,12 @@ import pandas as pd
 from tabulate import DataRow, TableFormat
 
 from benchmark.report.frame import last_rows
+from benchmark.report.names import COLUMNS
 
 MISSING = "—"
+HEADERS = COLUMNS["header"].dropna()
 #: cells to emphasise: (row, column header)
 Bold = Set[tuple[int, str]]
-#: header and decimals of a column of numbers; None: three significant digits
-COLUMNS: dict[str, tuple[str, int | None]] = {
-    "outer_step": ("outer steps", 0),
-    "test_psnr": ("test PSNR (dB)", 2),
-    "test_psnr_deployed": ("deployed PSNR (dB)", 2),
-    "test_ssim": ("test SSIM", 3),
-    "value": ("F(θ)", None),
-    "gradient_error": ("gradient error", None),
-    "gradient_error_estimate": ("own estimate of it", None),
-    "gradient_cosine": ("gradient cosine", 4),
-    "gradient_seconds": ("hypergradient (s)", None),
-    "time_ratio": ("time / fastest", 2),
-    "overhead": ("time / its layers and products", 2),
-    "peak_memory_mib": ("peak memory (MiB)", 1),
-    "layer_evals": ("layer evals", 0),
-    "vjp_evals": ("vjp evals", 0),
-    "seconds": ("training (s)", None),
-}
 LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---"}
@@ -68,12 +52,12 @@ def summarised(frame: pd.DataFrame) -> Table:
     """The summary table: a row per task and configuration, the mean ± deviation of each column."""
     numbers = summary(frame)
     heads = numbers[["task", "configuration"]]
-    text = pd.concat([heads, spelled(numbers, COLUMNS), numbers["status"]], axis=1)
+    text = pd.concat([heads, spelled(numbers, HEADERS.index), numbers["status"]], axis=1)
     return Table("table", numbers, text)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of the table: for each of ``COLUMNS`` its mean, standard deviation and count.
+    """Numbers of the table: for each of ``HEADERS`` its mean, standard deviation and count.
 
     They are taken over the last rows of the runs that ended well (``ddof=1``, NaN for one run);
     a configuration whose runs all failed keeps its row. ``runs``, ``ok`` and ``status`` say how
@@ -81,7 +65,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """
     ends, key = last_rows(frame), ["task", "configuration"]
     good = with_time_ratio(ends[ends["status"] == "ok"])
-    counted = good.groupby(key, sort=False)[[*COLUMNS]].agg(["mean", "std", "count"])
+    counted = good.groupby(key, sort=False)[[*HEADERS.index]].agg(["mean", "std", "count"])
     counted.columns = [f"{name}_{part}" for name, part in counted.columns]
     groups = ends.assign(ok=ends["status"] == "ok").groupby(key, sort=False)
     heads = groups.agg(
@@ -121,11 +105,12 @@ def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """Columns of numbers as text under their headers: ``28.31 ± 0.04``, ``28.31`` for a single run.
 
     The values of ``name`` are in that column, or in ``name_mean`` and ``name_std``. One that is not
-    in ``COLUMNS`` has its name for a header, and three significant digits.
+    in ``HEADERS`` has its name for a header, and three significant digits.
     """
     text = {}
     for name in names:
-        header, decimals = COLUMNS.get(name, (name.replace("_", " "), None))
+        header = HEADERS.get(name, name.replace("_", " "))
+        decimals = COLUMNS["decimals"].get(name, math.nan)
         means = numbers[name if name in numbers else f"{name}_mean"]
         spreads = numbers.get(f"{name}_std", [math.nan] * len(numbers))
         pairs = zip(means, spreads, strict=True)
@@ -133,7 +118,7 @@ def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(text, index=numbers.index, dtype=str)
 
 
-def measured(mean: float, std: float = math.nan, *, decimals: int | None) -> str:
+def measured(mean: float, std: float = math.nan, *, decimals: float = math.nan) -> str:
     """``mean ± std`` to fixed decimals, or so that the mean has three significant digits.
 
     Without a standard deviation (one run) the mean alone; without a mean a dash.
@@ -141,11 +126,11 @@ def measured(mean: float, std: float = math.nan, *, decimals: int | None) -> str
     if math.isnan(mean):
         return MISSING
     exponent = math.floor(math.log10(abs(mean))) if mean else 0
-    if decimals is None and not -3 <= exponent < 5:
+    if math.isnan(decimals) and not -3 <= exponent < 5:
         scale = 10.0**exponent
         inner = measured(mean / scale, std / scale, decimals=2)
         return f"({inner})e{exponent:+03d}" if "±" in inner else f"{inner}e{exponent:+03d}"
-    places = max(0, 2 - exponent) if decimals is None else decimals
+    places = max(0, 2 - exponent) if math.isnan(decimals) else int(decimals)
     if decimals == 0 and (mean != round(mean) or std > 0):
         places = 1
     spread = "" if math.isnan(std) else f" ± {std:.{places}f}"
