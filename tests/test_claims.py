@@ -81,7 +81,7 @@ def test_error_that_still_falls_is_undecided():
         "gradient_error": lambda m, k, r, row: 0.95**k + 1e-3 * r,
         "contraction": lambda m, k, r, row: 0.95,
     }
-    (claim,) = [claim for claim in claims(sweep(**slow)) if claim.key == "close"]
+    claim = first(claims(sweep(**slow)), "close")
     assert claim.verdict == UNDECIDED and "still falling" in claim.note
 
 

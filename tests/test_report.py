@@ -509,11 +509,11 @@ def test_row_order_does_not_matter(frame):
         (28.314, 0.0421, 2, "28.31 ± 0.04"),
         (28.314, np.nan, 2, "28.31"),
         (np.nan, np.nan, 2, "—"),
-        (0.012345, 0.00067, None, "0.0123 ± 0.0007"),
-        (3.14e-7, 2.1e-8, None, "(3.14 ± 0.21)e-07"),
-        (3.14e-7, np.nan, None, "3.14e-07"),
-        (1234.5, np.nan, None, "1234"),
-        (0.0, np.nan, None, "0.00"),
+        (0.012345, 0.00067, np.nan, "0.0123 ± 0.0007"),
+        (3.14e-7, 2.1e-8, np.nan, "(3.14 ± 0.21)e-07"),
+        (3.14e-7, np.nan, np.nan, "3.14e-07"),
+        (1234.5, np.nan, np.nan, "1234"),
+        (0.0, np.nan, np.nan, "0.00"),
         (60.0, 0.0, 0, "60 ± 0"),
         (60.5, 0.7, 0, "60.5 ± 0.7"),
     ],
@@ -626,7 +626,8 @@ def test_figures_draw_the_same_curves(frame):
 def test_failure_is_at_the_last_finite_point(frame):
     found = figures.failures(one_task(frame, "inpainting"), x="outer_step", y="value")
     (end,) = found.itertuples()
-    assert (end.method, end.status, end.x) == ("DEQ", "diverged", 30.0)
+    assert end.configuration.startswith("DEQ")
+    assert (end.method, end.x) == ("DEQ", 30.0)
     raw = study()
     raw = raw[(raw["objective_method"] == "DEQ") & (raw["idx_rep"] == 1)]
     raw = raw[raw["p_dataset_degradation"].str.startswith("inpainting")]

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from benchmark.report.frame import across
+from benchmark.report.frame import across, traces
 from benchmark.report.names import AXES, PAGES
 from benchmark.report.style import Style, labelled_styles
 
@@ -166,33 +166,25 @@ def _decades(axis: Axis) -> None:
 
 
 def curves(
-    axis: Axes, placed: pd.DataFrame, label: str, y: str, looks: Mapping[str, Style], **options
-) -> None:
-    """A line for each label through ``frame.placed`` rows: medians, the quartiles as a band.
-
-    To be drawn before the axis is made a log one, on which seaborn would take quartiles of logs.
-    """
-    names = {"xlabel": axis.get_xlabel(), "ylabel": axis.get_ylabel()}
-    band = {"errorbar": ("pi", 50), "err_kws": {"alpha": 0.18, "linewidth": 0}}
-    for name, own in placed.groupby(label, sort=False):
-        line = {"estimator": "median", "legend": False, **band, **looks[name].line, **options}
-        sns.lineplot(own, x="at", y=y, ax=axis, **line)
-    axis.set(**names)
-
-
-def curves_over_depth(
     axis: Axes,
     placed: pd.DataFrame,
     label: str,
     y: str,
     looks: Mapping[str, Style],
-    ends: tuple[float, float],
+    ends: tuple[float, float] | None = None,
 ) -> None:
-    """``curves`` on log axes; what has no depth is a level line without markers, between ends."""
-    level = placed["at"].isna()
-    curves(axis, placed[~level], label, y, looks)
-    curves(axis, across(placed[level], ends), label, y, looks, marker="")
-    axis.set(xscale="log", yscale="log")
+    """A line for each label through ``frame.placed`` rows: medians, the quartiles as a band.
+
+    With ends, what has no depth is a level line between them, without markers.
+    """
+    level = set(placed.loc[placed["at"].isna(), label])
+    for trace in traces(across(placed, ends or ()), label, y, looks):
+        look, x = looks[trace["label"]], trace["x"]
+        line = look.line | ({"marker": ""} if trace["label"] in level else {})
+        axis.plot(x, trace["y"], **line)
+        if "y_low" in trace:
+            band = {"color": look.color, "alpha": 0.18, "linewidth": 0}
+            axis.fill_between(x, trace["y_low"], trace["y_high"], **band)
 
 
 def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:

@@ -134,7 +134,8 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     figure, axes = drawing.in_a_line(page, COSTS, height=2.6)
     for axis, x in zip(axes, COSTS, strict=True):
         points = placed(shown, label="series", by="layers", x=x, y=y)
-        drawing.curves_over_depth(axis, points, "series", y, looks, ends)
+        axis.set(xscale="log", yscale="log")
+        drawing.curves(axis, points, "series", y, looks, ends)
     drawing.ticks(axes[0], sorted({float(layers) for layers in rows["layers"].dropna()}))
     axes[0].yaxis.set_minor_locator(NullLocator())
     handles = entries(looks)
@@ -265,8 +266,8 @@ def _growth(
     """Memory against depth, from the first to the last of the known depths."""
     y, ends = "peak_memory_mib", (known[0], known[-1])
     points = placed(rows, label="series", by="layers", x="layers", y=y)
-    drawing.curves_over_depth(axis, points, "series", y, looks, ends)
-    axis.set_ylabel(AXES[y])
+    axis.set(xscale="log", yscale="log", ylabel=AXES[y])
+    drawing.curves(axis, points, "series", y, looks, ends)
     drawing.ticks(axis, known)
 
 

@@ -176,12 +176,13 @@ def traces(
 ) -> list[dict[str, object]]:
     """``placed`` rows as benchopt's scatter plots take them: medians; quartiles of several runs."""
     found = []
-    for name, own in placed[placed["at"].notna()].groupby(label, sort=False):
-        runs = own.groupby("at")[y]
+    known = placed[placed["at"].notna()].sort_index(kind="stable")
+    for name, own in known.groupby(label, sort=False):
+        runs = own.sort_values("by", kind="stable").groupby("at", sort=False)[y]
         parts = {"y": 0.5} | ({"y_low": 0.25, "y_high": 0.75} if runs.size().max() > 1 else {})
         lists = {key: runs.quantile(level).tolist() for key, level in parts.items()}
         look = {"color": styles[name].color, "marker": styles[name].marker}
-        found.append({"label": str(name), "x": sorted(runs.groups), **lists, **look})
+        found.append({"label": str(name), "x": runs.size().index.tolist(), **lists, **look})
     return found
 
 

@@ -109,16 +109,21 @@ def read_record(path: Path) -> dict[str, object]:
 
 
 def read_csv(
-    path: Path, *, texts: Sequence[str] = (), numbers: Sequence[str] = (), what: str = ""
+    path: Path,
+    *,
+    texts: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    others: str = "(?!)",
+    what: str = "",
 ) -> pd.DataFrame:
-    """A CSV: columns of numbers (NaN where empty; the names may be patterns), the others text."""
+    """A CSV: columns of numbers (NaN where empty), others by a pattern; the rest is text."""
     with readable(path, "a readable table"):
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    number = {"dtype": float, "nullable": True, "coerce": True, "regex": True}
+    wanted = [*numbers, *table.columns[table.columns.str.fullmatch(others)]]
     columns = {name: pa.Column(nullable=True) for name in texts}
-    columns |= {name: pa.Column(**number) for name in numbers}
-    wanted = table.columns[table.columns.str.fullmatch("|".join(numbers) or "(?!)")]
-    return conforming(table.replace(dict.fromkeys(wanted, ""), np.nan), columns, path, what)
+    columns |= {name: pa.Column(float, nullable=True, coerce=True) for name in wanted}
+    empty = dict.fromkeys(table.columns.intersection(wanted), "")
+    return conforming(table.replace(empty, np.nan), columns, path, what)
 
 
 def conforming(

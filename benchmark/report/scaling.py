@@ -170,6 +170,7 @@ def _panel(axis: Axes, panels: Panels, cost: str, page: Page) -> None:
     rows, quantity = panels.rows, panels.quantity
     points = placed(rows, label="method", by=quantity.varied, x=quantity.x, y=cost)
     ends = (rows["layers"].min(), rows["layers"].max())
-    drawing.curves_over_depth(axis, points, "method", cost, page.styles, ends)
+    axis.set(xscale="log", yscale="log")
+    drawing.curves(axis, points, "method", cost, page.styles, ends)
     at = rows[rows[quantity.x] > 0].groupby(quantity.varied)[quantity.x].median()
     drawing.ticks(axis, sorted(float(f"{x:.2g}") if quantity.x == "slowness" else x for x in at))

@@ -93,7 +93,7 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
 def read_table(path: Path) -> pd.DataFrame:
     """A ``table.csv``: ``runs``, ``ok`` and the measured columns as numbers, NaN where empty."""
     heads, counts = ("task", "configuration", "method", "status"), ["runs", "ok"]
-    table = read_csv(path, texts=heads, numbers=(*counts, ".*_(mean|std)"))
+    table = read_csv(path, texts=heads, numbers=counts, others=".*_(mean|std)")
     table = table.mask(table.isin([math.inf, -math.inf]))
     if table[counts].isna().any(axis=None):
         raise ReportError(f"{path}: runs and ok must be whole numbers")
