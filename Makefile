@@ -8,11 +8,12 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
 
-.PHONY: help run test lint results report site cpu gpu clean-env
+.PHONY: help run test lint mutants results report site cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
+	@echo "make mutants  how many small changes of the code the tests notice (about two hours)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"
 	@echo "make report   make again, from the rows under results/, all that is made from them"
 	@echo "make site     turn results/ into pages, in site/"
@@ -83,6 +84,12 @@ test: $(VENV)/.installed lint
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+mutants: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[test,mutants]"
+	$(BIN)/python tools/mutants.py --out results/mutants.md
 
 results: $(VENV)/.installed
 	$(foreach study,$(STUDIES),$(call rows,$(study)))

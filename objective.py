@@ -4,7 +4,8 @@ import torch
 from benchopt import BaseObjective
 
 from benchmark.imaging.images import digest
-from benchmark.measure import evaluation, metering
+from benchmark.measure import evaluation
+from benchmark.measure.device import device_name, resolve_device, threads
 from benchmark.measure.provenance import sources_digest
 from benchmark.options.checks import boolean, one_of
 from benchmark.plugins.task import make_task
@@ -45,7 +46,7 @@ class Objective(BaseObjective):
         try:
             one_of("dtype", self.dtype, DTYPES)
             boolean("compiled", self.compiled)
-            device = metering.resolve_device(self.device)
+            device = resolve_device(self.device)
             exact = make_task(
                 train=train,
                 test=test,
@@ -65,8 +66,8 @@ class Objective(BaseObjective):
             ),
             "sources_digest": sources_digest(),
             "torch_version": torch.__version__,
-            "device_name": metering.device_name(device),
-            "threads": metering.threads(),
+            "device_name": device_name(device),
+            "threads": threads(),
         }
         return False, None
 

@@ -2,6 +2,7 @@
 
 import optuna
 import torch
+from optuna.trial import create_trial
 
 from benchmark.gradients.differences import as_parameters, as_vector, few_parameters
 from benchmark.plugins.search_method import SearchMethod
@@ -38,13 +39,12 @@ class Solver(SearchMethod):
 
     def propose(self, lower, tried):
         theta = lower.theta()
-        what = "the search has one dimension"
-        number = few_parameters([*theta.values()], self.max_parameters, what=what)
+        number = few_parameters([*theta.values()], self.max_parameters, what="one dimension")
         if not tried:
             return {name: p.detach().clone() for name, p in theta.items()}
         start = as_vector(theta.values())
         axis = optuna.distributions.FloatDistribution(-self.span, self.span)
-        axes = {str(i): axis for i in range(number)}
+        axes = dict.fromkeys(map(str, range(number)), axis)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = (self.task.seed + len(tried) * 1_000_003) % 2**32
         study = optuna.create_study(sampler=SAMPLERS[self.sampler](seed=seed))
@@ -52,11 +52,8 @@ class Solver(SearchMethod):
             vector = torch.cat([trial.theta[name].flatten() for name in theta])
             moved = (vector - start).double().clamp(-self.span, self.span).tolist()
             params = dict(zip(axes, moved, strict=True))
-            study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=axes, value=trial.value)
-            )
+            study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
         asked = study.ask(axes).params
-        moves = torch.tensor([asked[i] for i in axes], dtype=torch.float64)
-        vector = start + moves.to(dtype=start.dtype).to(start.device)
-        values = as_parameters(vector, theta.values())
+        moves = torch.tensor([asked[i] for i in axes], dtype=start.dtype).to(start.device)
+        values = as_parameters(start + moves, theta.values())
         return {name: value.clone() for name, value in zip(theta, values, strict=True)}

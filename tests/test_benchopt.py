@@ -46,15 +46,15 @@ DAMPED = '''\
 
 import torch
 
-from benchmark.plugins.bilevel_solver import HypergradientEstimator
+from benchmark.plugins.bilevel_solver import StateMethod
 from benchmark.solve.fixed_point import iterate
 
 
-class Solver(HypergradientEstimator):
+class Solver(StateMethod):
     """Differentiate ``layers`` steps of x ← (x + T(x)) / 2, after as many without a graph."""
 
     name = "Damped"
-    parameters = {**HypergradientEstimator.parameters, "layers": [40]}
+    parameters = {**StateMethod.parameters, "layers": [40]}
 
     def equilibrium(self, T, x0):
         def damped(x):

@@ -12,7 +12,7 @@ from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.gradients.linearization import Linearization
 from benchmark.gradients.refined import flat
 from benchmark.imaging.metrics import gradient_error
-from benchmark.measure.metering import CountedProblem
+from benchmark.measure.counting import CountedProblem
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++")),

@@ -8,7 +8,7 @@ import torch
 from conftest import DEGRADATION_SPECS, LOWER_SPECS, small_task
 from pretend_device import DEVICE, MixedDevices, PretendTensor, pretend_device, unwrap
 
-from benchmark.measure import metering
+from benchmark.measure import counting, memory, timing
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.problems.bilevel import upper_loss
 from benchmark.solve import linear
@@ -110,7 +110,7 @@ def test_equilibrium_solvers_look_at_the_device_once_a_layer(name, looks):
     with pretend_device():
         there = moved(task, torch.float64)
         y = there.probe.observation
-        T, x0 = metering.CountedLayer(there.lower.layer(y)), there.lower.init(y)
+        T, x0 = counting.CountedLayer(there.lower.layer(y)), there.lower.init(y)
         before = len(looks)
         found = EQUILIBRIUM_SOLVERS[name](T, x0, tol=1e-6, max_layers=30)
         assert isinstance(found.x, PretendTensor)
@@ -141,21 +141,21 @@ def test_adjoint_solvers_look_at_the_device_a_few_times_a_product(name, each, on
     assert len(looks) - 1 <= each * len(products) + once
 
 
-def test_metering_stays_on_its_device(gradient_method):
+def test_measuring_stays_on_its_device(gradient_method):
     skip_elsewhere(gradient_method)
     task = small_task(lower=LOWER_SPECS[0], size=8)
     with pretend_device():
         there = moved(task, torch.float32)
         few = {"directions": 1} if gradient_method.name == "SPSA" else {}
         solver = gradient_method.get_instance(**few)
-        counted = metering.CountedProblem(there.lower)
+        counted = counting.CountedProblem(there.lower)
 
         def call():
             return solver.hypergradient(counted, there.probe)
 
-        timings = metering.seconds({"gradient": call}, DEVICE, rounds=1)
+        timings = timing.seconds({"gradient": call}, DEVICE, rounds=1)
         assert timings["gradient"].seconds > 0
-        assert metering.live_memory(call) > 0
+        assert memory.live_memory(call) > 0
         assert isinstance(call().state, PretendTensor)
     assert counted.layer_evals > 0
 

@@ -16,11 +16,11 @@ from oracles import LayerProblem
 from torch import Tensor
 
 from benchmark.imaging import metrics
-from benchmark.measure import evaluation, metering
+from benchmark.measure import counting, evaluation, memory, timing
 from benchmark.measure.evaluation import Truth, evaluate
 from benchmark.measure.failure import DivergedError, Outcome, attempt
 from benchmark.measure.reference import true_equilibrium
-from benchmark.plugins.bilevel_solver import BilevelSolver, HypergradientEstimator
+from benchmark.plugins.bilevel_solver import BilevelSolver, StateMethod
 from benchmark.problems.bilevel import BilevelTask, upper_loss
 from benchmark.solve.fixed_point import iterate
 
@@ -279,7 +279,7 @@ def test_evaluation_leaves_no_trace(task):
 # --- failures ---------------------------------------------------------------------------------
 
 
-class Raising(HypergradientEstimator):
+class Raising(StateMethod):
     """Cannot be differentiated, but can be deployed."""
 
     name = "Raising"
@@ -290,7 +290,7 @@ class Raising(HypergradientEstimator):
         return iterate(T, x0, steps=5)
 
 
-class Nan(HypergradientEstimator):
+class Nan(StateMethod):
     """Diverges silently, as an expanding iteration does."""
 
     name = "Nan"
@@ -323,9 +323,9 @@ def test_a_small_theta_is_in_the_row(task, truth, monkeypatch):
     assert row_of(method("JFB"), task, truth=truth)["learned"] is None
 
 
-def timings(seconds: dict[object, float]) -> dict[object, metering.Timing]:
+def timings(seconds: dict[object, float]) -> dict[object, timing.Timing]:
     """As if each call had been timed once."""
-    return {call: metering.Timing(s, 0.0, 1, False, (s,)) for call, s in seconds.items()}
+    return {call: timing.Timing(s, 0.0, 1, False, (s,)) for call, s in seconds.items()}
 
 
 def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
@@ -335,7 +335,7 @@ def test_overhead_is_over_the_sum_of_what_is_called(task, truth, monkeypatch):
         assert set(calls) == {(name, torch.float64) for name in seconds}
         return timings({call: seconds[call[0]] for call in calls})
 
-    monkeypatch.setattr(metering, "seconds", timed)
+    monkeypatch.setattr(timing, "seconds", timed)
     row = row_of(method("Restarted-JFB", layers=2, restarts=5), task, truth=truth, last=True)
     # ten layers without a graph, two with one, two products
     assert row["overhead"] == 30 / (10 * 1 + 2 * 2 + 2 * 3)
@@ -350,9 +350,9 @@ def test_overhead_counts_each_call_in_its_precision(task, truth, monkeypatch):
     def timed(calls, device, budget):
         return timings({call: speed[call[1]] for call in calls})
 
-    monkeypatch.setattr(metering, "seconds", timed)
+    monkeypatch.setattr(timing, "seconds", timed)
     single = task.to(device=torch.device("cpu"), dtype=torch.float32)
-    counted = metering.CountedProblem(single.lower)
+    counted = counting.CountedProblem(single.lower)
     method("DEQ").hypergradient_on_probe(counted, single.probe)
     found = evaluation.cost(method("DEQ"), single, counted)
     spent = {
@@ -431,10 +431,10 @@ def test_an_interruption_always_passes(error, no_debug):
 
 def cost_of(task: BilevelTask, name: str, **parameters: object) -> tuple[float, float]:
     """Layers run and MiB of one hypergradient."""
-    solver, counted = method(name, **parameters), metering.CountedProblem(task.lower)
+    solver, counted = method(name, **parameters), counting.CountedProblem(task.lower)
     solver.hypergradient(counted, task.probe)
-    memory = metering.live_memory(lambda: solver.hypergradient(task.lower, task.probe))
-    return counted.layer_evals, memory
+    mib = memory.live_memory(lambda: solver.hypergradient(task.lower, task.probe))
+    return counted.layer_evals, mib
 
 
 @pytest.mark.parametrize(

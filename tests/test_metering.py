@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import sys
+import time
 import weakref
 from functools import partial
 from math import inf, isnan
@@ -17,26 +18,21 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from benchmark import memory_curve as memory_curve_module
-from benchmark.measure import metering
-from benchmark.measure.metering import (
-    CountedLayer,
-    CountedProblem,
-    Timing,
-    device_memory,
+from benchmark.measure import device as device_module
+from benchmark.measure import resident, timing
+from benchmark.measure.counting import CountedLayer, CountedProblem
+from benchmark.measure.curve import memory_curve, now
+from benchmark.measure.device import (
     device_name,
     is_out_of_memory,
-    live_memory,
-    memory_curve,
-    now,
-    ratio,
-    ratio_to_sum,
     resolve_device,
-    seconds,
     synchronize,
     threads,
 )
+from benchmark.measure.memory import device_memory, live_memory
+from benchmark.measure.timing import Timing, ratio, ratio_to_sum, seconds
 from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.running import memory_curve as memory_curve_module
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 MIB = 2**20
@@ -195,11 +191,11 @@ class FakeClock:
 
     def __init__(self, monkeypatch) -> None:
         self.wall = self.busy = 0.0
-        monkeypatch.setattr(metering, "perf_counter", lambda: self.wall)
-        monkeypatch.setattr(metering, "process_time", lambda: self.busy)
-        monkeypatch.setattr(metering, "threads", lambda: 1)
+        monkeypatch.setattr(timing, "perf_counter", lambda: self.wall)
+        monkeypatch.setattr(timing, "process_time", lambda: self.busy)
+        monkeypatch.setattr(timing, "threads", lambda: 1)
         for name in ("collect", "freeze", "unfreeze"):
-            monkeypatch.setattr(metering.gc, name, lambda: None)
+            monkeypatch.setattr(timing.gc, name, lambda: None)
         self.log: list[str] = []
 
     def call(self, name: str, *durations: float, load: float = 1.0):
@@ -276,13 +272,13 @@ def test_contention_is_told_by_the_processor_time(clock):
 
 
 def test_contention_is_unknown_with_several_threads(clock, monkeypatch):
-    monkeypatch.setattr(metering, "threads", lambda: 2)
+    monkeypatch.setattr(timing, "threads", lambda: 2)
     assert seconds({"a": clock.call("a", 1, load=0.1)}, CPU)["a"].contended is None
 
 
 def test_garbage_is_collected_before_the_clock_starts(clock, monkeypatch):
     for name in ("collect", "freeze", "unfreeze"):
-        monkeypatch.setattr(metering.gc, name, clock.call(name, 10.0))
+        monkeypatch.setattr(gc, name, clock.call(name, 10.0))
     timing = seconds({"a": clock.call("a", 1.0)}, CPU, rounds=2)["a"]
     assert clock.log == ["a", "freeze", "collect", "a", "collect", "a", "unfreeze"]
     assert timing.samples == (1.0, 1.0)
@@ -301,7 +297,7 @@ def test_cuda_is_synchronised_on_both_sides(clock, monkeypatch):
 
 
 def test_the_real_clock_ticks_in_seconds():
-    timing = seconds({"a": lambda: metering.time.sleep(0.02)}, CPU, rounds=2)["a"]
+    timing = seconds({"a": lambda: time.sleep(0.02)}, CPU, rounds=2)["a"]
     assert 0.02 <= timing.seconds < 2
 
 
@@ -478,7 +474,7 @@ def test_the_heap_is_given_back():
         held = [torch.ones(2**18) for _ in range(80)]
         del held[::2]
         device_memory(hold(8), CPU)
-        return metering._resident("VmSize")
+        return resident._resident("VmSize")
 
     before = work()
     assert max(work() for _ in range(5)) < before + 60
@@ -492,19 +488,47 @@ def test_a_failing_call_leaves_the_meter_working():
 
 
 @linux_only
+def test_the_allocator_of_this_process_stays_as_it_was():
+    """A block of 128 KiB comes from the heap or a mapping, as it did before."""
+    libc = resident.glibc()
+    if libc is None:
+        pytest.skip("glibc alone is set")
+
+    def mapped() -> int:
+        before = libc.mallinfo2().hblks
+        blocks = [libc.malloc(96 * 1024) for _ in range(20)]
+        after = libc.mallinfo2().hblks
+        for block in blocks:
+            libc.free(block)
+        return after - before
+
+    hold(8)()
+    before = mapped()
+    device_memory(hold(8), CPU)
+    assert mapped() == before
+
+
+@linux_only
+def test_a_call_that_hangs_in_the_child_ends_by_the_limit():
+    start = time.monotonic()
+    assert resident.rise_in_child(lambda: time.sleep(60), limit=0.5) is None
+    assert time.monotonic() - start < 10
+
+
+@linux_only
 def test_other_c_libraries_are_left_alone(monkeypatch):
-    monkeypatch.setattr(metering.ctypes, "CDLL", lambda name: SimpleNamespace())
+    monkeypatch.setattr(resident.ctypes, "CDLL", lambda name: SimpleNamespace())
     assert device_memory(hold(10), CPU) >= 0
 
 
 def test_without_proc_memory_is_sampled(monkeypatch, tmp_path):
-    monkeypatch.setattr(metering, "PROC", tmp_path)
+    monkeypatch.setattr(resident, "PROC", tmp_path)
     calls = []
 
     def call() -> None:
         calls.append(1)
         block = bytearray(os.urandom(1)) * (60 * MIB)
-        metering.time.sleep(0.2)
+        time.sleep(0.2)
         del block
 
     assert device_memory(call, CPU) == pytest.approx(60, abs=10)
@@ -650,16 +674,16 @@ def test_names(monkeypatch, tmp_path):
     assert threads() == torch.get_num_threads()
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     assert device_name(CUDA) == "GPU 0"
-    monkeypatch.setattr(metering, "PROC", tmp_path)
-    monkeypatch.setattr(metering.platform, "processor", lambda: "")
-    monkeypatch.setattr(metering.platform, "machine", lambda: "abacus")
+    monkeypatch.setattr(device_module, "PROC", tmp_path)
+    monkeypatch.setattr(device_module.platform, "processor", lambda: "")
+    monkeypatch.setattr(device_module.platform, "machine", lambda: "abacus")
     assert device_name(CPU) == "abacus"
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Abacus 3000 \nmodel name\t: b")
     assert device_name(CPU) == "Abacus 3000"
 
 
 def test_the_derivative_of_a_backward_pass_counts_as_a_layer():
-    layer = metering.CountedLayer(torch.sin)
+    layer = CountedLayer(torch.sin)
     x = torch.ones(3, requires_grad=True)
     u = torch.zeros(3, requires_grad=True)
     (product,) = torch.autograd.grad(layer(x), x, u, create_graph=True)

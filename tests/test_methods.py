@@ -17,6 +17,7 @@ from conftest import (
     plugins,
     small_task,
 )
+from covering import covering
 from oracles import (
     AffineLayer,
     LayerProblem,
@@ -27,6 +28,7 @@ from oracles import (
 )
 from torchwavelets import DWT2D, IDWT2D
 
+from benchmark.measure.counting import CountedProblem
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.plugins.search_method import SearchMethod
 from benchmark.problems.bilevel import Batch, upper_loss
@@ -293,26 +295,19 @@ def learns(plugin, lower, degradation):
         assert torch.equal(task.lower.theta()[name], before[name]), "the shared task has changed"
 
 
-@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
-@pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
-@pytest.mark.parametrize("lower", LOWER_SPECS)
-def test_every_method_learns_on_every_lower_level(plugin, lower, degradation):
-    learns(plugin, lower, degradation)
+PAIRS = covering(
+    {
+        "name": sorted(plugins()),
+        "lower": LOWER_SPECS,
+        "degradation": DEGRADATION_SPECS + MORE_DEGRADATION_SPECS,
+    }
+)
 
 
 @pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
-@pytest.mark.parametrize("degradation", MORE_DEGRADATION_SPECS)
-def test_every_method_learns_with_every_operator(plugin, degradation):
-    """The lower levels in turn."""
-    turn = MORE_DEGRADATION_SPECS.index(degradation) % len(LOWER_SPECS)
-    learns(plugin, LOWER_SPECS[turn], degradation)
-
-
-@pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
-@pytest.mark.parametrize("degradation", MORE_DEGRADATION_SPECS)
-@pytest.mark.parametrize("lower", LOWER_SPECS)
-@pytest.mark.parametrize("name", ["DEQ", "JFB", "Restarted-JFB", "Unrolling"])
-def test_every_lower_level_learns_with_every_operator(name, lower, degradation):
+@pytest.mark.parametrize(("name", "lower", "degradation"), PAIRS)
+def test_every_method_runs_on_every_lower_level_and_operator(name, lower, degradation):
+    """All pairs of them."""
     learns(plugins()[name], lower, degradation)
 
 
@@ -389,14 +384,57 @@ def test_repeats_itself(state_method):
     assert torch.equal(first, second)
 
 
+class Tanh(torch.nn.Module):
+    """x ↦ tanh(x/2 + θy) in float32; a module can be cast, which a function cannot."""
+
+    def __init__(self, y):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.3))
+        self.register_buffer("y", y)
+
+    def forward(self, x):
+        return torch.tanh(0.5 * x + self.weight * self.y)
+
+
 def test_float32_stays_float32(state_method):
-    weight = torch.tensor(0.3, requires_grad=True)
     y = torch.linspace(-1, 1, 8)[None]
-    x = state_method.get_instance().equilibrium(lambda x: torch.tanh(0.5 * x + weight * y), y)
+    T = Tanh(y)
+    weight = T.weight
+    x = state_method.get_instance().equilibrium(T, y)
     assert x.dtype == torch.float32
     (gradient,) = torch.autograd.grad(x.square().sum(), weight)
     assert gradient.dtype == torch.float32
     assert gradient.isfinite()
+
+
+def test_no_option_is_ignored_by_the_entry_for_any_layer():
+    """A tolerance out of reach is met in float64 or refused, one on the gradient refused."""
+    y = torch.linspace(-1, 1, 8)[None]
+    T = Tanh(y)
+    with pytest.raises(ValueError, match=r"needs T to be a torch\.nn\.Module"):
+        method("JFB").equilibrium(lambda x: T(x), y)
+    with pytest.raises(ValueError, match=r"1e-10 is out of reach in float32.*polish=True"):
+        method("JFB", polish=False).equilibrium(T, y)
+    with pytest.raises(ValueError, match=r"gradient_tol needs the loss .* use hypergradient"):
+        method("DEQ", gradient_tol=1e-3).equilibrium(T.double(), y.double())
+
+
+@pytest.mark.parametrize("name", ["JFB", "Neumann", "Phantom", "SHINE", "DEQ", "HOAG"])
+def test_every_method_that_needs_an_equilibrium_takes_every_solver(name):
+    """The estimate is the same within its tolerance; of SHINE, whose it is not, the state."""
+    task = shared_task(LOWER_SPECS[2], "inpainting(keep=0.5)")
+    tight = known_to(plugins()[name], {"tol": 1e-12, "adjoint_tol": 1e-12, "first_tol": 1e-12})
+    found, costs = [], set()
+    for solver in ("fista", "picard", "anderson(depth=5)"):
+        counted = CountedProblem(task.lower)
+        estimator = method(name, equilibrium_solver=solver, **tight)
+        found.append(estimator.hypergradient(counted, task.probe))
+        costs.add(counted.layer_evals)
+    assert len(costs) == 3, "the solver asked for is not used"
+    for other in found[1:]:
+        assert relative_error(other.state, found[0].state) < 1e-9
+        if name != "SHINE":
+            assert relative_error(flat(other), flat(found[0])) < 1e-8
 
 
 def test_no_graph_where_gradients_are_disabled(plugin):

@@ -10,7 +10,8 @@ from conftest import LOWER_SPECS, plugins, small_task
 from oracles import AffineLayer, LayerProblem, relative_error
 
 from benchmark.gradients.differences import as_vector
-from benchmark.measure.metering import CountedProblem, live_memory
+from benchmark.measure.counting import CountedProblem
+from benchmark.measure.memory import live_memory
 from benchmark.measure.reference import reference_hypergradient
 from benchmark.problems.bilevel import Batch
 from benchmark.solve.fixed_point import iterate

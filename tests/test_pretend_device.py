@@ -21,7 +21,8 @@ from pretend_device import (
 from torch import nn
 from torchwavelets import DWT2D, IDWT2D
 
-from benchmark.measure.metering import CountedLayer, device_memory, live_memory
+from benchmark.measure.counting import CountedLayer
+from benchmark.measure.memory import device_memory, live_memory
 
 SHAPE = (2, 3, 16, 16)
 
@@ -283,7 +284,7 @@ def test_optimizers_take_the_same_steps(optimizer, device):
     assert not torch.equal(plain.weight, torch.full((16,), 0.5))
 
 
-def test_metering_sees_the_same_as_on_the_cpu(image):
+def test_the_memory_meter_sees_the_same_as_on_the_cpu(image):
     def work(x):
         def call():
             z = x

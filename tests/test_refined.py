@@ -19,7 +19,7 @@ from benchmark.gradients.refined import flat, refined_gradient
 from benchmark.gradients.result import Hypergradient
 from benchmark.gradients.rule import AdjointRecord
 from benchmark.imaging.metrics import gradient_error
-from benchmark.measure.metering import CountedProblem
+from benchmark.measure.counting import CountedProblem
 from benchmark.measure.reference import reference_hypergradient
 from benchmark.problems.bilevel import BilevelTask
 from benchmark.problems.lower_level import set_theta

@@ -21,8 +21,8 @@ from test_benchopt import copy_plugins
 from test_methods import CHEAP, known_to
 from torch import nn
 
+from benchmark.measure.counting import CountedLayer
 from benchmark.measure.evaluation import Truth, evaluate
-from benchmark.measure.metering import CountedLayer
 from benchmark.measure.reference import reference_hypergradient
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.convergence import NotConverged
@@ -267,6 +267,7 @@ def test_a_failure_is_a_row_with_its_status(name, parameters, monkeypatch):
 def test_a_library_that_is_absent_is_skipped_with_the_reason(tmp_path, monkeypatch):
     """The other methods run; what is asked of the absent one is read from its literals."""
     monkeypatch.setitem(sys.modules, "torchdeq", None)
+    monkeypatch.delitem(sys.modules, "benchmark.plugins.torchdeq_method", raising=False)
     copy_plugins(tmp_path, package=False)
     config = tmp_path / "config.yml"
     options = {"steps": [0], "f_max_iter": [5]}

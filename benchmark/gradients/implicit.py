@@ -10,6 +10,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.gradients.linearization import LayerGraph, Linearization
@@ -43,7 +44,7 @@ class Implicit(GradientRule):
     """
 
     solver: str | AdjointSolver = "auto"
-    tol: float = 1e-6
+    tol: float = 1e-5
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
@@ -113,9 +114,26 @@ def adjoint_layer(
     graph, image = LayerGraph.of(T, x, halves=halves)
     if not image.requires_grad:
         return image
-    adjoint = _Adjoint(T, graph, solve, again, record, why)
-    attached: Tensor = _SolveInBackward.apply(image, adjoint)
+    theta = () if again is None else _leaves(image, but=graph.x)
+    adjoint = _Adjoint(T, graph, theta, solve, again, record, why)
+    attached: Tensor = _SolveInBackward.apply(adjoint, image, *theta)
     return attached
+
+
+def _leaves(image: Tensor, *, but: Tensor) -> tuple[Tensor, ...]:
+    """The leaves that the graph of ``image`` ends in, ``but`` not among them."""
+    found: dict[int, Tensor] = {}
+    nodes, seen = [image.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and leaf is not but:
+            found[id(leaf)] = leaf
+        nodes += [following for following, _ in node.next_functions]
+    return tuple(found.values())
 
 
 @final
@@ -125,6 +143,7 @@ class _Adjoint:
 
     T: Layer
     graph: LayerGraph
+    theta: tuple[Tensor, ...]
     solve: SolveAdjoint
     again: SolveAdjoint | None
     record: AdjointRecord
@@ -138,34 +157,63 @@ class _Adjoint:
         what = "the adjoint system"
         return require_converged(found, what=what, on_failure=self.record.on_failure).x
 
-    def differentiable(self, w: Tensor, x: Tensor, g: Tensor) -> Tensor:
-        """w with a graph: the equilibrium of w ↦ g + Jᵀw, J at ``x``, itself in the graph."""
+    def differentiable(self, w: Tensor, x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+        """Bᵀw with a graph from x, θ and g, w the equilibrium of w ↦ g + Jᵀw there."""
         if self.again is None:
             raise RuntimeError(f"there is no second derivative: {self.why}")
 
         def layer(w: Tensor) -> Tensor:
-            image = self.T(x)
             (jtw,) = torch.autograd.grad(
-                image, x, w, create_graph=True, allow_unused=True, materialize_grads=True
+                self.T(x), x, w, create_graph=True, allow_unused=True, materialize_grads=True
             )
             return g + jtw
 
-        again = AdjointRecord(on_failure=self.record.on_failure)
-        return adjoint_layer(layer, w, solve=self.again, record=again, again=self.again)
+        record = AdjointRecord(on_failure=self.record.on_failure)
+        why = "of third order and beyond"
+        w = adjoint_layer(layer, w, solve=self.again, record=record, why=why)
+        gradient: tuple[Tensor, ...] = _Pullback.apply(self.T, x, w, *self.theta)
+        return gradient
 
 
 class _SolveInBackward(torch.autograd.Function):
+    """T(x), whose gradient is w; where it is to be differentiated again, Bᵀw goes to θ directly:
+    the graph of T(x) holds x as a constant.
+    """
+
     @staticmethod
-    def forward(ctx: Any, image: Tensor, adjoint: _Adjoint) -> Tensor:
+    def forward(ctx: Any, adjoint: _Adjoint, image: Tensor, *theta: Tensor) -> Tensor:
         ctx.adjoint = adjoint
         out = image.view_as(image)
         ctx.save_for_backward(out)
         return out
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         w = ctx.adjoint.solved(g)
-        if torch.is_grad_enabled():
-            (x,) = ctx.saved_tensors
-            w = ctx.adjoint.differentiable(w, x, g)
-        return w, None
+        if not torch.is_grad_enabled():
+            return None, w, *[None] * len(ctx.adjoint.theta)
+        (x,) = ctx.saved_tensors
+        return None, None, *ctx.adjoint.differentiable(w, x, g)
+
+
+class _Pullback(torch.autograd.Function):
+    """Bᵀw, B = ∂T/∂θ at x: a function of x, w and θ, differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, T: Layer, x: Tensor, w: Tensor, *theta: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            ctx.x, ctx.w = (t.detach().requires_grad_() for t in (x, w))
+            ctx.theta = theta
+            ctx.gradient = torch.autograd.grad(
+                T(ctx.x), theta, ctx.w, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+        return tuple(part.detach() for part in ctx.gradient)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *h: Tensor) -> tuple[Tensor | None, ...]:
+        pairs = [(g, v) for g, v in zip(ctx.gradient, h, strict=True) if g.requires_grad]
+        inputs = [ctx.x, ctx.w, *ctx.theta]
+        parts, along = zip(*pairs, strict=True)
+        options = {"retain_graph": True, "allow_unused": True}
+        return None, *torch.autograd.grad(parts, inputs, along, **options)

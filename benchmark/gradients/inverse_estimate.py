@@ -26,7 +26,7 @@ class InverseEstimate(GraphRule):
 
     No adjoint system is solved. H is right along these steps and the identity across them
     (``Secants``). Where ‖Hᵀ∇ℓ‖ > ``fallback``·‖∇ℓ‖ a sample falls back to ∇ℓ, unless that
-    is None. Cost: one layer, one vector-Jacobian product; memory: one graph and 2·``memory`` states.
+    is None. Cost: one layer, one vector-Jacobian product; memory: one graph, 2·``memory`` states.
     Ramzi et al., "SHINE" (2022), arXiv 2106.00553, with Broyden's second method for its first.
     """
 

@@ -10,14 +10,17 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import nan
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.gradients.result import Hypergradient
 from benchmark.imaging import metrics
 from benchmark.imaging.images import to_uint8
-from benchmark.measure import metering
+from benchmark.measure import memory, timing
+from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
 from benchmark.measure.reference import (
     MAX_LAYERS,
@@ -25,8 +28,6 @@ from benchmark.measure.reference import (
     reference_hypergradient,
     true_equilibrium,
 )
-from benchmark.plugins.bilevel_solver import BilevelSolver
-from benchmark.plugins.outer_loop import OuterLoop
 from benchmark.problems.bilevel import Batch, BilevelTask, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 
@@ -40,6 +41,21 @@ MOST_LEARNED = 256
 EQUILIBRIUM_TOL = 1e-8
 #: relative residual above which a state is no equilibrium to judge θ by
 NO_EQUILIBRIUM = 1e-4
+
+
+class Deploys(Protocol):
+    """What is asked of every method."""
+
+    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        """Its own reconstruction's state for the observations ``y``, without a graph."""
+
+
+@runtime_checkable
+class EstimatesGradients(Deploys, Protocol):
+    """What is asked of a method that estimates hypergradients."""
+
+    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+        """The estimate that the next outer step would compute, without effect."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,7 @@ class Deployed:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class ReferenceQuality:
     """Of the reference hypergradient at θ.
 
     reference_residual : how far to trust ``gradient_error`` and ``gradient_cosine``;
@@ -183,7 +199,7 @@ class Truth:
 
 
 def evaluate(
-    method: OuterLoop,
+    method: Deploys,
     theta: Theta,
     *,
     truth: Truth,
@@ -198,7 +214,7 @@ def evaluate(
     What fails leaves its columns empty and its status in the row; the rest is measured.
     """
     row: dict[str, object] = {}
-    for part in (Accuracy(), Deployed(), Certificate(), Estimate(), Cost()):
+    for part in (Accuracy(), Deployed(), ReferenceQuality(), Estimate(), Cost()):
         row |= vars(part)
     outcomes = [training]
 
@@ -211,9 +227,9 @@ def evaluate(
         lower = _at(task.lower, theta)
         measure(lambda: truth.accuracy(theta))
         measure(lambda: deployed(method, task, lower, pictures=last))
-        measure(lambda: certificate(truth.reference(theta)))
-        if isinstance(method, BilevelSolver):
-            counted = metering.CountedProblem(lower)
+        measure(lambda: reference_quality(truth.reference(theta)))
+        if isinstance(method, EstimatesGradients):
+            counted = CountedProblem(lower)
             measure(lambda: estimate(method, task, counted, truth.reference(theta)))
             if last:
                 measure(lambda: cost(method, task, counted))
@@ -225,7 +241,7 @@ def evaluate(
 
 @torch.no_grad()
 def deployed(
-    method: OuterLoop, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
+    method: Deploys, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
 ) -> Deployed:
     """The quality of the method's own reconstructions of the test set, and one to look at."""
     y, truth = task.test.observation, task.test.truth
@@ -239,15 +255,15 @@ def deployed(
     return Deployed(quality, *(to_uint8(batch[0]) for batch in (image, first, truth)))
 
 
-def certificate(reference: Reference) -> Certificate:
-    """What vouches for the reference."""
-    return Certificate(reference.residual, reference.error, reference.contraction)
+def reference_quality(reference: Reference) -> ReferenceQuality:
+    """How far the reference can be trusted."""
+    return ReferenceQuality(reference.residual, reference.error, reference.contraction)
 
 
 def estimate(
-    method: BilevelSolver,
+    method: EstimatesGradients,
     task: BilevelTask,
-    counted: metering.CountedProblem,
+    counted: CountedProblem,
     reference: Reference,
 ) -> Estimate:
     """One hypergradient of the method on the probe against ``reference``; ``counted`` is new."""
@@ -269,7 +285,7 @@ def estimate(
     )
 
 
-def cost(method: BilevelSolver, task: BilevelTask, counted: metering.CountedProblem) -> Cost:
+def cost(method: EstimatesGradients, task: BilevelTask, counted: CountedProblem) -> Cost:
     """Time and memory of one hypergradient on the probe, each in calls of its own that are not
     counted; ``counted`` has counted one.
     """
@@ -284,7 +300,7 @@ def cost(method: BilevelSolver, task: BilevelTask, counted: metering.CountedProb
         posed = lower if precision == dtype else lower.copied(torch.float64)
         single_calls = _single_calls(posed, task.probe.to(dtype=precision))
         calls |= {(name, precision): call for name, call in single_calls.items()}
-    timings = metering.seconds(calls, device, budget=TIMING_BUDGET)
+    timings = timing.seconds(calls, device, budget=TIMING_BUDGET)
     gradient, single, product = (timings[n, dtype] for n in ("gradient", "layer", "product"))
     parts = [
         part
@@ -299,11 +315,11 @@ def cost(method: BilevelSolver, task: BilevelTask, counted: metering.CountedProb
         gradient_seconds=gradient.seconds,
         layer_seconds=single.seconds,
         vjp_seconds=product.seconds,
-        gradient_cost=metering.ratio(gradient, single),
-        overhead=metering.ratio_to_sum(gradient, *parts),
+        gradient_cost=timing.ratio(gradient, single),
+        overhead=timing.ratio_to_sum(gradient, *parts),
         contended=nan if gradient.contended is None else float(gradient.contended),
-        peak_memory_mib=nan if lower.compiled else metering.live_memory(hypergradient),
-        peak_device_mib=metering.device_memory(hypergradient, device),
+        peak_memory_mib=nan if lower.compiled else memory.live_memory(hypergradient),
+        peak_device_mib=memory.device_memory(hypergradient, device),
     )
 
 

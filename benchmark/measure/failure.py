@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import torch
 
 from benchmark.gradients.result import Hypergradient
-from benchmark.measure.metering import is_out_of_memory
+from benchmark.measure.device import is_out_of_memory
 
 V = TypeVar("V")
 

@@ -47,7 +47,7 @@ class TrueEquilibrium:
 
 @dataclass(frozen=True)
 class Reference:
-    """∇F on a batch, flat in the order of ``lower.theta()``, and its certificate.
+    """∇F on a batch, flat in the order of ``lower.theta()``, and how far to trust it.
 
     error : ‖∇F − ∇F'‖ / ‖∇F‖, ∇F' the same at residuals a hundred times larger: the error bar.
     state_residual : ‖T(x*) − x*‖ / ‖x*‖.

@@ -14,8 +14,8 @@ from benchmark.gradients.pair import Pair
 from benchmark.gradients.precision import Promoted, promote
 from benchmark.gradients.result import Hypergradient
 from benchmark.gradients.rule import AdjointRecord
+from benchmark.measure.device import synchronize
 from benchmark.measure.failure import require_finite
-from benchmark.measure.metering import synchronize
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
 from benchmark.plugins.rules import OPTIMIZERS
 from benchmark.problems.bilevel import Batch, BilevelTask

@@ -15,8 +15,8 @@ from benchopt import BaseSolver
 from benchopt.stopping_criterion import NoCriterion
 from torch import Tensor
 
+from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import Outcome, attempt
-from benchmark.measure.metering import CountedProblem
 from benchmark.measure.provenance import sources_digest
 from benchmark.options import checks
 from benchmark.plugins.carried import Carried

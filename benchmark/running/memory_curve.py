@@ -20,7 +20,8 @@ import torch
 import yaml
 from benchopt.utils.parametrized_name_mixin import product_param
 
-from benchmark.measure import metering
+from benchmark.measure import curve
+from benchmark.measure.device import resolve_device
 from benchmark.options.checks import positive_integer
 
 #: outer steps of the training run that is watched
@@ -46,7 +47,7 @@ def watch(
     ]
     command += ["--size", str(size), "--train", name, json.dumps(parameters), "--out", str(mark)]
     try:
-        samples = metering.memory_curve(command)
+        samples = curve.memory_curve(command)
         span = json.loads(mark.read_text())
     finally:
         mark.unlink(missing_ok=True)
@@ -61,12 +62,12 @@ def train(
     solver = solvers(benchmark)[name].get_instance(**parameters | {"steps": STEPS})
     solver.set_objective(_task(size))
     solver.warm_up()
-    start = metering.now()
+    start = curve.now()
     solver.run(lambda: True)
     outcome = solver.get_result()["training"]
     if not outcome.ok:
         raise SystemExit(f"{outcome.status}: {outcome.message}")
-    mark.write_text(json.dumps({"start": start, "stop": metering.now()}))
+    mark.write_text(json.dumps({"start": start, "stop": curve.now()}))
 
 
 def solvers(benchmark: Path) -> dict[str, type]:
@@ -109,7 +110,7 @@ def _task(size: int):
         probe_size=1,
         seed=0,
     )
-    return task.to(device=metering.resolve_device("auto"), dtype=torch.float32)
+    return task.to(device=resolve_device("auto"), dtype=torch.float32)
 
 
 def main() -> None:

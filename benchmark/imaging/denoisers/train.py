@@ -101,8 +101,8 @@ def model_card(network: SmallDRUNet, recipe: Recipe, *, minutes: float) -> str:
     return f"""# Model card: small DRUNet
 
 A denoiser of colour images in [0, 1] with white Gaussian noise of known standard deviation σ, for
-layers with a denoiser inside (`benchmark/problems/pnp.py`, `benchmark/problems/drunet.py`). Written by
-`python -m benchmark.imaging.denoisers.train`, as were the weights.
+layers with a denoiser inside (`benchmark/problems/pnp.py`, `benchmark/problems/drunet.py`). Written
+by `python -m benchmark.imaging.denoisers.train`, as were the weights.
 
 - **Network**: D(v, σ) = v − N(v, σ), N deepinv's DRUNet with 16, 32, 64, 64 channels, one block
   per scale, ReLU, no biases; {parameters:,} parameters, stored in float16. Image sides must be

@@ -1,6 +1,7 @@
 """Train the DRUNet on a folder of photographs; the same command takes an interrupted run up again.
 
-``python -m benchmark.imaging.denoisers.training --images FOLDER --test FOLDER --state FOLDER --out FOLDER``
+    python -m benchmark.imaging.denoisers.training --images FOLDER --test FOLDER \\
+        --state FOLDER --out FOLDER
 """
 
 from __future__ import annotations

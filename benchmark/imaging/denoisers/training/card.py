@@ -64,8 +64,8 @@ def model_card(
     return f"""# Model card: small DRUNet
 
 A denoiser of colour images in [0, 1] with white Gaussian noise of known standard deviation σ, for
-layers with a denoiser inside. Written by `python -m benchmark.imaging.denoisers.training`, as were the
-weights; every figure below was computed when it was written, except the published ones.
+layers with a denoiser inside. Written by `python -m benchmark.imaging.denoisers.training`, as were
+the weights; every figure below was computed when it was written, except the published ones.
 
 {_making(run, _parameters(network))}
 - **Limits**: trained on one collection of photographs; noise levels above

@@ -1,0 +1,58 @@
+"""What a computation runs on: the device, its name, its threads, when it is done or full."""
+
+from __future__ import annotations
+
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+#: where Linux tells a process about itself and its processor
+PROC = Path("/proc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out; torch's CPU allocator says so in words only."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called ``name``; "auto" is CUDA where there is one, else the CPU.
+
+    Raises ValueError for another name, and for a CUDA device that is not there.
+    """
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if found else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
+        raise ValueError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:i")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ValueError(f"device {name!r} was asked for, but torch finds {found} CUDA devices")
+    return device
+
+
+def threads() -> int:
+    """The number of threads that one CPU operation of torch may use."""
+    return torch.get_num_threads()
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself: the GPU, or the model of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        models = re.search(r"^model name\s*:\s*(.+)$", (PROC / "cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        models = None
+    return models.group(1).strip() if models else platform.processor() or platform.machine()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until all work queued on ``device`` is done; nothing to wait for except on CUDA."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

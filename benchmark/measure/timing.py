@@ -1,0 +1,113 @@
+"""Seconds of calls that are timed against each other. Wall-clock, unless it says otherwise."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, nan
+from statistics import median, quantiles
+from time import perf_counter, process_time
+from typing import TypeVar
+
+import torch
+
+from benchmark.measure.device import synchronize, threads
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What one call took, in seconds.
+
+    seconds : the median of ``samples``; spread : their interquartile range, NaN for a single one;
+    rounds : how many; contended : whether the processor was taken away for more than 5 % of the
+    time, None where that cannot be told (several threads, or CUDA); samples : one for each round.
+    """
+
+    seconds: float
+    spread: float
+    rounds: int
+    contended: bool | None
+    samples: tuple[float, ...]
+
+
+def seconds(
+    calls: Mapping[Name, Callable[[], object]],
+    device: torch.device,
+    rounds: int = 7,
+    budget: float = inf,
+) -> dict[Name, Timing]:
+    """Times the calls against each other: in each round every call once, in shuffled order.
+
+    A drift of the machine's speed then meets all calls alike, and ``ratio`` cancels it. Each call
+    is warmed up once, and timed after a garbage collection, between two synchronisations. No round
+    begins once ``budget`` seconds of wall time are spent, warm-up included, but one always runs.
+    Cost: (rounds + 1) times all calls. An exception of a call passes.
+
+    Raises ValueError for ``rounds`` below 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    start = perf_counter()
+    shuffled = random.Random(0).sample
+    samples: dict[Name, list[tuple[float, float]]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    gc.freeze()  # each collection then looks at what the calls made, not at all that is imported
+    try:
+        for done in range(rounds):
+            if done and perf_counter() - start >= budget:
+                break
+            for name in shuffled(list(calls), len(calls)):
+                samples[name].append(_stopwatch(calls[name], device))
+    finally:
+        gc.unfreeze()
+    measurable = device.type != "cuda" and threads() == 1
+    return {name: _timing(pairs, measurable) for name, pairs in samples.items()}
+
+
+def ratio(a: Timing, b: Timing) -> float:
+    """The median of the per-round ratios a/b of two timings from the same ``seconds``.
+
+    Raises ValueError where the numbers of rounds differ.
+    """
+    return ratio_to_sum(a, (1, b))
+
+
+def ratio_to_sum(a: Timing, *parts: tuple[float, Timing]) -> float:
+    """The median of the per-round ratios of a to Σ n·b, over the pairs (n, b) of ``parts``.
+
+    Raises ValueError where the numbers of rounds differ.
+    """
+    rounds = zip(a.samples, *(part.samples for _, part in parts), strict=True)
+    times = [n for n, _ in parts]
+    return median(
+        whole / sum(n * piece for n, piece in zip(times, pieces, strict=True))
+        for whole, *pieces in rounds
+    )
+
+
+def _stopwatch(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """(wall, processor) seconds of one call."""
+    gc.collect()
+    synchronize(device)
+    busy, wall = process_time(), perf_counter()
+    call()
+    synchronize(device)
+    wall, busy = perf_counter() - wall, process_time() - busy
+    return wall, busy
+
+
+def _timing(pairs: Sequence[tuple[float, float]], measurable: bool) -> Timing:
+    walls, busy = zip(*pairs, strict=True)
+    low, _, high = quantiles(walls, n=4, method="inclusive") if len(walls) > 1 else (nan,) * 3
+    return Timing(
+        seconds=median(walls),
+        spread=high - low,
+        rounds=len(walls),
+        contended=sum(walls) > 1.05 * sum(busy) if measurable else None,
+        samples=walls,
+    )
