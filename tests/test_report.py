@@ -27,8 +27,16 @@ from PIL import Image
 from benchmark.report import build, drawing, figures, pictures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.drawing import Page
-from benchmark.report.frame import across, placed, tidy, traces, trained
-from benchmark.report.names import distinguish, file_names, parse_call
+from benchmark.report.frame import (
+    across,
+    distinguish,
+    file_names,
+    parse_call,
+    placed,
+    tidy,
+    traces,
+    trained,
+)
 from benchmark.report.reading import read
 from benchmark.report.style import FREE, KNOWN, labelled_styles, method_styles, variants
 

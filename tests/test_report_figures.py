@@ -10,12 +10,10 @@ import pandas as pd
 import pytest
 from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
 
-from benchmark.report import build, drawing, figures, learned, pictures, profiles, scaling
-from benchmark.report.build import WIDTHS
-from benchmark.report.captions import KINDS, kind_and_task
+from benchmark.report import build, drawing, figures, pictures, profiles, scaling
+from benchmark.report.build import KINDS, WIDTHS, kind_and_task
 from benchmark.report.drawing import Page
-from benchmark.report.frame import tidy
-from benchmark.report.names import file_names
+from benchmark.report.frame import file_names, tidy
 from benchmark.report.style import KNOWN, method_styles
 
 BATCHES, SIZES, RIDGES, DEPTHS = (1, 2, 4, 8), (32, 64, 128), (0.3, 0.1, 0.03, 0.01), (2, 8, 32)
@@ -152,7 +150,7 @@ def test_accuracy_has_loss_psnr_and_ssim():
 
 def test_learned_parameters():
     frame = tidy(study(methods=STUDY[1:2], tasks=[DENOISING]))
-    drawn = learned.learned(frame, Page(method_styles(frame["method"])))
+    drawn = figures.learned(frame, Page(method_styles(frame["method"])))
     weights, stepsize = drawn.figure.axes
     assert weights.get_ylabel() == "weights (natural log)"
     assert stepsize.get_ylabel() == "stepsize (logit)"
@@ -170,7 +168,7 @@ def test_few_entries_have_a_line_each():
     rows = study(methods=STUDY[1:2], tasks=[DENOISING])
     rows["objective_learned"] = json.dumps({"couplings": [1.0, 2.0]})
     frame = tidy(rows)
-    (axis,) = learned.learned(frame, Page(method_styles(frame["method"]))).figure.axes
+    (axis,) = figures.learned(frame, Page(method_styles(frame["method"]))).figure.axes
     assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 2.0]
 
 
@@ -185,7 +183,7 @@ def test_learned_is_skipped_without_parameters(without):
         rows["objective_learned"] = None
     frame = tidy(rows)
     with pytest.raises(drawing.NothingToDrawError, match="no learned parameters"):
-        learned.learned(frame, Page(method_styles(frame["method"])))
+        figures.learned(frame, Page(method_styles(frame["method"])))
 
 
 # --- reconstructions ---------------------------------------------------------------------------
@@ -233,7 +231,7 @@ def test_figures_have_the_width_asked_for_and_nothing_sticks_out(columns, varied
         profiles.performance: deep,
         profiles.pareto: deep,
         pictures.reconstructions: trained,
-        learned.learned: trained,
+        figures.learned: trained,
         scaling.scaling: varied,
     }
     for draw, frame in draws.items():

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from benchmark.report import headline, tables
-from benchmark.report.captions import captioned, kind_and_task
+from benchmark.report.build import captioned, kind_and_task
 from benchmark.report.reading import ReportError
 from benchmark.report.site import powers
 from benchmark.report.site import report as build

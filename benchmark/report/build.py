@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -11,23 +12,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report import drawing, profiles, tables
-from benchmark.report.captions import KINDS, OF_A_TASK
+from benchmark.report import drawing, figures, profiles, tables
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
-from benchmark.report.frame import tidy
+from benchmark.report.frame import file_names, tidy, written
 from benchmark.report.headline import headline
-from benchmark.report.names import file_names, written
-from benchmark.report.reading import (
-    ReportError,
-    Results,
-    digest,
-    read,
-    read_csv,
-    writable,
-    write,
-)
+from benchmark.report.pictures import reconstructions
+from benchmark.report.profiles import pareto
+from benchmark.report.reading import ReportError, Results, digest, read, read_csv, writable, write
+from benchmark.report.scaling import scaling
 from benchmark.report.style import method_styles
 
+#: what draws each kind of figure: of each task by itself, and once of all
+OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
+OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, figures.memory_over_time)
+KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
 SYSTEM = ("processor", "cpus", "ram (GB)")
 PLATFORM = (
@@ -131,9 +129,9 @@ def calls(
     wanted = [kind for kind in KINDS if kind in kinds]
     for task, name in file_names(frame["task"]).items():
         part = frame[frame["task"] == task]
-        for kind in [kind for kind in wanted if kind in OF_A_TASK]:
+        for kind in [kind for kind in wanted if KINDS[kind] in OF_A_TASK]:
             yield f"{kind}_{name}", partial(KINDS[kind], part, page)
-    for kind in [kind for kind in wanted if kind not in OF_A_TASK]:
+    for kind in [kind for kind in wanted if KINDS[kind] in OF_ALL]:
         yield kind, partial(KINDS[kind], samples if kind == "memory_over_time" else frame, page)
 
 
@@ -191,3 +189,27 @@ def _values(rows: pd.DataFrame, column: str) -> list[str]:
     """The different values of a column, sorted; none if the files lack it."""
     known = rows[column].dropna().unique() if column in rows.columns else ()
     return sorted({written(value) for value in known})
+
+
+def captioned(kind: str) -> tuple[str, str]:
+    """Title and caption of a kind of figure, or of the kind it is a variant of; else its name.
+
+    They are the first two paragraphs of the docstring of what draws it.
+    """
+    known = [name for name in KINDS if f"{kind}_".startswith(f"{name}_")]
+    if not known:
+        return kind, ""
+    base = max(known, key=len)
+    title, caption, *_ = inspect.getdoc(KINDS[base]).split("\n\n")
+    variant = kind.removeprefix(base).strip("_").replace("_", " ")
+    return f"{title} ({variant})" if variant else title, caption.replace("\n", " ")
+
+
+def kind_and_task(name: str, *, tasks: Mapping[str, str]) -> tuple[str, str | None]:
+    """``accuracy_wavelet_l1_inpainting`` → (``accuracy``, that task); no task: (name, None)."""
+    if name not in KINDS:
+        for task, short in sorted(tasks.items(), key=lambda item: -len(item[1])):
+            kind, found, rest = name.partition(f"_{short}")
+            if found and kind and (not rest or rest.startswith("_")):
+                return kind + rest, task
+    return name, None

@@ -20,8 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.report.frame import across, traces
-from benchmark.report.names import AXES, PAGES
-from benchmark.report.style import Style, labelled_styles
+from benchmark.report.style import AXES, PAGES, Style, labelled_styles
 
 DPI = 200
 # inches: one column of a page, or both

@@ -38,28 +38,25 @@ def headline(frame: pd.DataFrame) -> Table:
 def read(path: Path) -> Table:
     """The table in a ``headline.csv``."""
     texts = [*HEADS, "how", "best"]
-    found = read_csv(
-        path, texts=texts, numbers=[n for n in ORDER if n not in texts], what="a headline.csv"
-    )
+    known = [name for name in ORDER if name not in texts]
+    found = read_csv(path, texts=texts, numbers=known, what="a headline.csv")
     return table(found.assign(best=found["best"] == "True"))
 
 
 def table(numbers: pd.DataFrame) -> Table:
     """The table of its numbers: the best have their test PSNR in bold."""
-    bold = frozenset(
-        (row, HEADERS["test_psnr"]) for row, best in enumerate(numbers["best"]) if best
-    )
-    gain = numbers["gain"].map(lambda gain: measured(gain, decimals=2))
-    bounds = numbers[["low", "high"]].apply(_bounds, axis=1)
-    evals = numbers[["layer_evals", "vjp_evals"]].apply(_evals, axis=1)
+    bold = {(row, HEADERS["test_psnr"]) for row in range(len(numbers)) if numbers["best"].iloc[row]}
+    bounds = numbers["low"].map("[{:.2f}, ".format) + numbers["high"].map("{:.2f}]".format)
+    evals = spelled(numbers, ["layer_evals"]).iloc[:, 0] + " + "
+    evals += spelled(numbers, ["vjp_evals"]).iloc[:, 0]
     text = {
         "task": numbers["task"],
         "configuration": numbers["configuration"],
         **spelled(numbers, ["test_psnr"]),
-        "95 % interval": bounds,
-        "gain (dB)": gain,
+        "95 % interval": bounds.where(numbers["low"].notna(), MISSING),
+        "gain (dB)": [measured(gain, decimals=2) for gain in numbers["gain"]],
         **spelled(numbers, COSTS[:-2]),
-        "layer + vjp evals": evals,
+        "layer + vjp evals": evals.where(numbers["layer_evals"].notna(), MISSING),
         "status": numbers["status"],
     }
     return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, NOTE if bold else "")
@@ -100,13 +97,3 @@ def starts(frame: pd.DataFrame) -> pd.DataFrame:
     """
     first, trained = first_rows(frame), (frame["outer_step"] > 0).any()
     return first[trained & (first["outer_step"] == 0) & first["test_psnr"].notna()]
-
-
-def _bounds(bounds: pd.Series) -> str:
-    return MISSING if bounds.isna().any() else "[{:.2f}, {:.2f}]".format(*bounds)
-
-
-def _evals(evals: pd.Series) -> str:
-    if math.isnan(evals.iloc[0]):
-        return MISSING
-    return " + ".join(measured(number, decimals=0) for number in evals)

@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import measured_rows, placed
-from benchmark.report.names import AXES
-from benchmark.report.style import method_order
+from benchmark.report.style import AXES, method_order
 
 COSTS = ["gradient_seconds", "peak_memory_mib", "evals"]
 PROBLEM = ("source", "setting", "size", "batch", "ridge")

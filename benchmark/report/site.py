@@ -33,6 +33,7 @@ ASSETS = ("site.css", "site.js")
 MARKER = "site.json"
 MADE_BY = "python -m benchmark.report site"
 DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the index
+#: cells that hold numbers alone, or dashes
 NUMBERS = r"([-−–—±+.,;%*()\[\]\s\d]|e[-+]\d)*"
 
 
@@ -96,8 +97,12 @@ def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = {"href": lambda path: quote(str(path)), "powers": powers, "numeric": numeric}
-    environment.filters |= filters | {"failures": failures, "in_short": in_short}
+    environment.filters |= {
+        "href": lambda path: quote(str(path)),
+        "powers": powers,
+        "failures": failures,
+        "numeric": lambda text: text.str.fullmatch(NUMBERS).all(),
+    }
     environment.globals |= {"studies": studies, "marker": marker, "zip": zip}
     every = pd.concat([study.numbers for study in studies])
     page = environment.get_template("index.html").render(
@@ -130,23 +135,12 @@ def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out:
     write(out / MARKER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def in_short(study: SimpleNamespace, task: str) -> pd.DataFrame:
-    """A task of a study in short: a row per method."""
-    return pd.DataFrame({short["header"]: short["cells"][task] for short in study.shorts})
-
-
-def numeric(text: pd.Series) -> bool:
-    """Whether cells hold numbers alone, or dashes."""
-    return bool(text.str.fullmatch(NUMBERS).all())
-
-
 def powers(text: str) -> Markup:
     """``2.67e-11`` as 2.67·10⁻¹¹, for the page."""
+    power = Markup("·10<sup>{}</sup>")
     pieces = re.split(r"(?<=[\d)])e([+-]\d+)", text)
-    return Markup("").join(
-        Markup("·10<sup>{}</sup>").format(str(int(piece)).replace("-", "−")) if at % 2 else piece
-        for at, piece in enumerate(pieces)
-    )
+    pieces[1::2] = [power.format(str(int(piece)).replace("-", "−")) for piece in pieces[1::2]]
+    return Markup("").join(pieces)
 
 
 def marker(style: Style) -> Markup:

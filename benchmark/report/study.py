@@ -18,8 +18,8 @@ import pandas as pd
 from PIL import Image
 
 from benchmark.report import headline
-from benchmark.report.captions import captioned, kind_and_task
-from benchmark.report.names import file_names
+from benchmark.report.build import captioned, kind_and_task
+from benchmark.report.frame import file_names
 from benchmark.report.reading import ReportError, digest, read_csv, read_record, readable
 from benchmark.report.style import method_order, method_styles
 from benchmark.report.tables import MISSING, spelled
@@ -75,7 +75,11 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         numbers=numbers,
         text=spelled(numbers, means.columns.str.removesuffix("_mean")),
         means=means.to_numpy(),
-        shorts=list(shorts(numbers)),
+        shorts=(short := list(shorts(numbers))),
+        in_short={
+            task: pd.DataFrame({one["header"]: one["cells"][task] for one in short})
+            for task in dict.fromkeys(numbers["task"])
+        },
         comparison=headline.read(folder / "headline.csv") if "headline.csv" in present else None,
         claims=read_claims(folder),
         styles=method_styles([*numbers["method"], *sampled]),

@@ -10,11 +10,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report.names import PAGES
-
+PAGES = Path(__file__).parent / "pages"
+#: of each measured column: its header and decimals in tables (none: three significant digits), and
+#: the label of an axis
+COLUMNS = pd.read_csv(PAGES / "columns.csv", index_col="name")
+AXES = COLUMNS["axis"].dropna().to_dict()
 DASHES = ((), (4, 1.5), (1, 1.2), (5, 1.2, 1, 1.2), (7, 2), (3, 1, 1, 1, 1, 1))
 
 

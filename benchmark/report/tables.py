@@ -10,7 +10,7 @@ import pandas as pd
 from tabulate import DataRow, TableFormat
 
 from benchmark.report.frame import last_rows
-from benchmark.report.names import COLUMNS
+from benchmark.report.style import COLUMNS
 
 MISSING = "—"
 HEADERS = COLUMNS["header"].dropna()
