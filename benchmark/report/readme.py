@@ -10,7 +10,6 @@ Markdown file instead: it is taken as it is. The path is relative to the text's 
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -18,8 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report.headline import HEADERS, NOTE, START, bold, formatted
-from benchmark.report.reading import ReportError
+from benchmark.report import headline
+from benchmark.report.reading import ReportError, read_text, write
 from benchmark.report.tables import to_markdown
 
 BLOCK = re.compile(
@@ -27,35 +26,23 @@ BLOCK = re.compile(
     flags=re.DOTALL | re.MULTILINE,
 )
 OPENING = re.compile(r"<!-- numbers\b|<!-- /numbers\b")
-TEXT = ("task", "configuration", "method", "how", "status")
 
 
-def main(argv: Sequence[str]) -> int:
+def report(text: Sequence[Path], *, check: bool = False) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report numbers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("text", nargs="+", type=Path, help="Markdown files with markers")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if stale")
-    arguments = parser.parse_args(argv)
     stale = False
-    for path in arguments.text:
-        text = _read(path)
-        new = updated(text, path=path)
-        stale |= new != text
-        if new == text:
+    for path in text:
+        old = read_text(path)
+        new = updated(old, path=path)
+        if new == old:
             print(f"{path}: up to date")
-        elif arguments.check:
+        elif check:
             print(f"{path}: its numbers are not those of the tables")
+            stale = True
         else:
-            try:
-                path.write_text(new, encoding="utf-8", newline="\n")
-            except OSError as error:
-                raise ReportError(f"{path}: cannot be written ({error.strerror})") from error
+            write(path, new)
             print(f"{path}: numbers written")
-    return int(stale and arguments.check)
+    return int(stale)
 
 
 def updated(text: str, *, path: Path) -> str:
@@ -72,52 +59,27 @@ def updated(text: str, *, path: Path) -> str:
             f"{path}: expected pairs of lines <!-- numbers: PATH.csv --> and <!-- /numbers -->"
         )
     return BLOCK.sub(
-        lambda block: block[1] + content(path.parent / block["path"]) + block[4],
-        text,
+        lambda block: f"{block[1]}\n{content(path.parent / block['path'])}\n{block[4]}", text
     )
 
 
-def content(table: Path) -> str:
+def content(path: Path) -> str:
     """What a ``headline.csv`` says: a sentence per task, the table, and what is bold in it.
 
     Of a table in Markdown, itself.
     """
-    if table.suffix == ".md":
-        return f"\n{_read(table)}\n"
-    return _of_headline(table)
-
-
-def _of_headline(csv: Path) -> str:
-    numbers = read_headline(csv)
-    said = "".join(f"- {sentence}\n" for sentence in sentences(numbers))
-    table = to_markdown(formatted(numbers), bold=bold(numbers))
-    note = f"\n{NOTE}\n" if numbers["best"].any() else ""
-    return f"\n{said}\n{table}{note}\n" if said else f"\n{table}{note}\n"
-
-
-def read_headline(csv: Path) -> pd.DataFrame:
-    """A ``headline.csv`` as ``headline.headline`` made it."""
-    try:
-        numbers = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReportError(f"{csv}: not a readable table ({reason})") from error
-    measured = ["low", "high", "layer_evals", "vjp_evals"]
-    measured += [name for name in HEADERS if name not in ("interval", "evals")]
-    lacking = [name for name in (*TEXT, "best", *measured) if name not in numbers.columns]
-    if lacking:
-        raise ReportError(f"{csv}: no column {', '.join(lacking)}: not a headline.csv")
-    try:
-        found = {name: [float(text or "nan") for text in numbers[name]] for name in measured}
-    except ValueError as error:
-        raise ReportError(f"{csv}: {str(error).splitlines()[0]}") from error
-    return numbers.assign(**found, best=numbers["best"] == "True")
+    if path.suffix == ".md":
+        return read_text(path)
+    found = headline.read(path)
+    said = "".join(f"- {sentence}\n" for sentence in sentences(found.numbers))
+    table = to_markdown(found.text, bold=found.bold)
+    return "\n".join(part for part in (said, table, found.note and f"{found.note}\n") if part)
 
 
 def sentences(numbers: pd.DataFrame) -> Iterator[str]:
     """Of each task with a trained θ: the best test PSNR, its gain, and who is not told from it."""
     for task, rows in numbers.groupby("task", sort=False):
-        trained = rows[rows["configuration"] != START]
+        trained = rows[rows["configuration"] != headline.START]
         if len(trained) == len(rows) or trained["test_psnr"].isna().all():
             continue
         best = trained.loc[trained["test_psnr"].idxmax()]
@@ -125,16 +87,6 @@ def sentences(numbers: pd.DataFrame) -> Iterator[str]:
         if not math.isnan(best["low"]):
             said += f" (95 % interval {best['low']:.2f} to {best['high']:.2f})"
         said += f" with {best['configuration']}, {best['gain']:+.2f} dB from the start"
-        others = [
-            name
-            for name, marked in zip(rows["configuration"], rows["best"], strict=True)
-            if marked and name != best["configuration"]
-        ]
-        yield said + (f"; not told from it: {', '.join(others)}." if others else ".")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{path}: not readable ({str(error).splitlines()[0]})") from error
+        others = rows.loc[rows["best"] & (rows["configuration"] != best["configuration"])]
+        named = ", ".join(others["configuration"])
+        yield f"{said}; not told from it: {named}." if named else f"{said}."
