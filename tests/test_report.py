@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from benchmark.options.spec import split_call
 from benchmark.report import build, drawing, figures, pictures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.drawing import Page
@@ -31,7 +32,6 @@ from benchmark.report.frame import (
     across,
     distinguish,
     file_names,
-    parse_call,
     placed,
     tidy,
     traces,
@@ -540,10 +540,10 @@ def test_latex_is_escaped(frame):
 # --- names and styles ------------------------------------------------------------------------
 
 
-def test_parse_call():
-    found = parse_call("A[lower=b(c=1,d=(2, 3)),size:4]")
+def test_split_call():
+    found = split_call("A[lower=b(c=1,d=(2, 3)),size:4]")
     assert found == ("A", {"lower": "b(c=1,d=(2, 3))", "size": "4"})
-    assert parse_call("plain") == ("plain", {})
+    assert split_call("plain") == ("plain", {})
 
 
 def test_distinguish_shows_what_differs():

@@ -11,9 +11,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: benchopt's command line turns every "=" into ":"
-_OPTION = re.compile(r"([(,]\s*\w+)\s*:")
-
 
 def choose(
     spec: str, table: Mapping[str, Callable[..., T]], *, kind: str, given: Collection[str] = ()
@@ -68,18 +65,41 @@ def build(spec: str, table: Mapping[str, Callable[..., T]], *, kind: str, **cont
     return choose(spec, table, kind=kind, given=context)(**context)
 
 
+def split_call(text: str) -> tuple[str, dict[str, str]]:
+    """``name(a=1, b=f(c=2))`` or ``name[a:1]``: the name, and the text of each argument.
+
+    Benchopt's names of runs are of the second form, their text without quotes. What is not of
+    either form, or gives an argument twice, is all name.
+
+    Examples
+    --------
+    >>> split_call("A[lower=b(c=1,d=(2, 3)),size:4]")
+    ('A', {'lower': 'b(c=1,d=(2, 3))', 'size': '4'})
+    """
+    match = re.fullmatch(r"\s*([^\[(]+)[\[(](.*)[\])]\s*", text, flags=re.DOTALL)
+    if match is None:
+        return text.strip(), {}
+    pieces, depth, quote = [""], 0, ""
+    for character in match[2]:
+        if character in "'\"" and quote in ("", character):
+            quote = "" if quote else character
+        depth += 0 if quote else (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0 and not quote:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    pairs = [re.split("[=:]", piece, maxsplit=1) for piece in pieces if piece.strip()]
+    found = {key.strip(): "".join(value).strip() for key, *value in pairs}
+    return (match[1].strip(), found) if len(found) == len(pairs) else (text.strip(), {})
+
+
 def _parse(spec: str, *, kind: str) -> tuple[str, dict[str, object]]:
     """The name and the options in ``spec``; ValueError, with the form that it should have."""
     expected = f"a {kind} is written name or name(option=value, …), got {spec!r}"
+    name, texts = split_call(str(spec))
+    if not all(word.isidentifier() for word in (name, *texts)):
+        raise ValueError(expected)
     try:
-        node = ast.parse(_OPTION.sub(r"\1=", str(spec)), mode="eval").body
-        if isinstance(node, ast.Name):
-            return node.id, {}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            options = {word.arg: ast.literal_eval(word.value) for word in node.keywords}
-            named = {name: value for name, value in options.items() if name is not None}
-            if len(named) == len(options):
-                return node.func.id, named
+        return name, {key: ast.literal_eval(text) for key, text in texts.items()}
     except (SyntaxError, ValueError, TypeError) as error:
         raise ValueError(expected) from error
-    raise ValueError(expected)

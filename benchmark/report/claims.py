@@ -24,65 +24,33 @@ from scipy import stats
 from benchmark.report.frame import first_rows, last_rows, measured_rows, tidy
 from benchmark.report.reading import ReportError, read, write
 from benchmark.report.statistics import LEVEL, difference, interval, student, values
+from benchmark.report.style import PAGES
 from benchmark.report.tables import MISSING, to_csv, to_markdown
 
 HOLDS, FAILS, UNDECIDED, NOT_TESTED = "HOLDS", "FAILS", "UNDECIDED", "NOT TESTED"
-RATE = 0.8  # of log κ: κᴷ bounds the error, so a faster fall is no failure
-AT_EQUILIBRIUM = 1e-2  # the state's error κ^((R+1)K) against the truncation's κᴷ
-CLOSE = 1e-3  # relative gradient error that counts as DEQ's step
-LINEAR = 0.99  # R² of memory against depth
-FLAT = 0.05  # growth per layer run, as a share of unrolling's
-SAME_DB = 0.1  # test PSNRs this close are the same accuracy
-UNKNOWN = (math.nan, math.nan)
 PAIR = ("Restarted-JFB", "DEQ")
 FAMILIES = {
     "weighted norms": ("wavelet_l1", "wavelet_l12"),
     "Plug-and-Play": ("pnp",),
     "DRUNet": ("drunet",),
 }
-#: what is said of each method or family, how it is measured, and when it holds
-STATEMENTS = {
-    "rate": (
-        "JFB through K layers at equilibrium: its gradient error falls as κᴷ",
-        "slope of log error in K / log κ",
-        f"at least {RATE:g} (κᴷ is a bound)",
-    ),
-    "restarts": (
-        "restarts close the gap that the state leaves",
-        "gap left by more restarts / gap left by the fewest",
-        "below 1",
-    ),
-    "close": (
-        "steps of restarted JFB come arbitrarily close to DEQ's",
-        "smallest relative gradient error reached",
-        f"at most {CLOSE:g}, or DEQ's own",
-    ),
-    "memory-linear": (
-        "memory of {} is linear in K",
-        "R² of a line",
-        f"R² at least {LINEAR:g}, slope above 0",
-    ),
-    "memory-constant": (
-        "memory of {} is constant in depth",
-        "growth per layer run / unrolling's",
-        f"at most {FLAT:g}",
-    ),
-    "accuracy": (
-        "training with restarted JFB reaches DEQ's accuracy: {}",
-        "test PSNR, Restarted-JFB − DEQ (dB)",
-        f"the interval within ±{SAME_DB:g} dB",
-    ),
-}
+AT_EQUILIBRIUM = 1e-2  # the state's error κ^((R+1)K) against the truncation's κᴷ
+#: what is said of each method or family, how it is measured, and when it holds. The bounds: of
+#: log κ (κᴷ bounds the error, so a faster fall is no failure); of the gap; the relative gradient
+#: error that counts as DEQ's step; R² of memory against depth; growth of memory per layer run, as
+#: a share of unrolling's; the difference of test PSNRs up to which accuracies are the same.
+STATEMENTS = pd.read_csv(PAGES / "claims.csv", index_col="key")
+BOUNDS = STATEMENTS["bound"].to_dict()
 
 
 class Finding(NamedTuple):
-    """What was measured on a task, with its interval, and the verdict."""
+    """What was measured on a task, the verdict, and the measure's interval."""
 
     value: float
-    low: float
-    high: float
     verdict: str
     note: str
+    low: float = math.nan
+    high: float = math.nan
 
 
 #: finds something in the rows of a task, or says why it cannot
@@ -111,21 +79,21 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
     memory of one hypergradient, (e) about test PSNRs at the end of training.
     """
     first, memory = first_rows(frame), measured_rows(frame, "peak_memory_mib")
-    of, nothing = dict(list(memory.groupby("method"))), memory.iloc[:0]
     restarted = first[(first["method"] == "Restarted-JFB") & (first["gradient_error"] > 0)]
     restarted = restarted.dropna(subset=["layers", "restarts"])
-    flat = partial(flat_memory, unrolled=of.get("Unrolling", nothing))
-    deq = partial(close_to_deq, deq=first[first["method"] == "DEQ"])
+    of = {method: memory[memory["method"] == method] for method in (*PAIR, "JFB", "Unrolling")}
+    close = partial(close_to_deq, deq=first[first["method"] == "DEQ"])
+    flat = partial(flat_memory, unrolled=of["Unrolling"])
     found = [
         _once(tested("rate", restarted, rate)),
         _once(tested("restarts", restarted, restarts_close_the_gap)),
-        _once(tested("close", restarted, deq)),
+        _once(tested("close", restarted, close)),
     ]
     for key, methods, test in (
         ("memory-linear", ("Unrolling", "Restarted-JFB"), linear_memory),
         ("memory-constant", ("JFB", "DEQ"), flat),
     ):
-        found.append(_once(pd.concat(tested(key, of.get(m, nothing), test, m) for m in methods)))
+        found.append(_once(pd.concat(tested(key, of[m], test, m) for m in methods)))
     ends = last_rows(frame)
     ends = ends[(ends["status"] == "ok") & (ends["outer_step"] > 0) & ends["value"].notna()]
     ends = ends[ends["method"].isin(PAIR)]
@@ -139,17 +107,16 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
 
 def tested(key: str, rows: pd.DataFrame, test: Test, about: str = "") -> pd.DataFrame:
     """A claim for each task in order; a single one on no task if there is no row."""
-    statement, measure, criterion = STATEMENTS[key]
+    bound, statement, measure, criterion = STATEMENTS.loc[key]
     found = []
-    for task, group in dict(list(rows.groupby("task"))).items() or [("", rows)]:
+    for task, group in list(rows.groupby("task")) or [("", rows)]:
         finding = test(group)
         if isinstance(finding, str):
-            finding = Finding(math.nan, *UNKNOWN, NOT_TESTED, finding)
-        value, low, high, verdict, note = finding
-        head = {"key": key, "statement": statement.format(about), "task": task}
-        measured = {"measure": measure, "value": float(value), "low": low, "high": high}
-        found.append(head | measured | {"criterion": criterion, "verdict": verdict, "note": note})
-    return pd.DataFrame(found)
+            finding = Finding(math.nan, NOT_TESTED, finding)
+        head = {"key": key, "statement": statement.format(about), "task": task, "measure": measure}
+        found.append(head | {"criterion": criterion.format(bound)} | finding._asdict())
+    order = ["key", "statement", "task", "measure", "value", "low", "high"]
+    return pd.DataFrame(found)[[*order, "criterion", "verdict", "note"]].astype({"value": float})
 
 
 def _once(found: pd.DataFrame) -> pd.DataFrame:
@@ -191,9 +158,9 @@ def rate(rows: pd.DataFrame) -> Finding | str:
     fit = line(points["layers"], np.log(points["gradient_error"]))
     if fit is None:
         return f"needs Restarted-JFB at equilibrium at three depths, found {_depths(points)}"
-    bounds = sorted((fit.low / np.log(kappa), fit.high / np.log(kappa)))
+    high, value, low = (part / np.log(kappa) for part in (fit.low, fit.slope, fit.high))
     note = f"κ = {kappa:.4g}, K = {_listed(points['layers'])}, R² = {fit.r2:.4f}"
-    return Finding(fit.slope / np.log(kappa), *bounds, _verdict(bounds, low=RATE), note)
+    return Finding(value, _verdict((low, high), low=BOUNDS["rate"]), note, low, high)
 
 
 def restarts_close_the_gap(rows: pd.DataFrame) -> Finding | str:
@@ -218,7 +185,8 @@ def restarts_close_the_gap(rows: pd.DataFrame) -> Finding | str:
         f"R = {first:g}, {second:g} against {last:g}; K = {_listed(few.index[open_])}; "
         f"the error left at R = {last:g} is the truncation's"
     )
-    return Finding(np.exp(logs.mean()), *bounds, _verdict(bounds, high=1), note)
+    verdict = _verdict(bounds, high=BOUNDS["restarts"])
+    return Finding(np.exp(logs.mean()), verdict, note, *bounds)
 
 
 def close_to_deq(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str:
@@ -237,13 +205,14 @@ def close_to_deq(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str:
     kappa = min(float(rows["contraction"].median()), 1.0)
     pace = kappa ** ((least.index[-1] - least.index[-2]) / 2)
     falling = least.iloc[-1] / least.iloc[-2] < min(0.9, pace)
-    reached = value <= max(CLOSE, 0.0 if math.isnan(own) else own)
+    reached = value <= np.nanmax([BOUNDS["close"], own])
     cosine = best["gradient_cosine"].median()
     note = f"K = {depth:g}, R = {restarts:g}; cosine {cosine:.6f}; DEQ's error {_number(own)}"
     if not reached:
         note += f"; {'still falling' if falling else 'no longer falling'} in K"
-    bounds = student(best["gradient_error"].to_numpy()) if len(best) > 1 else UNKNOWN
-    return Finding(value, *bounds, HOLDS if reached else UNDECIDED if falling else FAILS, note)
+    bounds = student(best["gradient_error"].to_numpy()) if len(best) > 1 else ()
+    verdict = HOLDS if reached else UNDECIDED if falling else FAILS
+    return Finding(value, verdict, note, *bounds)
 
 
 def linear_memory(rows: pd.DataFrame) -> Finding | str:
@@ -251,9 +220,10 @@ def linear_memory(rows: pd.DataFrame) -> Finding | str:
     fit = line(rows["layers"], rows["peak_memory_mib"])
     if fit is None:
         return f"needs three depths, found {_depths(rows)}"
-    verdict = _verdict((fit.low, fit.high), low=0) if fit.r2 >= LINEAR else FAILS
+    straight = fit.r2 >= BOUNDS["memory-linear"]
+    verdict = _verdict((fit.low, fit.high), low=0) if straight else FAILS
     note = f"slope {fit.slope:.4g} [{fit.low:.4g}, {fit.high:.4g}] MiB per layer"
-    return Finding(fit.r2, *UNKNOWN, verdict, note)
+    return Finding(fit.r2, verdict, note)
 
 
 def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
@@ -272,14 +242,14 @@ def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
     if own is not None:
         value, *bounds = (part / fit.slope for part in (own.slope, own.low, own.high))
         note = f"layers run: {_listed(memory.index)}"
-        return Finding(value, *bounds, _verdict(bounds, high=FLAT), note)
+        return Finding(value, _verdict(bounds, high=BOUNDS["memory-constant"]), note, *bounds)
     base = float(peers.loc[peers["layers"].idxmin(), "peak_memory_mib"])
     value = (memory.iloc[-1] - base) / (memory.index[-1] - 1) / fit.slope
     note = (
         f"a bound: {memory.iloc[-1]:.3g} MiB at {memory.index[-1]:g} layers run, "
         f"{base:.3g} MiB for one unrolled layer; fewer than three depths in the data"
     )
-    return Finding(value, *UNKNOWN, HOLDS if value <= FLAT else UNDECIDED, note)
+    return Finding(value, HOLDS if value <= BOUNDS["memory-constant"] else UNDECIDED, note)
 
 
 def same_accuracy(rows: pd.DataFrame, *, lowers: Sequence[str]) -> Finding | str:
@@ -293,11 +263,11 @@ def same_accuracy(rows: pd.DataFrame, *, lowers: Sequence[str]) -> Finding | str
     means = rows.groupby(["method", "configuration"])["value"].mean()
     names = [means[method].idxmin() for method in PAIR]
     gap = interval(difference(*(values(rows[rows["configuration"] == name]) for name in names)))
-    bounds, about = (gap.low, gap.high), " against ".join(names)
+    bounds, about, same = (gap.low, gap.high), " against ".join(names), BOUNDS["accuracy"]
     if not gap.known:
-        return Finding(gap.mean, *bounds, NOT_TESTED, f"{about}; no interval: {gap.how}")
-    verdict = _verdict(bounds, low=-SAME_DB, high=SAME_DB)
-    return Finding(gap.mean, *bounds, verdict, f"{about}; paired, {gap.how}")
+        return Finding(gap.mean, NOT_TESTED, f"{about}; no interval: {gap.how}")
+    verdict = _verdict(bounds, low=-same, high=same)
+    return Finding(gap.mean, verdict, f"{about}; paired, {gap.how}", *bounds)
 
 
 class Fit(NamedTuple):
@@ -311,15 +281,15 @@ class Fit(NamedTuple):
 
 def line(x: pd.Series, y: pd.Series) -> Fit | None:
     """The least-squares line; None for fewer than three different x."""
-    known = np.isfinite(x.to_numpy(dtype=float)) & np.isfinite(y.to_numpy(dtype=float))
-    if len(set(x[known])) < 3:
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known].astype(float), y[known]
+    if x.nunique() < 3:
         return None
-    if np.ptp(y[known]) == 0:
+    if np.ptp(y) == 0:
         return Fit(0.0, 0.0, 0.0, r2=1.0)
-    fit = stats.linregress(x[known], y[known])
-    half = stats.t.ppf((1 + LEVEL) / 2, known.sum() - 2) * fit.stderr
-    bounds = float(fit.slope - half), float(fit.slope + half)
-    return Fit(float(fit.slope), *bounds, r2=float(fit.rvalue**2))
+    fit = stats.linregress(x, y)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 2) * fit.stderr
+    return Fit(fit.slope, fit.slope - half, fit.slope + half, r2=fit.rvalue**2)
 
 
 def _verdict(bounds: Sequence[float], *, low: float = -math.inf, high: float = math.inf) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from benchmark.options.spec import split_call
 from benchmark.report.reading import IMAGES, METRICS, NAMES, OPTIONAL
 from benchmark.report.statistics import PSNR_IMAGES
 from benchmark.report.style import Style, method_order
@@ -24,6 +25,13 @@ RUN = ["source", *NAMES, "repetition"]
 # hypergradient at a given θ.
 TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "evaluate_every")
 DEFINING = ("layers", "restarts")
+_MEASURED = (*METRICS, *OPTIONAL)
+_TEXTS = ("status", "message", "learned", *IMAGES, PSNR_IMAGES)
+#: columns of the frame by benchopt's names of them
+COLUMNS = {name: name for name in (*NAMES, "source", "stop_val")}
+COLUMNS |= {"idx_rep": "repetition", "time": "seconds", "objective_method": "stated"}
+COLUMNS |= {f"objective_{name}": name for name in (*_MEASURED, *_TEXTS)}
+NUMBERS = ["stop_val", "repetition", "seconds", *_MEASURED]
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:
@@ -41,55 +49,16 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     ``RUN``; its rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
-    raw = raw.assign(**{name: _column(raw, name).fillna("unknown").astype(str) for name in NAMES})
-    frame = pd.DataFrame({name: _column(raw, name) for name in NAMES})
-    frame["source"] = _column(raw, "source").fillna("").astype(str)
-    frame["repetition"] = _numbers(raw, "idx_rep").fillna(0).astype(int)
-    frame["seconds"] = _numbers(raw, "time")
-    frame["stop_val"] = _numbers(raw, "stop_val")
-    for name in (*METRICS, *OPTIONAL):
-        frame[name] = _numbers(raw, f"objective_{name}")
+    frame = raw.reindex(columns=list(COLUMNS)).astype(object).rename(columns=COLUMNS)
+    numbers = frame[NUMBERS].apply(pd.to_numeric, errors="coerce").astype(float)
+    frame[NUMBERS] = numbers.where(np.isfinite(numbers))
+    absent = {**dict.fromkeys(NAMES, "unknown"), "source": "", "repetition": 0, "stated": ""}
+    frame = frame.fillna(absent).astype({"repetition": int})
     finite = frame["value"].notna().map({True: "ok", False: "error"})
-    status = _column(raw, "objective_status")
-    frame["status"] = status.where(status.notna(), finite).astype(str)
-    for name in ("message", "learned", *IMAGES, PSNR_IMAGES):
-        frame[name] = _column(raw, f"objective_{name}")
-    return _sorted(_named(frame, raw))
-
-
-def _named(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
-    """The frame with tasks, methods and configurations named."""
-    found = problems(raw)
-    codes, known = pd.factorize(pd.MultiIndex.from_frame(frame[["objective_name", "dataset_name"]]))
-    for name, values in found.loc[list(known)].items():
-        frame[name] = values.to_numpy()[codes]
-    stated = _column(raw, "objective_method").groupby(frame["solver_name"]).agg(_least)
-    own = parameters(raw, "solver_name", "p_solver_")
-    method = {solver: stated[solver] or parse_call(solver)[0] for solver in own}
-    frame["method"] = _mapped(frame["solver_name"], method)
-    frame["parameters"] = _mapped(frame["solver_name"], own)
-    for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
-        details = {
-            solver: {key: value for key, value in stated.items() if key not in without}
-            for solver, stated in own.items()
-        }
-        labels = distinguish(method, details, DEFINING)
-        frame[name] = _mapped(frame["solver_name"], labels)
-    for name in (*DEFINING, "steps"):
-        texts = {solver: stated.get(name) for solver, stated in own.items()}
-        frame[name] = _numbers(frame.assign(**{name: _mapped(frame["solver_name"], texts)}), name)
-    return renamed(frame)
-
-
-def renamed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with ``configuration`` naming what differs among its own rows."""
-    solvers = frame.drop_duplicates("solver_name").set_index("solver_name")
-    heads, details = solvers["method"].to_dict(), solvers["parameters"].to_dict()
-    names = distinguish(heads, details, DEFINING)
-    return frame.assign(configuration=_mapped(frame["solver_name"], names))
-
-
-def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
+    frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
+    raw = raw.assign(**frame[list(NAMES)])
+    frame = frame.join(problems(raw), on=list(NAMES[:2])).join(solvers(raw, frame), on=NAMES[2])
+    frame = renamed(frame.drop(columns="stated"))
     ranks = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
     keyed = frame.assign(rank=frame["method"].map(ranks), failed=frame["status"] != "ok")
     by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
@@ -97,26 +66,30 @@ def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[order].reset_index(drop=True)
 
 
-def _column(raw: pd.DataFrame, name: str) -> pd.Series:
-    empty = pd.Series([None] * len(raw), index=raw.index, dtype=object)
-    return raw[name].astype(object) if name in raw.columns else empty
+def solvers(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each solver: ``method``, ``parameters``, ``DEFINING``, ``steps``, its names."""
+    own = parameters(raw, "solver_name", "p_solver_")
+    stated = frame[frame["stated"] != ""].groupby("solver_name")["stated"].min()
+    methods = {solver: stated.get(solver) or split_call(solver)[0] for solver in own}
+    found = pd.DataFrame({"method": methods, "parameters": own}, dtype=object)
+    for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
+        details = {
+            solver: {key: value for key, value in stated.items() if key not in without}
+            for solver, stated in own.items()
+        }
+        found[name] = pd.Series(distinguish(methods, details, DEFINING), dtype=object)
+    for name in (*DEFINING, "steps"):
+        texts = found["parameters"].map(lambda stated, name=name: stated.get(name))
+        found[name] = pd.to_numeric(texts, errors="coerce").astype(float)
+    return found
 
 
-def _numbers(raw: pd.DataFrame, name: str) -> pd.Series:
-    numbers = pd.to_numeric(_column(raw, name), errors="coerce").astype(float)
-    return numbers.where(np.isfinite(numbers))
-
-
-def _least(texts: pd.Series) -> str:
-    return min(texts.dropna().astype(str), default="")
-
-
-def _mapped(keys: pd.Series, values: Mapping[str, object]) -> pd.Series:
-    """The value of each key; each different value is held once."""
-    codes, known = pd.factorize(keys)
-    found = np.empty(len(known), dtype=object)
-    found[:] = [values.get(key) for key in known]
-    return pd.Series(found[codes], index=keys.index, dtype=object)
+def renamed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with ``configuration`` naming what differs among its own rows."""
+    known = frame.drop_duplicates("solver_name").set_index("solver_name")
+    names = distinguish(known["method"].to_dict(), known["parameters"].to_dict(), DEFINING)
+    names = pd.Series(names, dtype=object, name="configuration")
+    return frame.drop(columns="configuration", errors="ignore").join(names, on="solver_name")
 
 
 def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -204,26 +177,6 @@ def costs(frame: pd.DataFrame, column: str, per: str | None = None) -> pd.DataFr
     return found.assign(values=[values.get(name, []) for name in found.index])
 
 
-def parse_call(text: str) -> tuple[str, dict[str, str]]:
-    """``name(a=1,b=f(c=2))`` or ``name[a:1]``: the name, and the text of each argument.
-
-    benchopt's names hold text without quotes: what follows Python's syntax is for
-    ``benchmark.options.spec``.
-    """
-    match = re.fullmatch(r"\s*([^\[(]+)[\[(](.*)[\])]\s*", text, flags=re.DOTALL)
-    if match is None:
-        return text.strip(), {}
-    pieces, depth = [""], 0
-    for character in match[2]:
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0:
-            pieces.append("")
-        else:
-            pieces[-1] += character
-    pairs = [re.split("[=:]", piece, maxsplit=1) for piece in pieces if piece.strip()]
-    return match[1].strip(), {key.strip(): "".join(value).strip() for key, *value in pairs}
-
-
 def distinguish(
     heads: Mapping[Hashable, str],
     details: Mapping[Hashable, Mapping[str, str]],
@@ -265,7 +218,7 @@ def parameters(raw: pd.DataFrame, name: str, prefix: str) -> dict[str, dict[str,
     columns = [column for column in raw.columns if column.startswith(prefix)]
     different = raw[[name, *columns]].drop_duplicates().astype({name: object})
     return {
-        text: parse_call(text)[1]
+        text: split_call(text)[1]
         | {key.removeprefix(prefix): written(value) for key, value in row.dropna().items()}
         for text, row in different.groupby(name).first().iterrows()
     }
@@ -279,34 +232,38 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
     """
     objectives = parameters(raw, "objective_name", "p_obj_")
     datasets = parameters(raw, "dataset_name", "p_dataset_")
-    heads, details, apart, numbers = {}, {}, {}, {}
-    for key in raw[["objective_name", "dataset_name"]].drop_duplicates().itertuples(index=False):
+    heads, details, numbers = {}, {}, {}
+    for key in map(tuple, raw[list(NAMES[:2])].drop_duplicates().to_numpy()):
         objective, dataset = objectives[key[0]].copy(), datasets[key[1]].copy()
-        source, _ = parse_call(key[1])
-        lower, layer = parse_call(objective.pop("lower", parse_call(key[0])[0]))
-        kind, degradation = parse_call(dataset.pop("degradation", source))
+        source, _ = split_call(key[1])
+        lower, layer = split_call(objective.pop("lower", split_call(key[0])[0]))
+        kind, degradation = split_call(dataset.pop("degradation", source))
         probe, ridge = objective.get("probe_size"), layer.get("ridge", 0)
-        numbers[tuple(key)] = (dataset.get("size"), probe, dataset.get("n_train"), ridge)
-        heads[tuple(key)] = f"{lower}, {kind}"
-        groups = {"layer": layer, "degradation": degradation, "objective": objective}
-        groups["dataset"] = dataset | {"dataset": source}
-        details[tuple(key)] = _merged(groups)
-        apart[tuple(key)] = _merged(groups, without=VARIED)
+        numbers[key] = (dataset.get("size"), probe, dataset.get("n_train"), ridge)
+        heads[key] = f"{lower}, {kind}"
+        own = dataset | {"dataset": source}
+        details[key] = _merged(
+            layer=layer, degradation=degradation, objective=objective, dataset=own
+        )
+    apart = {
+        key: {n: value for n, value in own.items() if n.split()[-1] not in VARIED}
+        for key, own in details.items()
+    }
     columns = ["size", "batch", "n_train", "ridge"]
     found = pd.DataFrame.from_dict(numbers, orient="index", columns=columns)
     found = found.apply(pd.to_numeric, errors="coerce").astype(float)
     # the probe is of training images: all of them where it would be more
-    seen = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
-    named = {"task": distinguish(heads, details), "setting": distinguish(heads, apart)}
-    return found.drop(columns="n_train").assign(
-        batch=seen, **{column: list(labels.values()) for column, labels in named.items()}
-    )
+    batch = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
+    names = {"task": distinguish(heads, details), "setting": distinguish(heads, apart)}
+    named = {name: np.array([*labels.values()], object) for name, labels in names.items()}
+    found.index = pd.MultiIndex.from_tuples(found.index)
+    return found.drop(columns="n_train").assign(batch=batch, **named)
 
 
-def _merged(groups: Mapping[str, Mapping[str, str]], without: Sequence[str] = ()) -> dict[str, str]:
+def _merged(**groups: Mapping[str, str]) -> dict[str, str]:
     """All arguments by name, the group's name before one that was there already."""
     merged: dict[str, str] = {}
     for group, arguments in groups.items():
-        for key in [key for key in arguments if key not in without]:
-            merged[f"{group} {key}" if key in merged else key] = arguments[key]
+        for key, value in arguments.items():
+            merged[f"{group} {key}" if key in merged else key] = value
     return merged
