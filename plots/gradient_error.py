@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import across, depths, first_rows, placed, select, tidy, traces
+from benchmark.report.frame import depths, first_rows, levelled, placed, select, tidy, traces
 from benchmark.report.style import labelled_styles, method_styles
 
 AXES = {
@@ -27,7 +27,7 @@ class Plot(BasePlot):
         rows = first_rows(select(frame, objective=objective, dataset=dataset))
         known = depths(rows, y="gradient_error") or [1.0]
         points = placed(rows, label="series", by="layers", x=AXES[x][0], y="gradient_error")
-        points = across(points, (known[0], known[-1]))
+        points = levelled(points, (known[0], known[-1]))
         looks = labelled_styles(rows, "series", styles)
         return traces(points, label="series", y="gradient_error", styles=looks)
 

@@ -97,7 +97,7 @@ def _truncated(path):
 
 
 BROKEN = [
-    (_tensors, "objective_value holds torch tensors, expected numbers"),
+    (_tensors, "objective_value holds packed objects, expected numbers"),
     (_truncated, "not a readable benchopt parquet"),
     (lambda path: save(study().drop(columns="objective_test_psnr"), path), "no column"),
     (lambda path: None, "no such file"),

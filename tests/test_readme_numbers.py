@@ -98,7 +98,10 @@ def test_a_changed_number_in_the_text_is_stale(text):
         (lambda text: text.replace("<!-- /numbers -->", ""), "expected pairs of lines"),
         (lambda text: text + "<!-- numbers: b.csv -->\n", "expected pairs of lines"),
         (lambda text: text.replace("headline.csv", "other.csv"), "not a readable table"),
-        (lambda text: text.replace("results/headline.csv", "bad.csv"), "not a headline.csv"),
+        (
+            lambda text: text.replace("results/headline.csv", "bad.csv"),
+            "bad.csv: no columns task, configuration",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line(text, change, said):

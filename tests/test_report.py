@@ -29,9 +29,9 @@ from benchmark.report import build, drawing, figures, pictures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.drawing import Page
 from benchmark.report.frame import (
-    across,
     distinguish,
     file_names,
+    levelled,
     placed,
     tidy,
     traces,
@@ -592,7 +592,7 @@ def test_styles_are_fixed_for_known_methods_and_distinct_for_others():
 def drawn_lines(rows, *, label, by, x, y, ends=None) -> dict[str, dict]:
     """The curves as benchopt's page gets them, by label."""
     points = placed(rows, label=label, by=by, x=x, y=y)
-    points = points if ends is None else across(points, ends)
+    points = points if ends is None else levelled(points, ends)
     looks = labelled_styles(rows, label, method_styles(rows["method"]))
     return {trace["label"]: trace for trace in traces(points, label, y, looks)}
 

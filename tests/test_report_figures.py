@@ -258,6 +258,7 @@ def test_every_figure_has_a_caption(varied):
     made = build.calls(varied, KINDS, Page(styles), samples=None)
     kinds = {kind_and_task(name, tasks=names)[0] for name, _ in made}
     assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(KINDS)
+    assert set(build.CAPTIONS.index) == set(KINDS)
 
 
 def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):

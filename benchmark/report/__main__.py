@@ -22,22 +22,16 @@ from pathlib import Path
 
 from benchmark.report.reading import ReportError
 
-#: the module of each command; its ``report`` takes the arguments and returns the exit code or None
-COMMANDS = {
-    "": "build",
-    "claims": "claims",
-    "merge": "merge",
-    "check": "check",
-    "site": "site",
-    "numbers": "readme",
-}
+#: the commands that have a module of their name; its ``report`` takes the arguments and returns the
+#: exit code or None
+COMMANDS = ("claims", "merge", "check", "site", "numbers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
     command = given.pop(0) if given and given[0] in COMMANDS else ""
-    module = import_module(f"benchmark.report.{COMMANDS[command]}")
+    module = import_module(f"benchmark.report.{command or 'build'}")
     parser = ArgumentParser(
         prog=f"python -m benchmark.report {command}".rstrip(),
         description=module.__doc__ if command else __doc__,

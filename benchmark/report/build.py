@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -20,12 +19,13 @@ from benchmark.report.pictures import reconstructions
 from benchmark.report.profiles import pareto
 from benchmark.report.reading import ReportError, Results, digest, read, read_csv, writable, write
 from benchmark.report.scaling import scaling
-from benchmark.report.style import method_styles
+from benchmark.report.style import PAGES, method_styles
 
 #: what draws each kind of figure: of each task by itself, and once of all
 OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
 OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, figures.memory_over_time)
 KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
+CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind")
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
 SYSTEM = ("processor", "cpus", "ram (GB)")
 PLATFORM = (
@@ -69,10 +69,9 @@ def report(
     frame = tidy(results.rows)
     for source in results.sources:
         print(f"read {source.file}: {source.rows_read} rows, {source.rows_used} used")
-        for why, rows in source.left_out.items():
-            print(f"  left out {rows} rows: {why}")
-        for why, rows in source.incomplete.items():
-            print(f"  {rows} rows {why}")
+        said = [f"left out {rows} rows: {why}" for why, rows in source.left_out.items()]
+        said += [f"{rows} rows {why}" for why, rows in source.incomplete.items()]
+        print(*(f"  {line}\n" for line in said), sep="", end="")
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
         drawn = write_figures(frame, only or KINDS, samples=samples, out=out, width=WIDTHS[width])
@@ -87,9 +86,8 @@ def report(
 
 def read_memory_curve(path: Path) -> pd.DataFrame:
     """Memory sampled over time: a CSV with columns ``method, seconds, mib``."""
-    samples = read_csv(path, texts=("method", "seconds", "mib"))[["method", "seconds", "mib"]]
-    numbers = samples[["seconds", "mib"]].apply(pd.to_numeric, errors="coerce")
-    samples = samples.assign(**numbers).dropna()
+    samples = read_csv(path, texts=["method"], numbers=["seconds", "mib"])
+    samples = samples[["method", "seconds", "mib"]].dropna()
     if samples.empty:
         raise ReportError(f"{path}: no row with a method and two numbers")
     return samples
@@ -139,11 +137,12 @@ def write_tables(
     frame: pd.DataFrame, *, out: Path, only: Sequence[str] = ()
 ) -> Iterator[dict[str, object]]:
     """Write the tables in four formats; yields a record of each file, or why there is none."""
-    if _compared(only) and not profiles.comparable(frame):
+    files = table_files(frame, only=only)
+    if "ranking.csv" not in files and (not only or "performance" in only):
         for name in ("time_to_accuracy", "ranking"):
             print(f"{name}: skipped, {profiles.ALONE}")
             yield {"name": name, "skipped": profiles.ALONE}
-    for file, content in table_files(frame, only=only).items():
+    for file, content in files.items():
         write(out / file, content)
         print(f"table: {file}")
         yield {"name": file.partition(".")[0], "files": [file], "left_out": []}
@@ -152,13 +151,9 @@ def write_tables(
 def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, str]:
     """The content of each table's files, by name, as ``report`` makes them for ``only``."""
     made = [headline(frame), tables.summarised(frame)]
-    if _compared(only) and profiles.comparable(frame):
+    if (not only or "performance" in only) and profiles.comparable(frame):
         made += [profiles.time_to_accuracy(frame), profiles.ranking(frame)]
     return {name: content for table in made for name, content in table.files().items()}
-
-
-def _compared(only: Sequence[str]) -> bool:
-    return "performance" in only or not only
 
 
 def provenance(
@@ -192,17 +187,14 @@ def _values(rows: pd.DataFrame, column: str) -> list[str]:
 
 
 def captioned(kind: str) -> tuple[str, str]:
-    """Title and caption of a kind of figure, or of the kind it is a variant of; else its name.
-
-    They are the first two paragraphs of the docstring of what draws it.
-    """
-    known = [name for name in KINDS if f"{kind}_".startswith(f"{name}_")]
+    """Title and caption of a kind of figure, or of the kind it is a variant of; else its name."""
+    known = [name for name in CAPTIONS.index if f"{kind}_".startswith(f"{name}_")]
     if not known:
         return kind, ""
     base = max(known, key=len)
-    title, caption, *_ = inspect.getdoc(KINDS[base]).split("\n\n")
+    title, caption = CAPTIONS.loc[base]
     variant = kind.removeprefix(base).strip("_").replace("_", " ")
-    return f"{title} ({variant})" if variant else title, caption.replace("\n", " ")
+    return f"{title} ({variant})" if variant else title, caption
 
 
 def kind_and_task(name: str, *, tasks: Mapping[str, str]) -> tuple[str, str | None]:

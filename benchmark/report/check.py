@@ -40,9 +40,8 @@ def reasons(folder: Path) -> Iterator[str]:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         inputs = {entry["file"]: entry["sha256"] for entry in record["inputs"]}
         listed = [name for entry in record["artefacts"] for name in entry.get("files", [])]
-        drawn: dict[str, str] = {}
-        for entry in record["artefacts"]:
-            drawn |= entry.get("sha256", {})
+        figures = [entry.get("sha256", {}) for entry in record["artefacts"]]
+        drawn = {name: sha for digests in figures for name, sha in digests.items()}
         curve, only = record.get("memory_curve"), record.get("only", [])
         made_of = inputs | ({curve["file"]: curve["sha256"]} if curve else {})
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from benchmark.report.frame import across, traces
+from benchmark.report.frame import levelled, placed, traces
 from benchmark.report.style import AXES, PAGES, Style, labelled_styles
 
 DPI = 200
@@ -27,6 +27,7 @@ DPI = 200
 ONE_COLUMN = 3.4
 TWO_COLUMNS = 7.1
 FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
+WIDER = "in the version for two columns"
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
@@ -75,22 +76,32 @@ def save(figure: Figure, stem: Path) -> list[str]:
 
 
 def grid(
-    lines: int, columns: int, size: tuple[float, float], **options: object
+    lines: int,
+    columns: int,
+    size: tuple[float, float],
+    *,
+    below: Sequence[str] = (),
+    left: Sequence[str] = (),
+    **options: object,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of a size in inches, and its axes as an array (line, column)."""
+    """A figure of a size in inches, and its axes as an array (line, column), labelled outside."""
     figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(lines, columns, squeeze=False, **options)
+    axes = figure.subplots(lines, columns, squeeze=False, **options)
+    for axis, label in zip(axes[-1], below, strict=False):
+        axis.set_xlabel(label)
+    for axis, label in zip(axes[:, 0], left, strict=False):
+        axis.set_ylabel(label)
+    return figure, axes
 
 
 def in_a_line(page: Page, costs: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
     """Panels of the gradient error against costs: abreast, in one column of a page stacked."""
     shape = (len(costs), 1) if page.narrow else (1, len(costs))
     high = 0.75 * height * len(costs) if page.narrow else height
-    figure, axes = grid(*shape, (page.width, high), sharey=True)
+    label = [AXES["gradient_error"]] * len(costs)
+    figure, axes = grid(*shape, (page.width, high), left=label, sharey=True)
     for axis, cost in zip(axes.flat, costs, strict=True):
         axis.set_xlabel(AXES[cost])
-    for axis in axes[:, 0]:
-        axis.set_ylabel(AXES["gradient_error"])
     return figure, axes.ravel()
 
 
@@ -99,7 +110,9 @@ def headed(figure: Figure, title: str) -> None:
     figure.suptitle("\n".join(textwrap.wrap(title, width=int(14 * figure.get_figwidth()))))
 
 
-def finish(figure: Figure, title: str = "", handles: Sequence[Line2D] = ()) -> None:
+def finish(
+    figure: Figure, title: str = "", handles: Sequence[Line2D] = (), notes: Sequence[str] = ()
+) -> Drawing:
     """Title, legend in room of its own below the panels, and no box around the data."""
     if title:
         headed(figure, title)
@@ -112,6 +125,7 @@ def finish(figure: Figure, title: str = "", handles: Sequence[Line2D] = ()) -> N
         if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
             _decades(axis)
     sns.despine(fig=figure)
+    return Drawing(figure, tuple(notes))
 
 
 def entries(looks: Mapping[str, Style]) -> list[Line2D]:
@@ -166,24 +180,29 @@ def _decades(axis: Axis) -> None:
 
 def curves(
     axis: Axes,
-    placed: pd.DataFrame,
-    label: str,
+    rows: pd.DataFrame,
+    across: tuple[str, str],
+    x: str,
     y: str,
     looks: Mapping[str, Style],
     ends: tuple[float, float] | None = None,
 ) -> None:
-    """A line for each label through ``frame.placed`` rows: medians, the quartiles as a band.
+    """A line for each value of the first of two columns, through the values of the second.
 
-    With ends, what has no depth is a level line between them, without markers.
+    Medians of x and y, the quartiles of y as a band (``frame.traces``). With ends both axes are
+    logs, and what has no depth is a level line from one to the other, without markers.
     """
-    level = set(placed.loc[placed["at"].isna(), label])
-    for trace in traces(across(placed, ends or ()), label, y, looks):
-        look, x = looks[trace["label"]], trace["x"]
-        line = look.line | ({"marker": ""} if trace["label"] in level else {})
-        axis.plot(x, trace["y"], **line)
+    label, by = across
+    points = placed(rows, label=label, by=by, x=x, y=y)
+    level = set(points.loc[points["at"].isna(), label])
+    if ends is not None:
+        axis.set(xscale="log", yscale="log")
+    for trace in traces(levelled(points, ends or ()), label, y, looks):
+        look, at = looks[trace["label"]], trace["x"]
+        axis.plot(at, trace["y"], **look.line | ({"marker": ""} if trace["label"] in level else {}))
         if "y_low" in trace:
             band = {"color": look.color, "alpha": 0.18, "linewidth": 0}
-            axis.fill_between(x, trace["y_low"], trace["y_high"], **band)
+            axis.fill_between(at, trace["y_low"], trace["y_high"], **band)
 
 
 def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
@@ -193,37 +212,29 @@ def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False)
 
 
 def dots(
-    axis: Axes,
-    rows: Mapping[str, tuple[Style, Sequence[float], str]],
-    *,
-    middle: bool,
-    above: float,
-    below: float,
+    axis: Axes, page: Page, rows: pd.DataFrame, *, middle: bool, above: float, below: float
 ) -> None:
-    """A named row for each entry, the first on top: its values on a log axis, and a note.
+    """A named row for each of ``frame.costs``, the first on top: values on a log axis, and a note.
 
     A dot for each value, the least and the most written beside them; or with ``middle`` one for the
     median, which is written.
     """
     axis.set_xscale("log")
-    for position, (look, values, note) in enumerate(rows.values()):
+    for position, row in enumerate(rows.itertuples()):
+        look, values = page.styles[row.method], row.values
         if not len(values):
             at = {"xycoords": axis.get_yaxis_transform(), "va": "center", "fontsize": 6}
-            axis.annotate(note or "not measured", (0.02, position), color=look.color, **at)
+            axis.annotate(row.failed or "not measured", (0.02, position), color=look.color, **at)
             continue
         shown = [float(np.median(values))] if middle else values
         bar = {"linewidth": 3, "alpha": 0.3} if middle else {"alpha": 0.4}
         axis.plot([min(values), max(values)], [position] * 2, color=look.color, **bar)
         axis.plot(shown, [position] * len(shown), **look.dots)
-        text = " – ".join(dict.fromkeys(map(_plain, (min(shown), max(shown)))))
-        text += f" ({note})" if note else ""
+        # three significant digits; whole numbers from a thousand to a million
+        ends = (f"{v:.0f}" if 1e3 <= v < 1e6 else f"{v:.3g}" for v in (min(shown), max(shown)))
+        text = " – ".join(dict.fromkeys(ends)) + (f" ({row.failed})" if row.failed else "")
         at = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 6}
         axis.annotate(text, (max(values), position), **at)
-    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_yticks(range(len(rows)), rows.index)
     axis.set_ylim(len(rows) - below, -above)
     axis.grid(visible=False, axis="y")
-
-
-def _plain(value: float) -> str:
-    """Three significant digits; whole numbers from a thousand to a million."""
-    return f"{value:.0f}" if 1e3 <= value < 1e6 else f"{value:.3g}"

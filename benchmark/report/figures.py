@@ -1,14 +1,13 @@
 """Figures of accuracy, θ, gradient error, time and memory, from the tidy frame of tasks.
 
-Each returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason. The first line of its
-docstring and the paragraph after it are the title and the caption of the figure on a page.
+Each returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; the captions are in
+``pages/figures.csv``.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,6 @@ from benchmark.report.frame import (
     first_rows,
     last_rows,
     measured_rows,
-    placed,
     trained,
 )
 from benchmark.report.style import AXES, Style, method_order
@@ -40,12 +38,7 @@ ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Accuracy along training
-
-    Loss and test quality of the true equilibrium against training time, layer applications and
-    outer steps: the median over repetitions, the quartiles as a band. The loss is shown above the
-    least that any run of the repetition reached; that point itself is off the log axis. A cross
-    marks the last finite point of a failed run.
+    """Accuracy along training.
 
     Of one task. One column of a page has no room for layer applications.
     """
@@ -55,21 +48,18 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
         raise NothingToDrawError("needs at least two evaluations of a run")
     runs = runs.assign(suboptimality=suboptimality(runs))
     looks = page.looks(runs, label)
-    against, notes = TRAINING, []
-    if page.narrow:
-        against = TRAINING[::2]
-        notes.append(f"{AXES[TRAINING[1]]}: in the version for two columns")
+    against = TRAINING[::2] if page.narrow else TRAINING
+    notes = [f"{AXES[x]}: {drawing.WIDER}" for x in TRAINING if x not in against]
     size = (page.width, 0.5 + 1.55 * len(ACCURACY))
-    figure, axes = grid(len(ACCURACY), len(against), size, sharex="col", sharey="row")
+    labels = {"below": [AXES[x] for x in against], "left": [AXES[y] for y in ACCURACY]}
+    shape = len(ACCURACY), len(against)
+    figure, axes = grid(*shape, size, **labels, sharex="col", sharey="row")
     for row, y in zip(axes, ACCURACY, strict=True):
-        row[0].set_ylabel(AXES[y])
         for axis, x in zip(row, against, strict=True):
-            points = placed(runs, label=label, by="outer_step", x=x, y=y)
-            drawing.curves(axis, points, label, y, looks)
+            drawing.curves(axis, runs, (label, "outer_step"), x, y, looks)
             for end in failures(runs, x=x, y=y).itertuples():
                 drawing.cross(axis, end.x, end.y, looks[end.configuration])
-    for axis, x in zip(axes[-1], against, strict=True):
-        axis.set_xlabel(AXES[x])
+    for axis in axes[-1]:
         drawing.spread(axis)
     if (runs["suboptimality"] > 0).any():
         axes[0, 0].set_yscale("log")
@@ -77,10 +67,9 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     endings = ends.groupby(label)["status"].agg(_ending)
     handles = entries({name + endings[name]: look for name, look in looks.items()})
     handles += [drawing.failed_entry()] if (ends["status"] != "ok").any() else []
-    finish(figure, frame["task"].iloc[0], handles)
     if left_out := frame["solver_name"].nunique() - runs["solver_name"].nunique():
         notes.append(f"{left_out} configurations evaluated only once, without training")
-    return Drawing(figure, tuple(notes))
+    return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
 def suboptimality(runs: pd.DataFrame) -> pd.Series:
@@ -97,12 +86,7 @@ def failures(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
 
 
 def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
-    """Memory during training
-
-    Sampled over one training run of each method, above what was held at the start.
-
-    Columns ``method, seconds, mib``.
-    """
+    """Memory during training: samples with the columns ``method, seconds, mib``."""
     if samples is None:
         raise NothingToDrawError("no --memory-curve was given")
     figure, ((axis,),) = grid(1, 1, (min(page.width, 0.7 * drawing.TWO_COLUMNS), 2.6))
@@ -112,15 +96,11 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
         axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **look.line)
     axis.set(xlabel="time since the start of training (s)", ylabel="memory above the start (MiB)")
     axis.set_ylim(bottom=0)
-    finish(figure, handles=entries(looks))
-    return Drawing(figure)
+    return finish(figure, handles=entries(looks))
 
 
 def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Error of the hypergradient
-
-    Relative error against the float64 reference, all methods at the same θ, over the layers
-    differentiated, time and memory. The dashed grey line falls as κᴷ, κ measured.
+    """Error of the hypergradient.
 
     Of one task, at the first θ of a run. The line starts at the first point of Restarted-JFB with
     the most restarts, κ being the median of the measured contraction factors; it is not drawn where
@@ -138,9 +118,7 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     looks, ends = page.looks(shown, "series"), (known[0], known[-1])
     figure, axes = drawing.in_a_line(page, COSTS, height=2.6)
     for axis, x in zip(axes, COSTS, strict=True):
-        points = placed(shown, label="series", by="layers", x=x, y=y)
-        axis.set(xscale="log", yscale="log")
-        drawing.curves(axis, points, "series", y, looks, ends)
+        drawing.curves(axis, shown, ("series", "layers"), x, y, looks, ends)
     drawing.ticks(axes[0], sorted({float(layers) for layers in rows["layers"].dropna()}))
     axes[0].yaxis.set_minor_locator(NullLocator())
     handles = entries(looks)
@@ -154,8 +132,7 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
         why = f"kappa = {kappa:.3g}" if start else "no point of Restarted-JFB to start from"
         notes.append(f"the theory's slope ({why})")
     handles += [drawing.failed_entry("failed at this depth")] if len(failed) else []
-    finish(figure, frame["task"].iloc[0], handles)
-    return Drawing(figure, tuple(notes))
+    return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
 def _first_restarted(rows: pd.DataFrame) -> tuple[float, float] | None:
@@ -179,10 +156,7 @@ def _slope(axis: Axes, start: tuple[float, float], *, kappa: float, stop: float)
 
 
 def time(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Time of one hypergradient
-
-    The median over runs and their range; on the right in applications of one layer, timed in the
-    same rounds. Compare times within one study only.
+    """Time of one hypergradient.
 
     Of all tasks, at the last evaluation of a run. One column of a page has room for the seconds
     alone.
@@ -190,42 +164,33 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
     if not frame["gradient_seconds"].notna().any():
         raise NothingToDrawError("no time of a hypergradient in the data")
     panels = {None: AXES["gradient_seconds"], "layer_seconds": "in applications of one layer"}
-    notes = ()
-    if page.narrow:
-        notes = (f"{panels['layer_seconds']}: in the version for two columns",)
-        panels = {None: "seconds"}
+    notes = (f"{panels['layer_seconds']}: {drawing.WIDER}",) if page.narrow else ()
+    panels = {None: "seconds"} if page.narrow else panels
     counts = frame.groupby("task", sort=False)["gradient"].nunique()
     size = (page.width, 0.5 + sum(0.55 + 0.17 * counts))
     options = {"sharex": "col", "sharey": "row", "height_ratios": counts + 1.5}
-    figure, axes = grid(len(counts), len(panels), size, **options)
+    figure, axes = grid(len(counts), len(panels), size, below=[*panels.values()], **options)
     for row, task in zip(axes, counts.index, strict=True):
         row[0].set_title(task, loc="left")
         for axis, per in zip(row, panels, strict=True):
             found = costs(frame[frame["task"] == task], column="gradient_seconds", per=per)
-            rows = {
-                name: (page.styles[cost["method"]], cost["values"], cost["failed"])
-                for name, cost in found.iterrows()
-            }
-            drawing.dots(axis, rows, middle=True, above=0.6, below=0.4)
-    for axis, label in zip(axes[-1], panels.values(), strict=True):
-        axis.set_xlabel(label)
+            drawing.dots(axis, page, found, middle=True, above=0.6, below=0.4)
+    for axis in axes[-1]:
         drawing.room(axis, share=0.25 * drawing.TWO_COLUMNS / page.width)
-    finish(figure)
-    return Drawing(figure, notes)
+    return finish(figure, notes=notes)
 
 
 def memory(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Memory of one hypergradient
-
-    Peak of live tensor bytes: the same on every machine.
+    """Memory of one hypergradient.
 
     Of all tasks. On the left a dot per configuration, at the last evaluation; on the right its
     growth with depth, only where the data have several depths.
     """
-    rows = measured_rows(frame, "peak_memory_mib")
+    y = "peak_memory_mib"
+    rows = measured_rows(frame, y)
     if rows.empty:
         raise NothingToDrawError("no peak memory in the data")
-    known = depths(rows, y="peak_memory_mib")
+    known = depths(rows, y=y)
     looks = page.looks(rows, "series") if len(known) > 1 else {}
     tasks = list(dict.fromkeys(frame["task"]))
     shape = (len(tasks), 2 if looks else 1)
@@ -236,7 +201,10 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
     for row, task in zip(axes, tasks, strict=True):
         _by_method(row[0], frame[frame["task"] == task], page)
         if looks:
-            _growth(row[1], rows[rows["task"] == task], known=known, looks=looks)
+            own, against = rows[rows["task"] == task], ("series", "layers")
+            drawing.curves(row[1], own, against, "layers", y, looks, (known[0], known[-1]))
+            row[1].set_ylabel(AXES[y])
+            drawing.ticks(row[1], known)
         for axis in row if page.narrow else row[:1]:
             axis.set_title(task, loc="left")
     labels = ("peak memory of one hypergradient (MiB)", AXES["layers"])
@@ -249,31 +217,18 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
         for axis in column[:-1]:
             axis.tick_params(labelbottom=page.narrow)
     drawing.room(axes.flat[0], share=0.5)
-    finish(figure, handles=entries(looks))
-    return Drawing(figure)
+    return finish(figure, handles=entries(looks))
 
 
 def _by_method(axis: Axes, frame: pd.DataFrame, page: Page) -> None:
     """A row per method: a dot for the median of each configuration."""
-    endings = last_rows(frame).groupby("method")["status"].agg(_ending)
+    endings = last_rows(frame).groupby("method")["status"].agg(_ending).str.removeprefix(", ")
     found = costs(frame, column="peak_memory_mib")
-    rows = {}
-    for method in method_order(endings.index):
-        own = found.loc[found["method"] == method, "values"]
-        medians = [float(np.median(values)) for values in own if values]
-        rows[method] = (page.styles[method], medians, endings[method].removeprefix(", "))
-    drawing.dots(axis, rows, middle=False, above=0.5, below=0.5)
-
-
-def _growth(
-    axis: Axes, rows: pd.DataFrame, *, known: Sequence[float], looks: Mapping[str, Style]
-) -> None:
-    """Memory against depth, from the first to the last of the known depths."""
-    y, ends = "peak_memory_mib", (known[0], known[-1])
-    points = placed(rows, label="series", by="layers", x="layers", y=y)
-    axis.set(xscale="log", yscale="log", ylabel=AXES[y])
-    drawing.curves(axis, points, "series", y, looks, ends)
-    drawing.ticks(axis, known)
+    medians = found["values"].map(lambda values: float(np.median(values)) if values else np.nan)
+    rows = pd.DataFrame({"method": endings.index, "failed": endings}, index=endings.index)
+    values = medians.dropna().groupby(found["method"]).agg(list)
+    rows["values"] = [values.get(method, []) for method in rows.index]
+    drawing.dots(axis, page, rows.loc[method_order(rows.index)], middle=False, above=0.5, below=0.5)
 
 
 def _ending(statuses: pd.Series) -> str:
@@ -283,11 +238,7 @@ def _ending(statuses: pd.Series) -> str:
 
 
 def learned(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Learned parameters
-
-    θ along training, a panel per parameter on the scale on which it is learned: a line per entry,
-    or of many entries their median and, as a band, their range; entries are medians over
-    repetitions.
+    """Learned parameters.
 
     Of one task and each configuration; up to ``FEW`` entries have a line each.
     """
@@ -317,8 +268,7 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
         count = own["entry"].nunique()
         many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    finish(figure, frame["task"].iloc[0], entries(looks))
-    return Drawing(figure)
+    return finish(figure, frame["task"].iloc[0], entries(looks))
 
 
 def medians(runs: pd.DataFrame) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def placed(rows: pd.DataFrame, label: str, by: str, x: str, y: str) -> pd.DataFr
     return known.assign(at=known.groupby([label, "by"], sort=False)[x].transform("median"))
 
 
-def across(placed: pd.DataFrame, ends: tuple[float, float]) -> pd.DataFrame:
+def levelled(placed: pd.DataFrame, ends: tuple[float, float]) -> pd.DataFrame:
     """``placed`` rows, those without an x at both ends: a level line from one to the other."""
     level = placed[placed["at"].isna()]
     return pd.concat([placed[placed["at"].notna()], *(level.assign(at=end) for end in ends)])

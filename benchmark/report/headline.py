@@ -39,7 +39,7 @@ def read(path: Path) -> Table:
     """The table in a ``headline.csv``."""
     texts = [*HEADS, "how", "best"]
     known = [name for name in ORDER if name not in texts]
-    found = read_csv(path, texts=texts, numbers=known, what="a headline.csv")
+    found = read_csv(path, texts=texts, numbers=known)
     return table(found.assign(best=found["best"] == "True"))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,15 +31,16 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
         raise ReportError(f"{out}: expected a name that ends in .parquet")
     if out.resolve() in [path.resolve() for path in parquet]:
         raise ReportError(f"{out}: is one of the inputs, expected another name")
-    tables = [_checked(path) for path in parquet]
+    tables = [checked(path) for path in parquet]
     rows = merged(parquet, tables, allow_other_sources=allow_other_sources)
     write(rows.droplevel(0).reset_index(drop=True), out)
     for number, (path, table) in enumerate(zip(parquet, tables, strict=True)):
         added = int((rows.index.get_level_values(0) == number).sum())
         dropped = len(table) - added
         print(f"{path}: {added} rows" + (f", {dropped} duplicates dropped" if dropped else ""))
-    for note in _differences(rows):
-        print(f"note: {note}")
+    for name in rows.columns.intersection([*VERSIONS, SOURCES]):
+        if len(values := sorted(map(str, rows[name].dropna().unique()))) > 1:
+            print(f"note: {name.removeprefix('objective_')}: {', '.join(values)}")
     print(f"{out}: {len(rows)} rows")
 
 
@@ -83,7 +84,7 @@ def write(rows: pd.DataFrame, path: Path) -> None:
             os.replace(draft, path)
 
 
-def _checked(path: Path) -> pd.DataFrame:
+def checked(path: Path) -> pd.DataFrame:
     """The rows of a file, categories as strings again."""
     raw = read_file(path)
     if missing := [name for name in (SOURCES, IMAGES) if name not in raw.columns]:
@@ -91,11 +92,3 @@ def _checked(path: Path) -> pd.DataFrame:
     if raw.empty:
         raise ReportError(f"{path}: no rows to merge")
     return raw.astype(dict.fromkeys(raw.select_dtypes("category").columns, object))
-
-
-def _differences(rows: pd.DataFrame) -> Iterator[str]:
-    """One line for each version or machine in which the rows differ."""
-    for name in [name for name in (*VERSIONS, SOURCES) if name in rows.columns]:
-        values = sorted(map(str, rows[name].dropna().unique()))
-        if len(values) > 1:
-            yield f"{name.removeprefix('objective_')}: {', '.join(values)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page, grid, headed
 from benchmark.report.frame import RUN, last_rows, renamed
+from benchmark.report.reading import IMAGES
 from benchmark.report.style import method_order
 
 LINES = 3  # whole, close up, errors
@@ -23,8 +24,7 @@ SMALLEST = 8  # pixels of the window's side
 BOX = ({"edgecolor": "#000000"}, {"edgecolor": "#ffffff", "linestyle": (0, (3, 3))})
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """An image (height, width, 3), uint8, with its label and the colour of its frame."""
 
     label: str
@@ -32,8 +32,7 @@ class Panel:
     color: str = "#bbbbbb"
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A square part of an image: its first row and column, and its side, in pixels."""
 
     row: int
@@ -46,17 +45,13 @@ class Window:
 
 
 def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Reconstructions
-
-    One test image as each method reconstructs it; close up, the dashed window in which the methods
-    differ most; and the absolute errors, averaged over colours, on one scale. PSNRs are those of
-    the 8-bit images shown.
+    """Reconstructions.
 
     Of one task. Of each method the run with the most outer steps is shown (then the best test
     PSNR, then the first repetition).
     """
     last = last_rows(frame)
-    images = last[["reconstruction", "observation", "truth"]].map(_is_image).all(axis=1)
+    images = last[[*IMAGES]].map(lambda image: np.ndim(image) == 3).all(axis=1)
     by, descending = ["outer_step", "test_psnr", "repetition", *RUN], ("outer_step", "test_psnr")
     order = {"ascending": [name not in descending for name in by], "kind": "stable"}
     chosen = last[images].sort_values(by, **order).groupby("method", sort=False).head(1)
@@ -99,13 +94,16 @@ def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
     """Images above (the first is the truth), then close up, then their errors on one scale.
 
     What does not fit in a line comes in several such blocks of lines. The scale is that of the
-    reconstructions; the observation's errors may be off it.
+    reconstructions; the observation's errors may be off it, or it may have another size.
     """
     truth = panels[0].image
     part = window([panel.image for panel in panels[2:]], truth)
-    errors = [_error(panel.image, truth) for panel in panels]
-    top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
-    captions = [_caption(panel, truth) for panel in panels]
+    gaps = [
+        (panel.image.astype(float) - truth) / 255 if panel.image.shape == truth.shape else None
+        for panel in panels
+    ]
+    top = max(float(np.quantile(_mean(gap), 0.995)) for gap in gaps[2:]) or 1 / 255
+    captions = [panels[0].label, *map(_caption, panels[1:], gaps[1:])]
     blocks = math.ceil(len(panels) / max(3, int(width)))
     columns = math.ceil(len(panels) / blocks)
     side = width / columns - 0.06
@@ -117,23 +115,29 @@ def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
     for axis in axes.flat:
         axis.set_axis_off()
     cells = zip(*(axes[line::LINES].flat for line in range(LINES)), strict=True)
-    drawn = zip(panels, captions, errors, cells, strict=False)
-    for panel, caption, error, (upper, close, lower) in drawn:
+    drawn = zip(panels, captions, gaps, cells, strict=False)
+    for panel, caption, gap, (upper, close, lower) in drawn:
         _picture(upper, panel.image, panel.color)
         upper.set_title(caption, fontsize=6.5)
-        if error is not None:
+        if gap is not None:
             corner = (part.column - 0.5, part.row - 0.5)
             for look in BOX:
                 upper.add_patch(Rectangle(corner, part.side, part.side, fill=False, **look))
             _picture(close, part.of(panel.image), panel.color)
-        if error is not None and panel is not panels[0]:
-            map_ = lower.imshow(error, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+        if gap is not None and panel is not panels[0]:
+            options = {"cmap": "magma", "vmin": 0, "vmax": top, "interpolation": "nearest"}
+            errors = lower.imshow(_mean(gap), **options)
     beside = axes[LINES - 1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
-    bar = figure.colorbar(map_, cax=beside, extend="max")
+    bar = figure.colorbar(errors, cax=beside, extend="max")
     bar.set_label("absolute error\n(1: full range)", fontsize=6.5)
     bar.ax.yaxis.set_ticks_position("left")
     bar.ax.yaxis.set_label_position("left")
     return figure
+
+
+def _mean(gap: np.ndarray) -> np.ndarray:
+    """Mean absolute difference over colours."""
+    return np.abs(gap).mean(axis=2)
 
 
 def _picture(axis: Axes, image: np.ndarray, color: str) -> None:
@@ -144,22 +148,10 @@ def _picture(axis: Axes, image: np.ndarray, color: str) -> None:
     axis.spines[:].set(color=color, linewidth=1.5)
 
 
-def _caption(panel: Panel, truth: np.ndarray) -> str:
-    """The label, a parameter per line, and the PSNR (none for the truth itself)."""
+def _caption(panel: Panel, gap: np.ndarray | None) -> str:
+    """The label, a parameter per line, and the PSNR."""
     label = panel.label.replace(" (", "\n").replace(", ", "\n").removesuffix(")")
-    if panel.image is truth or panel.image.shape != truth.shape:
+    if gap is None:
         return label
-    mse = np.mean((panel.image.astype(float) - truth.astype(float)) ** 2)
-    psnr = 10 * np.log10(255**2 / mse) if mse > 0 else math.inf
-    return f"{label}\n{psnr:.2f} dB"
-
-
-def _is_image(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
-
-
-def _error(image: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
-    """Mean absolute difference over colours in [0, 1]; None for an image of another size."""
-    if image.shape != truth.shape:
-        return None
-    return np.abs(image.astype(float) - truth.astype(float)).mean(axis=2) / 255
+    mse = np.mean(gap**2)
+    return f"{label}\n{-10 * np.log10(mse) if mse > 0 else math.inf:.2f} dB"

@@ -155,10 +155,7 @@ def ranking(frame: pd.DataFrame) -> Table:
 
 
 def performance(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Performance profiles
-
-    Share of the problems on which a method reaches an accuracy within a factor τ of the best
-    method's cost.
+    """Performance profiles.
 
     Of all tasks, in time and in evaluations, a column per accuracy.
     """
@@ -173,9 +170,13 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
     ends = [shares.index.max() for found in panels.values() for shares in found.values()]
     stop, count = 1.3 * np.nanmax([2.0, *ends]), len(rows[PROBLEM].drop_duplicates())
     shape = (len(COSTS), len(ACCURACIES))
-    lines, columns = reversed(shape) if page.narrow else shape
+    lines, columns = shape[::-1] if page.narrow else shape
     size = (page.width, (1.8 if page.narrow else 1.7) * lines + 0.2)
-    figure, axes = drawing.grid(lines, columns, size, sharex=True, sharey=True)
+    left = [f"share of {count} problem{'s' if count > 1 else ''}"] * lines
+    below = ["cost / least cost, τ"] * columns
+    figure, axes = drawing.grid(
+        lines, columns, size, left=left, below=below, sharex=True, sharey=True
+    )
     cells = (axes.T if page.narrow else axes).flat
     for axis, ((cost, accuracy), found) in zip(cells, panels.items(), strict=True):
         power, between = round(math.log10(accuracy)), "\n" if page.narrow else ", "
@@ -185,13 +186,8 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
         for position, (method, shares) in enumerate(found.items()):
             apart = min(1.7, 9 / len(found)) * (position - (len(found) - 1) / 2)
             _steps(axis, shares, page.styles[method], stop=stop, apart=apart)
-    for axis in axes[:, 0]:
-        axis.set_ylabel(f"share of {count} problem{'s' if count > 1 else ''}")
-    for axis in axes[-1]:
-        axis.set_xlabel("cost / least cost, τ")
     methods = method_order(rows["method"])
-    drawing.finish(figure, "", drawing.entries({m: page.styles[m] for m in methods}))
-    return Drawing(figure)
+    return drawing.finish(figure, "", drawing.entries({m: page.styles[m] for m in methods}))
 
 
 def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, apart: float) -> None:
@@ -208,10 +204,7 @@ def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, apart: f
 
 
 def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Error against cost
-
-    Each configuration's gradient error against its cost. On the front, nothing else is both cheaper
-    and more accurate.
+    """Error against cost.
 
     Of one task, time and memory. A dot is the median over runs.
     """
@@ -231,8 +224,7 @@ def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     methods = method_order(points["method"])
     handles = [Line2D([], [], label=method, **page.styles[method].dots) for method in methods]
     handles.append(Line2D([], [], label="not beaten in both", **FRONT))
-    drawing.finish(figure, frame["task"].iloc[0], handles)
-    return Drawing(figure)
+    return drawing.finish(figure, frame["task"].iloc[0], handles)
 
 
 def front(costs: Sequence[float], errors: Sequence[float]) -> list[tuple[float, float]]:

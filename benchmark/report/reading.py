@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow.parquet as pq
-from benchopt.results.parquet import PICKLE_PREFIX, ST_PREFIX, unpack
-from pyarrow import types
+from benchopt.results.parquet import unpack
 
 NAMES = ("objective_name", "dataset_name", "solver_name")
 QUALITY = ("value", "test_psnr", "test_ssim", "test_psnr_deployed")
@@ -109,12 +108,7 @@ def read_record(path: Path) -> dict[str, object]:
 
 
 def read_csv(
-    path: Path,
-    *,
-    texts: Sequence[str] = (),
-    numbers: Sequence[str] = (),
-    others: str = "(?!)",
-    what: str = "",
+    path: Path, *, texts: Sequence[str] = (), numbers: Sequence[str] = (), others: str = "(?!)"
 ) -> pd.DataFrame:
     """A CSV: columns of numbers (NaN where empty), others by a pattern; the rest is text."""
     with readable(path, "a readable table"):
@@ -123,12 +117,10 @@ def read_csv(
     columns = {name: pa.Column(nullable=True) for name in texts}
     columns |= {name: pa.Column(float, nullable=True, coerce=True) for name in wanted}
     empty = dict.fromkeys(table.columns.intersection(wanted), "")
-    return conforming(table.replace(empty, np.nan), columns, path, what)
+    return conforming(table.replace(empty, np.nan), columns, path)
 
 
-def conforming(
-    frame: pd.DataFrame, columns: Mapping[str, pa.Column], path: Path, what: str = ""
-) -> pd.DataFrame:
+def conforming(frame: pd.DataFrame, columns: Mapping[str, pa.Column], path: Path) -> pd.DataFrame:
     """The frame with the types of a schema's columns; a ReportError names what it lacks."""
     try:
         return pa.DataFrameSchema(columns).validate(frame, lazy=True)
@@ -136,8 +128,8 @@ def conforming(
         found = errors.failure_cases
     missing = found.loc[found["check"] == "column_in_dataframe", "failure_case"]
     if len(missing):
-        plural, kind = "s" if len(missing) > 1 else "", f": not {what}" if what else ""
-        raise ReportError(f"{path}: no column{plural} {', '.join(missing)}{kind}")
+        plural = "s" if len(missing) > 1 else ""
+        raise ReportError(f"{path}: no column{plural} {', '.join(missing)}")
     first = found.iloc[0]
     raise ReportError(f"{path}: column {first.column}: {first.failure_case!r}, expected a number")
 
@@ -184,14 +176,20 @@ def read_file(path: Path) -> pd.DataFrame:
     if path.suffix != ".parquet":
         raise ReportError(f"{path}: not a .parquet file")
     with readable(path, "a readable benchopt parquet file"):
-        kinds = {field.name: field.type for field in pq.read_schema(path)}
-        strings = [n for n, t in kinds.items() if types.is_string(t) or types.is_large_string(t)]
+        kinds = {field.name: str(field.type) for field in pq.read_schema(path)}
+        strings = [name for name, kind in kinds.items() if kind.endswith("string")]
         table = pq.read_table(path, read_dictionary=strings)
         raw = table.to_pandas(split_blocks=True, self_destruct=True)
-    for name in [n for n, t in kinds.items() if types.is_binary(t) or types.is_large_binary(t)]:
-        _check_packed(raw[name], path)
-        if name.removeprefix("objective_") in IMAGES:
-            raw[name] = [unpacked(value) for value in raw[name]]
+    for name in [name for name, kind in kinds.items() if kind.endswith("binary")]:
+        if name in NUMBERS:
+            raise ReportError(f"{path}: column {name} holds packed objects, expected numbers")
+        images = name.removeprefix("objective_") in IMAGES
+        with readable(path, f"a file whose column {name} can be unpacked"):
+            found = [
+                unpacked(value) for value in (raw[name] if images else raw[name].dropna().head(1))
+            ]
+        if images:
+            raw[name] = found
     needed = (*NAMES, *NUMBERS, "objective_status")
     return conforming(raw, {name: pa.Column(nullable=True) for name in needed}, path)
 
@@ -203,31 +201,14 @@ def unpacked(value: object) -> object:
 
 def repeated(tables: Sequence[pd.DataFrame]) -> list[np.ndarray]:
     """For each table, which of its rows are in an earlier one or above: names, time and numbers."""
-    keys = [_fingerprints(table) for table in tables]
+    keys = []
+    for raw in tables:
+        names = raw[[*NAMES, "objective_status"]].astype("category")
+        numbers = raw[[name for name in (*NUMBERS, "stop_val") if name in raw]]
+        numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
+        keys.append(pd.util.hash_pandas_object(pd.concat([names, numbers], axis=1), index=False))
     seen = pd.concat(keys, ignore_index=True).duplicated().to_numpy()
     return np.split(seen, np.cumsum([len(table) for table in tables])[:-1])
-
-
-def _fingerprints(raw: pd.DataFrame) -> pd.Series:
-    """A number for each row: equal for rows with the same names, time and numbers."""
-    names = raw[[*NAMES, "objective_status"]].astype("category")
-    numbers = raw[[name for name in (*NUMBERS, "stop_val") if name in raw.columns]]
-    numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
-    return pd.util.hash_pandas_object(pd.concat([names, numbers], axis=1), index=False)
-
-
-def _check_packed(column: pd.Series, path: Path) -> None:
-    """Raise a ReportError if a packed cell holds a torch tensor or cannot be unpacked."""
-    known = [value for value in column if isinstance(value, bytes)]
-    where = f"{path}: column {column.name} holds"
-    if any(b"torch" in value[:200] for value in known if value.startswith(PICKLE_PREFIX)):
-        raise ReportError(f"{where} torch tensors, expected numbers or numpy arrays")
-    objects = any(value.startswith((PICKLE_PREFIX, ST_PREFIX)) for value in known)
-    if objects and column.name in NUMBERS:
-        raise ReportError(f"{where} packed objects, expected numbers")
-    with readable(path, f"a file whose column {column.name} can be unpacked"):
-        for value in known if column.name.removeprefix("objective_") in IMAGES else known[:1]:
-            unpack(value)
 
 
 def _incomplete(raw: pd.DataFrame) -> dict[str, int]:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
-from benchmark.report.frame import measured_rows, placed
+from benchmark.report.frame import measured_rows
 from benchmark.report.style import AXES, method_order
 
 COSTS = ["gradient_seconds", "peak_memory_mib", "evals"]
@@ -54,12 +54,7 @@ class Panels:
 
 
 def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Scaling
-
-    Cost of one hypergradient against image size, batch, depth and contraction, one of them varied
-    in each column and the others held at the values above it; of each method the configuration of
-    the legend. Methods without depth are level lines. Cost alone: the methods do not reach the same
-    accuracy.
+    """Scaling.
 
     Of all tasks: the median over runs, the quartiles as a band. The configuration of a method is
     the middle one of those in the data, in depth and restarts; against depth, all its depths. In
@@ -82,7 +77,7 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     if not found:
         raise NothingToDrawError("neither image size, batch, depth nor contraction varies alone")
     if page.narrow:
-        notes.append("layer + vjp evals: in the version for two columns")
+        notes.append(f"{AXES[COSTS[-1]]}: {drawing.WIDER}")
     settings = {panels.setting for panels in found}
     figure = _drawn(found, page, named=len(settings) > 1)
     methods = method_order(method for panels in found for method in panels.rows["method"])
@@ -90,8 +85,7 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     names = rows.set_index("gradient")["series"].to_dict() if alone else {}
     looks = {names.get(middle[method], middle[method]): page.styles[method] for method in methods}
     title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
-    drawing.finish(figure, title, drawing.entries(looks))
-    return Drawing(figure, tuple(notes))
+    return drawing.finish(figure, title, drawing.entries(looks), notes)
 
 
 def prepared(frame: pd.DataFrame) -> pd.DataFrame:
@@ -167,9 +161,8 @@ def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
 def _panel(axis: Axes, panels: Panels, cost: str, page: Page) -> None:
     """One cost against one quantity, with ticks at the median x of each value of it."""
     rows, quantity = panels.rows, panels.quantity
-    points = placed(rows, label="method", by=quantity.varied, x=quantity.x, y=cost)
     ends = (rows["layers"].min(), rows["layers"].max())
-    axis.set(xscale="log", yscale="log")
-    drawing.curves(axis, points, "method", cost, page.styles, ends)
+    against = ("method", quantity.varied)
+    drawing.curves(axis, rows, against, quantity.x, cost, page.styles, ends)
     at = rows[rows[quantity.x] > 0].groupby(quantity.varied)[quantity.x].median()
     drawing.ticks(axis, sorted(float(f"{x:.2g}") if quantity.x == "slowness" else x for x in at))

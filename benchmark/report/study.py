@@ -48,12 +48,15 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
     ReportError
         If its ``provenance.json`` or its ``table.csv`` is missing, damaged or not the report's.
     """
-    relative = folder.relative_to(results).as_posix()
+    relative, made_by = folder.relative_to(results).as_posix(), folder / "provenance.json"
     name = results.name if relative == "." else relative
-    record, numbers = read_record(folder / "provenance.json"), read_table(folder / "table.csv")
+    record, numbers = read_record(made_by), read_table(folder / "table.csv")
     present = sorted(path.name for path in folder.iterdir() if path.is_file())
     names = file_names(numbers["task"])
-    artefacts, inputs = list(_artefacts(record, folder, names)), list(_inputs(record, folder))
+    with readable(made_by, "as the report writes it: artefacts"):
+        artefacts = [_artefact(entry, names) for entry in record["artefacts"]]
+    with readable(made_by, "as the report writes it: inputs"):
+        inputs = [_input(entry, folder) for entry in record["inputs"]]
     pictures = list(_pictures(artefacts, folder, present, names))
     made = {"table.html", *(file for artefact in artefacts for file in artefact["files"])}
     shown = {file for picture in pictures for file in (picture["png"], picture["pdf"])}
@@ -62,8 +65,9 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
     curve = curve if curve in present else None
     sampled = read_csv(folder / curve, texts=["method"])["method"] if curve else ()
     means = numbers.filter(regex="_mean$").dropna(axis="columns", how="all")
+    short = list(shorts(numbers))
+    cells = {one["header"]: one["cells"] for one in short}
     words = name.rsplit("/", 1)[-1].replace("_", " ")
-    rows = [str(entry["file"]) for entry in inputs if entry["file"] in present]
     return SimpleNamespace(
         folder=folder,
         name=name,
@@ -75,11 +79,8 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         numbers=numbers,
         text=spelled(numbers, means.columns.str.removesuffix("_mean")),
         means=means.to_numpy(),
-        shorts=(short := list(shorts(numbers))),
-        in_short={
-            task: pd.DataFrame({one["header"]: one["cells"][task] for one in short})
-            for task in dict.fromkeys(numbers["task"])
-        },
+        shorts=short,
+        in_short=pd.concat(cells, axis=1).swaplevel(axis=1) if cells else None,
         comparison=headline.read(folder / "headline.csv") if "headline.csv" in present else None,
         claims=read_claims(folder),
         styles=method_styles([*numbers["method"], *sampled]),
@@ -90,7 +91,13 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         interactive=[file for file in files if file.endswith(".html") and file not in made],
         inputs=inputs,
         facts=_facts(record),
-        commands=commands(name, folder.relative_to(results.parent).as_posix(), rows, curve, record),
+        commands=commands(
+            name,
+            folder.relative_to(results.parent).as_posix(),
+            inputs=[entry["file"] for entry in inputs if entry["file"] in present],
+            curve=curve,
+            record=record,
+        ),
     )
 
 
@@ -154,37 +161,33 @@ def commands(
     name: str, out: str, inputs: Sequence[str], curve: str | None, record: Mapping[str, object]
 ) -> dict[str, str]:
     """What makes a study's figures and tables, and the command: from its rows, and from nothing."""
-    width, only = str(record.get("columns", "two")), [str(kind) for kind in record.get("only", ())]
-    option = ["--memory-curve", f"{out}/{curve}"] if curve else []
+    width, only, last = record.get("columns", "two"), record.get("only"), name.rsplit("/", 1)[-1]
+    option = ["--out", out, *(["--memory-curve", f"{out}/{curve}"] if curve else [])]
     option += ["--width", width] if width != "two" else []
     option += ["--only", *only] if only else []
-    report, last = ["python", "-m", "benchmark.report"], name.rsplit("/", 1)[-1]
     known = (CONFIGS / f"{name}.yml").is_file()
     config = ["--config", f"configs/{name}.yml"] if known else []
-    run = ["benchopt", "run", ".", *config, "--no-display", "--output", last]
-    rows = [f"{out}/{file}" for file in inputs]
-    draw = shlex.join([*report, *rows, "--out", out, *option])
-    again = shlex.join([*report, f"outputs/{last}.parquet", "--out", out, *option])
+    run = shlex.join(["benchopt", "run", ".", *config, "--no-display", "--output", last])
+    draw, again = (
+        shlex.join(["python", "-m", "benchmark.report", *rows, *option])
+        for rows in ([f"{out}/{file}" for file in inputs], [f"outputs/{last}.parquet"])
+    )
     sample = ["python", "-m", "benchmark.running.memory_curve", "--out", f"{out}/{curve}", *config]
+    sampled = "Sample the memory over one training run of each method again"
     found = {
         "Draw every figure and table of this page again, from its rows": inputs and draw,
-        "Run the study again, then draw": known and f"{shlex.join(run)} && {again}",
+        "Run the study again, then draw": known and f"{run} && {again}",
+        sampled: curve and shlex.join(sample),
     }
-    sampled = "Sample the memory over one training run of each method again"
-    found[sampled] = curve and shlex.join(sample)
     return {does: line for does, line in found.items() if line}
 
 
-def _artefacts(
-    record: Mapping[str, object], folder: Path, names: Mapping[str, str]
-) -> Iterator[dict[str, object]]:
+def _artefact(entry: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
     """What the report made, or why it did not, and what was left out of it."""
-    with readable(folder / "provenance.json", "as the report writes it: artefacts"):
-        for entry in record["artefacts"]:
-            files = [Path(str(file)).name for file in entry.get("files", [])]
-            notes = [str(note) for note in entry.get("left_out", [])]
-            about = {"files": files, "skipped": entry.get("skipped"), "left_out": notes}
-            yield _captioned(str(entry["name"]), names) | about
+    files = [Path(str(file)).name for file in entry.get("files", [])]
+    notes = [str(note) for note in entry.get("left_out", [])]
+    about = {"files": files, "skipped": entry.get("skipped"), "left_out": notes}
+    return _captioned(str(entry["name"]), names) | about
 
 
 def _captioned(name: str, names: Mapping[str, str]) -> dict[str, str | None]:
@@ -194,14 +197,12 @@ def _captioned(name: str, names: Mapping[str, str]) -> dict[str, str | None]:
     return {"name": name, "title": title, "caption": caption, "task": task, "alt": alt}
 
 
-def _inputs(record: Mapping[str, object], folder: Path) -> Iterator[dict[str, object]]:
+def _input(entry: Mapping[str, object], folder: Path) -> dict[str, object]:
     """What it was made of; ``matches``: the copy beside it has this digest (None: no copy)."""
-    with readable(folder / "provenance.json", "as the report writes it: inputs"):
-        for entry in record["inputs"]:
-            known = {key: entry[key] for key in ("file", "sha256", "rows_read", "rows_used")}
-            copy = folder / Path(known["file"]).name
-            matches = digest(copy) == known["sha256"] if copy.is_file() else None
-            yield known | {"left_out": dict(entry["left_out"]), "matches": matches}
+    copy = folder / Path(entry["file"]).name
+    matches = digest(copy) == entry["sha256"] if copy.is_file() else None
+    counted = {key: entry[key] for key in ("rows_read", "rows_used", "left_out")}
+    return {"file": entry["file"], "sha256": entry["sha256"], "matches": matches, **counted}
 
 
 def _pictures(

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex, to_rgb
 
 PAGES = Path(__file__).parent / "pages"
 #: of each measured column: its header and decimals in tables (none: three significant digits), and
@@ -73,10 +75,11 @@ def method_styles(methods: Iterable[str]) -> dict[str, Style]:
 
 def variants(style: Style, count: int) -> list[Style]:
     """``count`` shades of one style, light to full; the dash and the marker's fill differ too."""
+    full = np.array(to_rgb(style.color))
     return [
         replace(
             style,
-            color=_lighten(style.color, 0.6 * back / max(1, count - 1)),
+            color=to_hex(full + (1 - full) * 0.6 * back / max(1, count - 1)),
             dash=(style.dash + back) % len(DASHES),
             filled=style.filled if count == 1 else back % 2 == 0,
         )
@@ -95,9 +98,3 @@ def labelled_styles(
         shades = variants(styles[method], len(labels[method]))
         found |= dict(zip(labels[method], shades, strict=True))
     return found
-
-
-def _lighten(color: str, share: float) -> str:
-    """The colour mixed with a share of white."""
-    channels = (int(color[start : start + 2], 16) for start in (1, 3, 5))
-    return "#" + "".join(f"{round(value + (255 - value) * share):02x}" for value in channels)

@@ -21,11 +21,7 @@ from benchmark.report import headline
 from benchmark.report.reading import ReportError, read_text, write
 from benchmark.report.tables import to_markdown
 
-BLOCK = re.compile(
-    r"^(<!-- numbers: (?P<path>\S+) -->\n)(?P<body>.*?)^(<!-- /numbers -->)$",
-    flags=re.DOTALL | re.MULTILINE,
-)
-OPENING = re.compile(r"<!-- numbers\b|<!-- /numbers\b")
+BLOCK = re.compile(r"(?ms)^(<!-- numbers: (\S+) -->\n).*?^(<!-- /numbers -->)$")
 
 
 def report(text: Sequence[Path], *, check: bool = False) -> int:
@@ -53,14 +49,13 @@ def updated(text: str, *, path: Path) -> str:
     ReportError
         If there is no block, a marker has no partner, or a CSV cannot be read.
     """
-    blocks = list(BLOCK.finditer(text))
-    if not blocks or len(OPENING.findall(text)) != 2 * len(blocks):
-        raise ReportError(
-            f"{path}: expected pairs of lines <!-- numbers: PATH.csv --> and <!-- /numbers -->"
-        )
-    return BLOCK.sub(
-        lambda block: f"{block[1]}\n{content(path.parent / block['path'])}\n{block[4]}", text
+    new, blocks = BLOCK.subn(
+        lambda block: f"{block[1]}\n{content(path.parent / block[2])}\n{block[3]}", text
     )
+    if not blocks or len(re.findall("<!-- /?numbers\\b", text)) != 2 * blocks:
+        expected = "pairs of lines <!-- numbers: PATH.csv --> and <!-- /numbers -->"
+        raise ReportError(f"{path}: expected {expected}")
+    return new
 
 
 def content(path: Path) -> str:
