@@ -157,7 +157,8 @@ def rate(rows: pd.DataFrame) -> Finding | str:
     points = most[settled & above]
     fit = line(points["layers"], np.log(points["gradient_error"]))
     if fit is None:
-        return f"needs Restarted-JFB at equilibrium at three depths, found {_depths(points)}"
+        found = points["layers"].nunique() or "none"
+        return f"needs Restarted-JFB at equilibrium at three depths, found {found}"
     high, value, low = (part / np.log(kappa) for part in (fit.low, fit.slope, fit.high))
     note = f"κ = {kappa:.4g}, K = {_listed(points['layers'])}, R² = {fit.r2:.4f}"
     return Finding(value, _verdict((low, high), low=BOUNDS["rate"]), note, low, high)
@@ -219,7 +220,7 @@ def linear_memory(rows: pd.DataFrame) -> Finding | str:
     """(d) Peak memory of differentiating K layers is linear in K."""
     fit = line(rows["layers"], rows["peak_memory_mib"])
     if fit is None:
-        return f"needs three depths, found {_depths(rows)}"
+        return f"needs three depths, found {rows['layers'].nunique() or 'none'}"
     straight = fit.r2 >= BOUNDS["memory-linear"]
     verdict = _verdict((fit.low, fit.high), low=0) if straight else FAILS
     note = f"slope {fit.slope:.4g} [{fit.low:.4g}, {fit.high:.4g}] MiB per layer"
@@ -236,7 +237,7 @@ def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
     peers = unrolled[unrolled["task"].isin(rows["task"])]
     fit = line(peers["layers"], peers["peak_memory_mib"])
     if fit is None or not fit.slope > 0:
-        return f"needs Unrolling at three depths, found {_depths(peers)}"
+        return f"needs Unrolling at three depths, found {peers['layers'].nunique() or 'none'}"
     memory = rows.groupby("layer_evals")["peak_memory_mib"].median()
     own = line(memory.index.to_series(), memory)
     if own is not None:
@@ -297,10 +298,6 @@ def _verdict(bounds: Sequence[float], *, low: float = -math.inf, high: float = m
     if low <= bounds[0] and bounds[1] <= high:
         return HOLDS
     return FAILS if bounds[1] < low or bounds[0] > high else UNDECIDED
-
-
-def _depths(rows: pd.DataFrame) -> str:
-    return str(rows["layers"].nunique()) if len(rows) else "none"
 
 
 def _listed(numbers: Sequence[float]) -> str:

@@ -9,7 +9,6 @@ file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
@@ -42,8 +41,7 @@ QUANTITIES = (
 )
 
 
-@dataclass(frozen=True)
-class Panels:
+class Panels(NamedTuple):
     """One quantity: its rows, at what the others are held (as text), and how else they could be."""
 
     quantity: Quantity
@@ -64,16 +62,14 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     if rows.empty:
         raise NothingToDrawError("no time of a hypergradient in the data")
     middle = {method: middle_configuration(group) for method, group in rows.groupby("method")}
-    found, notes = [], []
-    for quantity in QUANTITIES:
-        panels = select(rows, quantity, middle)
+    every = {quantity.noun: select(rows, quantity, middle) for quantity in QUANTITIES}
+    found, notes = [panels for panels in every.values() if panels], []
+    for noun, panels in every.items():
         if panels is None:
-            notes.append(f"against {quantity.noun}: it does not vary while the others are held")
-            continue
-        found.append(panels)
-        if panels.others:
+            notes.append(f"against {noun}: it does not vary while the others are held")
+        elif panels.others:
             plural = "s" if panels.others > 1 else ""
-            notes.append(f"against {quantity.noun}: {panels.others} other problem{plural}")
+            notes.append(f"against {noun}: {panels.others} other problem{plural}")
     if not found:
         raise NothingToDrawError("neither image size, batch, depth nor contraction varies alone")
     if page.narrow:
