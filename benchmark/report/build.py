@@ -27,19 +27,8 @@ OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, figures.m
 KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
 CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind")
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
-SYSTEM = ("processor", "cpus", "ram (GB)")
-PLATFORM = (
-    *("platform", "platform-release", "platform-architecture"),
-    *(f"system-{name}" for name in SYSTEM),
-    *("version-cuda", "version-numpy", "env-OMP_NUM_THREADS"),
-)
-ORIGIN = {
-    "sources_digests": "objective_sources_digest",
-    "images_digests": "objective_images_digest",
-    "torch_versions": "objective_torch_version",
-    "devices": "objective_device_name",
-    "threads": "objective_threads",
-}
+#: what is told of where the rows come from: by group, a name and the column of it
+RECORDED = pd.read_csv(PAGES / "provenance.csv", keep_default_na=False)
 
 
 def report(
@@ -167,14 +156,18 @@ def provenance(
     """What the report was made of: files, digests, versions, machines, rows; and what it made."""
     inputs = [asdict(source) for source in results.sources]
     libraries = ("benchopt", "matplotlib", "pandas", "seaborn")
+    told = {
+        group: {row.name: _values(results.rows, row.column) for row in rows.itertuples(index=False)}
+        for group, rows in RECORDED.groupby("group")
+    }
     return {
         "inputs": inputs,
         "memory_curve": curve and {"file": curve.name, "sha256": digest(curve)},
         "columns": columns,
         "only": list(only),
         "rows": {part: sum(one[f"rows_{part}"] for one in inputs) for part in ("read", "used")},
-        **{name: _values(results.rows, column) for name, column in ORIGIN.items()},
-        "platform": {name: _values(results.rows, name) for name in PLATFORM},
+        **told.pop(""),
+        **told,
         "report_made_with": {name: version(name) for name in libraries},
         "artefacts": list(artefacts),
     }

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.measure.provenance import sources_digest
-from benchmark.report.build import ORIGIN, table_files
+from benchmark.report.build import table_files
 from benchmark.report.frame import tidy
+from benchmark.report.merge import SOURCES
 from benchmark.report.reading import ReportError, digest, read
 
 RECORD = "provenance.json"
@@ -65,8 +66,7 @@ def reasons(folder: Path) -> Iterator[str]:
     except ReportError as error:
         yield str(error)
         return
-    column = ORIGIN["sources_digests"]
-    made = {str(value) for value in rows[column]} if column in rows.columns else {"unknown"}
+    made = set(map(str, rows[SOURCES])) if SOURCES in rows.columns else {"unknown"}
     if others := sorted(made - {sources_digest()}):
         yield f"rows made by sources {', '.join(others)}, the code now is {sources_digest()}"
     now = {name: text.encode("utf-8") for name, text in table_files(tidy(rows), only=only).items()}

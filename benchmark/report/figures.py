@@ -125,32 +125,26 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
     for row in failed.itertuples():
         drawing.cross(axes[0], row.layers, 1.0, looks[row.series], at_top=True)
-    kappa, start = float(shown["contraction"].median()), _first_restarted(shown)
-    if start is not None and 0 < kappa < 1:
-        handles.append(_slope(axes[0], start, kappa=kappa, stop=known[-1]))
-    else:
-        why = f"kappa = {kappa:.3g}" if start else "no point of Restarted-JFB to start from"
-        notes.append(f"the theory's slope ({why})")
+    theory = _theory(axes[0], shown, stop=known[-1])
+    (notes if isinstance(theory, str) else handles).append(theory)
     handles += [drawing.failed_entry("failed at this depth")] if len(failed) else []
     return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
-def _first_restarted(rows: pd.DataFrame) -> tuple[float, float] | None:
-    """Depth and error of Restarted-JFB's first point, of the series with the most restarts."""
+def _theory(axis: Axes, rows: pd.DataFrame, stop: float) -> Line2D | str:
+    """Draw κᴷ without changing the axis; the handle names κ. Or why it is not drawn."""
     own = rows[rows["method"] == "Restarted-JFB"].dropna(subset=["layers", "gradient_error"])
+    kappa = float(rows["contraction"].median())
     if own.empty:
-        return None
+        return "the theory's slope (no point of Restarted-JFB to start from)"
+    if not 0 < kappa < 1:
+        return f"the theory's slope (kappa = {kappa:.3g})"
     errors = own.fillna({"restarts": 0}).groupby(["restarts", "layers"])["gradient_error"].median()
     most = errors[errors.index[-1][0]]
-    return float(most.index[0]), float(most.iloc[0])
-
-
-def _slope(axis: Axes, start: tuple[float, float], *, kappa: float, stop: float) -> Line2D:
-    """Draw κᴷ through a point without changing the axis; the handle names κ."""
-    limits, layers = axis.get_ylim(), np.geomspace(start[0], stop, 200)
+    limits, layers = axis.get_ylim(), np.geomspace(most.index[0], stop, 200)
     look = {"color": "#777777", "linewidth": 1, "linestyle": (0, (2, 1)), "zorder": 1}
-    label = rf"theory: $\kappa^K$, κ = {kappa:.3g}"
-    (line,) = axis.plot(layers, start[1] * kappa ** (layers - start[0]), label=label, **look)
+    look |= {"label": rf"theory: $\kappa^K$, κ = {kappa:.3g}"}
+    (line,) = axis.plot(layers, most.iloc[0] * kappa ** (layers - layers[0]), **look)
     axis.set_ylim(limits)
     return line
 

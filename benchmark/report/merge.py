@@ -33,7 +33,14 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
         raise ReportError(f"{out}: is one of the inputs, expected another name")
     tables = [checked(path) for path in parquet]
     rows = merged(parquet, tables, allow_other_sources=allow_other_sources)
-    write(rows.droplevel(0).reset_index(drop=True), out)
+    with writable(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # there in full or not at all
+        with tempfile.TemporaryDirectory(prefix=".merge", dir=out.parent) as folder:
+            draft = Path(folder, out.name)
+            to_parquet(rows.droplevel(0).reset_index(drop=True), draft)
+            read_results(draft)
+            os.replace(draft, out)
     for number, (path, table) in enumerate(zip(parquet, tables, strict=True)):
         added = int((rows.index.get_level_values(0) == number).sum())
         dropped = len(table) - added
@@ -71,17 +78,6 @@ def merged(
         )
     new = [table[~known] for table, known in zip(tables, repeated(tables), strict=True)]
     return pd.concat(dict(enumerate(new)))
-
-
-def write(rows: pd.DataFrame, path: Path) -> None:
-    """A parquet file as benchopt writes them, there in full or not at all."""
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".merge", dir=path.parent) as folder:
-            draft = Path(folder, path.name)
-            to_parquet(rows, draft)
-            read_results(draft)
-            os.replace(draft, path)
 
 
 def checked(path: Path) -> pd.DataFrame:

@@ -25,11 +25,23 @@ BLOCK = re.compile(r"(?ms)^(<!-- numbers: (\S+) -->\n).*?^(<!-- /numbers -->)$")
 
 
 def report(text: Sequence[Path], *, check: bool = False) -> int:
-    """The command line."""
+    """The command line: every block of every text as its table gives it.
+
+    Raises
+    ------
+    ReportError
+        If a text has no block, a marker has no partner, or a CSV cannot be read.
+    """
     stale = False
     for path in text:
         old = read_text(path)
-        new = updated(old, path=path)
+        new, blocks = BLOCK.subn(
+            lambda block, path=path: f"{block[1]}\n{content(path.parent / block[2])}\n{block[3]}",
+            old,
+        )
+        if not blocks or len(re.findall("<!-- /?numbers\\b", old)) != 2 * blocks:
+            expected = "pairs of lines <!-- numbers: PATH.csv --> and <!-- /numbers -->"
+            raise ReportError(f"{path}: expected {expected}")
         if new == old:
             print(f"{path}: up to date")
         elif check:
@@ -39,23 +51,6 @@ def report(text: Sequence[Path], *, check: bool = False) -> int:
             write(path, new)
             print(f"{path}: numbers written")
     return int(stale)
-
-
-def updated(text: str, *, path: Path) -> str:
-    """The text of the file at ``path`` with every block as its CSV gives it.
-
-    Raises
-    ------
-    ReportError
-        If there is no block, a marker has no partner, or a CSV cannot be read.
-    """
-    new, blocks = BLOCK.subn(
-        lambda block: f"{block[1]}\n{content(path.parent / block[2])}\n{block[3]}", text
-    )
-    if not blocks or len(re.findall("<!-- /?numbers\\b", text)) != 2 * blocks:
-        expected = "pairs of lines <!-- numbers: PATH.csv --> and <!-- /numbers -->"
-        raise ReportError(f"{path}: expected {expected}")
-    return new
 
 
 def content(path: Path) -> str:

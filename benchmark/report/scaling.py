@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmark.report import drawing
@@ -131,7 +130,10 @@ def select(rows: pd.DataFrame, quantity: Quantity, middle: Mapping[str, str]) ->
 
 
 def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
-    """A column of panels per quantity, or in one column of a page a line; ``named`` by setting."""
+    """A column of panels per quantity, or in one column of a page a line; ``named`` by setting.
+
+    Ticks are at the median x of each value of the quantity.
+    """
     costs, quantities = COSTS[: 2 if page.narrow else 3], len(found)
     if page.narrow:
         size = (page.width, 0.3 + 1.5 * quantities)
@@ -144,21 +146,16 @@ def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
     for panels, cells in zip(found, axes, strict=True):
         held = f"{panels.setting}\n{panels.held}" if named else panels.held
         cells[0].set_title(held, fontsize=6.5, loc="left")
+        rows, (varied, x, _) = panels.rows, panels.quantity
+        ends = (rows["layers"].min(), rows["layers"].max())
+        at = rows[rows[x] > 0].groupby(varied)[x].median()
+        at = sorted(float(f"{value:.2g}") if x == "slowness" else value for value in at)
         for axis, cost in zip(cells, costs, strict=True):
-            _panel(axis, panels, cost, page)
+            drawing.curves(axis, rows, ("method", varied), x, cost, page.styles, ends)
+            drawing.ticks(axis, at)
             if page.narrow or panels is found[0]:
                 label = "seconds" if cost == "gradient_seconds" else AXES[cost]
                 axis.set_ylabel(label.removeprefix("peak " if page.narrow else ""))
             if page.narrow or axis is cells[-1]:
-                axis.set_xlabel(AXES[panels.quantity.x])
+                axis.set_xlabel(AXES[x])
     return figure
-
-
-def _panel(axis: Axes, panels: Panels, cost: str, page: Page) -> None:
-    """One cost against one quantity, with ticks at the median x of each value of it."""
-    rows, quantity = panels.rows, panels.quantity
-    ends = (rows["layers"].min(), rows["layers"].max())
-    against = ("method", quantity.varied)
-    drawing.curves(axis, rows, against, quantity.x, cost, page.styles, ends)
-    at = rows[rows[quantity.x] > 0].groupby(quantity.varied)[quantity.x].median()
-    drawing.ticks(axis, sorted(float(f"{x:.2g}") if quantity.x == "slowness" else x for x in at))
