@@ -65,7 +65,8 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
     curve = curve if curve in present else None
     sampled = read_csv(folder / curve, texts=["method"])["method"] if curve else ()
     means = numbers.filter(regex="_mean$").dropna(axis="columns", how="all")
-    short = list(shorts(numbers))
+    short, out = list(shorts(numbers)), folder.relative_to(results.parent).as_posix()
+    rows = [entry["file"] for entry in inputs if entry["file"] in present]
     cells = {one["header"]: one["cells"] for one in short}
     words = name.rsplit("/", 1)[-1].replace("_", " ")
     return SimpleNamespace(
@@ -91,13 +92,7 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         interactive=[file for file in files if file.endswith(".html") and file not in made],
         inputs=inputs,
         facts=_facts(record),
-        commands=commands(
-            name,
-            folder.relative_to(results.parent).as_posix(),
-            inputs=[entry["file"] for entry in inputs if entry["file"] in present],
-            curve=curve,
-            record=record,
-        ),
+        commands=commands(name, out, rows, curve, record),
     )
 
 
