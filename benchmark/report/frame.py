@@ -73,15 +73,20 @@ def solvers(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     methods = {solver: stated.get(solver) or split_call(solver)[0] for solver in own}
     found = pd.DataFrame({"method": methods, "parameters": own}, dtype=object)
     for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
-        details = {
-            solver: {key: value for key, value in stated.items() if key not in without}
-            for solver, stated in own.items()
-        }
-        found[name] = pd.Series(distinguish(methods, details, DEFINING), dtype=object)
+        labels = distinguish(methods, _without(own, without), DEFINING)
+        found[name] = pd.Series(labels, dtype=object)
     for name in (*DEFINING, "steps"):
         texts = found["parameters"].map(lambda stated, name=name: stated.get(name))
         found[name] = pd.to_numeric(texts, errors="coerce").astype(float)
     return found
+
+
+def _without(details: Mapping[Hashable, Mapping[str, str]], names: Sequence[str]) -> dict:
+    """The details without those of some names, a group's name before them or not."""
+    return {
+        key: {name: value for name, value in own.items() if name.split()[-1] not in names}
+        for key, own in details.items()
+    }
 
 
 def renamed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -245,16 +250,15 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
         details[key] = _merged(
             layer=layer, degradation=degradation, objective=objective, dataset=own
         )
-    apart = {
-        key: {n: value for n, value in own.items() if n.split()[-1] not in VARIED}
-        for key, own in details.items()
-    }
     columns = ["size", "batch", "n_train", "ridge"]
     found = pd.DataFrame.from_dict(numbers, orient="index", columns=columns)
     found = found.apply(pd.to_numeric, errors="coerce").astype(float)
     # the probe is of training images: all of them where it would be more
     batch = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
-    names = {"task": distinguish(heads, details), "setting": distinguish(heads, apart)}
+    names = {
+        "task": distinguish(heads, details),
+        "setting": distinguish(heads, _without(details, VARIED)),
+    }
     named = {name: np.array([*labels.values()], object) for name, labels in names.items()}
     found.index = pd.MultiIndex.from_tuples(found.index)
     return found.drop(columns="n_train").assign(batch=batch, **named)
