@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -26,9 +27,8 @@ from matplotlib.markers import MarkerStyle
 
 from benchmark.report.reading import ReportError, writable, write
 from benchmark.report.study import DATA, failures, find_studies, read_claims
-from benchmark.report.style import Style, method_order, method_styles
+from benchmark.report.style import PAGES, Style, method_order, method_styles
 
-PAGES = Path(__file__).parent / "pages"
 ASSETS = ("site.css", "site.js")
 MARKER = "site.json"
 MADE_BY = "python -m benchmark.report site"
@@ -60,12 +60,7 @@ def report(results: Path, out: Path) -> None:
             write_site(studies, claims=claims, out=new)
             if out.exists():
                 out.rename(old)
-            try:
-                new.rename(out)
-            except OSError:
-                if old.exists():
-                    old.rename(out)
-                raise
+            new.rename(out)
     for study in studies:
         print(f"{study.page}: {len(study.pictures)} figures, {len(study.numbers)} table rows")
     print(f"site: {out / 'index.html'}")
@@ -79,24 +74,18 @@ def check_target(out: Path, *, results: Path) -> None:
         return
     if not out.is_dir():
         raise ReportError(f"{out}: not a folder")
-    try:
+    made_by = None
+    with suppress(OSError, ValueError, KeyError, TypeError):
         made_by = json.loads((out / MARKER).read_text(encoding="utf-8"))["made_by"]
-    except (OSError, ValueError, KeyError, TypeError):
-        made_by = None
     if made_by != MADE_BY and any(out.iterdir()):
         raise ReportError(f"{out}: not empty and not an earlier build of the site; left as it is")
 
 
 def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out: Path) -> None:
     """Write every page, the assets, the studies' files and the marker."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    strict = {"autoescape": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), **strict, **blocks)
     environment.filters |= {
         "href": lambda path: quote(str(path)),
         "powers": powers,
