@@ -59,7 +59,7 @@ costs = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25, deadline=None)
 @given(costs)
 def test_profile_against_the_definition(table):
     rows = [
