@@ -99,7 +99,7 @@ def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
     truth = panels[0].image
     part = window([panel.image for panel in panels[2:]], truth)
     gaps = [
-        (panel.image.astype(float) - truth) / 255 if panel.image.shape == truth.shape else None
+        panel.image.astype(float) - truth if panel.image.shape == truth.shape else None
         for panel in panels
     ]
     top = max(float(np.quantile(_mean(gap), 0.995)) for gap in gaps[2:]) or 1 / 255
@@ -136,8 +136,8 @@ def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
 
 
 def _mean(gap: np.ndarray) -> np.ndarray:
-    """Mean absolute difference over colours."""
-    return np.abs(gap).mean(axis=2)
+    """Mean absolute difference over colours, of 8-bit images, in [0, 1]."""
+    return np.abs(gap).mean(axis=2) / 255
 
 
 def _picture(axis: Axes, image: np.ndarray, color: str) -> None:
@@ -154,4 +154,4 @@ def _caption(panel: Panel, gap: np.ndarray | None) -> str:
     if gap is None:
         return label
     mse = np.mean(gap**2)
-    return f"{label}\n{-10 * np.log10(mse) if mse > 0 else math.inf:.2f} dB"
+    return f"{label}\n{10 * np.log10(255**2 / mse) if mse > 0 else math.inf:.2f} dB"
