@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import (
-    curves_over_training,
-    labelled_styles,
-    select,
-    tidy,
-    traces,
-    trained,
-)
-from benchmark.report.style import method_styles
+from benchmark.report.frame import placed, select, tidy, traces, trained
+from benchmark.report.style import labelled_styles, method_styles
 
 COLUMNS = {"objective_value": "F(θ), true equilibrium (MSE)", "objective_test_psnr": "PSNR (dB)"}
 AXES = {
@@ -34,9 +27,10 @@ class Plot(BasePlot):
         styles = method_styles(frame["method"])
         rows = trained(select(frame, objective=objective, dataset=dataset))
         y = column.removeprefix("objective_")
-        curves = curves_over_training(rows, x=AXES[x][0], y=y)
-        looks = labelled_styles(rows, name="configuration", styles=styles)
-        return traces(curves, styles=looks)
+        points = placed(rows, label="configuration", by="outer_step", x=AXES[x][0], y=y)
+        points = points[points["outer_step"].notna()]
+        looks = labelled_styles(rows, "configuration", styles)
+        return traces(points, label="configuration", y=y, styles=looks)
 
     def get_metadata(self, df, dataset, objective, column, x):
         return {

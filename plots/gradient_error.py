@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import (
-    across,
-    curves_over_depth,
-    depths,
-    first_rows,
-    labelled_styles,
-    select,
-    tidy,
-    traces,
-)
-from benchmark.report.style import method_styles
+from benchmark.report.frame import depths, first_rows, levelled, placed, select, tidy, traces
+from benchmark.report.style import labelled_styles, method_styles
 
 AXES = {
     "depth": ("layers", "layers differentiated, K"),
@@ -35,11 +26,10 @@ class Plot(BasePlot):
         styles = method_styles(frame["method"])
         rows = first_rows(select(frame, objective=objective, dataset=dataset))
         known = depths(rows, y="gradient_error") or [1.0]
-        curves = [
-            across(curve, start=known[0], stop=known[-1])
-            for curve in curves_over_depth(rows, x=AXES[x][0], y="gradient_error")
-        ]
-        return traces(curves, styles=labelled_styles(rows, name="series", styles=styles))
+        points = placed(rows, label="series", by="layers", x=AXES[x][0], y="gradient_error")
+        points = levelled(points, (known[0], known[-1]))
+        looks = labelled_styles(rows, "series", styles)
+        return traces(points, label="series", y="gradient_error", styles=looks)
 
     def get_metadata(self, df, dataset, objective, x):
         return {

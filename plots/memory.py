@@ -21,13 +21,13 @@ class Plot(BasePlot):
         rows = select(frame, objective=objective, dataset=dataset)
         return [
             {
-                "y": list(cost.values),
+                "y": cost["values"],
                 "text": "",
-                "label": cost.label,
+                "label": str(label),
                 "color": styles[cost.method].color,
             }
-            for cost in costs(rows, column="peak_memory_mib")
-            if cost.values
+            for label, cost in costs(rows, column="peak_memory_mib").iterrows()
+            if cost["values"]
         ]
 
     def get_metadata(self, df, dataset, objective):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from benchopt import BasePlot
 
 from benchmark.report.frame import select, tidy
-from benchmark.report.tables import formatted, headers, summary
+from benchmark.report.tables import HEADERS, summarised
+
+COLUMNS = ["configuration", *HEADERS, "status"]
 
 
 class Plot(BasePlot):
@@ -17,7 +19,7 @@ class Plot(BasePlot):
 
     def plot(self, df, dataset, objective):
         rows = select(tidy(df), objective=objective, dataset=dataset)
-        return formatted(summary(rows))[headers()[1:]].to_numpy().tolist()
+        return summarised(rows).text[COLUMNS].to_numpy().tolist()
 
     def get_metadata(self, df, dataset, objective):
-        return {"title": f"{objective}\n{dataset}", "columns": headers()[1:]}
+        return {"title": f"{objective}\n{dataset}", "columns": COLUMNS}

@@ -33,7 +33,7 @@ def frame(*, images: int = 16, repetitions: int = 1) -> pd.DataFrame:
 
 
 def test_numbers():
-    numbers = headline.headline(frame(images=4)).set_index("configuration")
+    numbers = headline.headline(frame(images=4)).numbers.set_index("configuration")
     start = numbers.loc["start"]
     low, high = stats.t.interval(0.95, 3, (HARD[:4] - 5).mean(), stats.sem(HARD[:4]))
     assert start["test_psnr"] == pytest.approx((HARD[:4] - 5).mean())
@@ -44,15 +44,16 @@ def test_numbers():
 
 
 def test_best_and_not_significantly_worse_are_bold():
-    numbers = headline.headline(frame(repetitions=2))
+    made = headline.headline(frame(repetitions=2))
+    numbers = made.numbers
     best = set(numbers.loc[numbers["best"], "method"])
     assert best == {"Restarted-JFB", "DEQ"}
-    text, bold = headline.formatted(numbers), headline.bold(numbers)
-    marked = [line for line in tables.to_markdown(text, bold=bold).splitlines() if "**" in line]
+    text, bold = made.text, made.bold
+    marked = [line for line in tables.to_markdown(text, bold).splitlines() if "**" in line]
     assert len(marked) == 2 and all("DEQ" in line or "Restarted" in line for line in marked)
-    latex = tables.to_latex(text, bold=bold)
+    latex = tables.to_latex(text, bold)
     assert latex.count(r"\textbf{") == 2 and latex.count(" & ") == 11 * (len(text) + 1)
-    html = tables.to_html(text, name="headline", bold=bold)
+    html = tables.to_html(text, bold, name="headline")
     assert html.count("font-weight: bold;") >= 2
     csv = pd.read_csv(io.StringIO(tables.to_csv(numbers)))
     assert csv["best"].tolist() == numbers["best"].tolist()
@@ -60,25 +61,26 @@ def test_best_and_not_significantly_worse_are_bold():
 
 def test_marks_do_not_depend_on_row_order():
     rows = frame(repetitions=2)
-    again = headline.headline(rows)
+    again = headline.headline(rows).numbers
     for seed in range(3):
         runs = list(rows.groupby(["configuration", "repetition"], sort=False))
         order = np.random.default_rng(seed).permutation(len(runs))
-        shuffled = headline.headline(pd.concat([runs[index][1] for index in order]))
+        shuffled = headline.headline(pd.concat([runs[index][1] for index in order])).numbers
         keyed = [t.sort_values("configuration").reset_index(drop=True) for t in (shuffled, again)]
         pd.testing.assert_frame_equal(*keyed)
 
 
 def test_without_images_nothing_is_marked():
     rows = frame().drop(columns="test_psnr_images").assign(test_psnr_images=None)
-    numbers = headline.headline(rows)
-    assert not numbers["best"].any() and numbers["low"].isna().all()
-    assert set(headline.formatted(numbers)["95 % interval"]) == {tables.MISSING}
+    found = headline.headline(rows)
+    assert not found.numbers["best"].any() and found.numbers["low"].isna().all()
+    assert set(found.text["95 % interval"]) == {tables.MISSING}
+    assert not found.bold and not found.note
 
 
 def test_a_study_without_training_has_no_start():
     rows = run("JFB", {}, task=DENOISING, evaluations=1)
-    numbers = headline.headline(tidy(pd.DataFrame(rows)))
+    numbers = headline.headline(tidy(pd.DataFrame(rows))).numbers
     assert numbers["method"].tolist() == ["JFB"] and numbers["gain"].isna().all()
 
 
@@ -88,10 +90,9 @@ def test_a_method_without_gradients_and_one_that_failed():
         if row["objective_method"] == "Grid-Search":
             empty = ("gradient_error", "gradient_cosine", "gradient_seconds", "peak_memory_mib")
             row |= dict.fromkeys((f"objective_{n}" for n in (*empty, "layer_evals")), np.nan)
-    numbers = headline.headline(tidy(pd.DataFrame(rows)))
-    text = headline.formatted(numbers).set_index("configuration")
+    text = headline.headline(tidy(pd.DataFrame(rows))).text.set_index("configuration")
     assert text.loc["Grid-Search", "gradient error"] == tables.MISSING
     assert text.loc["DEQ", "test PSNR (dB)"] == tables.MISSING
     assert text.loc["DEQ", "status"] == "0/1 ok, 1 oom"
     everything_failed = tidy(pd.DataFrame(run("DEQ", {}, task=DENOISING, status="oom")[-1:]))
-    assert len(headline.headline(everything_failed)) == 1
+    assert len(headline.headline(everything_failed).numbers) == 1

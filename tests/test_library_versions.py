@@ -13,7 +13,8 @@ import pytest
 from scipy import stats
 from test_report import cli
 
-from benchmark.report import figures
+from benchmark.report import drawing, figures
+from benchmark.report.drawing import Page
 from benchmark.report.frame import tidy
 from benchmark.report.reading import read
 from benchmark.report.style import method_styles
@@ -34,7 +35,7 @@ def rows() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory) -> dict[str, pd.DataFrame]:
     out = tmp_path_factory.mktemp("report")
-    code, printed, _ = cli(*FILES, "--out", out)
+    code, printed, _ = cli(*FILES, "--out", out, "--only", "time")
     assert code == 0
     assert "the rows come from 2 different torch_versions" in printed
     return {name: pd.read_csv(out / f"{name}.csv") for name in ("headline", "table")}
@@ -127,8 +128,8 @@ def test_curves_against_plain_pandas(rows, method):
     frame = tidy(read(FILES).rows)
     part = frame[frame["task"] == "wavelet_l1, inpainting"]
     styles = method_styles(frame["method"])
-    with figures.look():
-        axes = np.array(figures.accuracy(part, styles=styles).figure.axes).reshape(3, 3)
+    with drawing.look():
+        axes = np.array(figures.accuracy(part, Page(styles)).figure.axes).reshape(3, 3)
     line = {line.get_color(): line for line in axes[1][2].lines}[styles[method].color]
     own = runs_of(rows, "inpainting", method)
     median = own.groupby("objective_outer_step")["objective_test_psnr"].median()

@@ -10,7 +10,6 @@ from benchopt.results import read_results
 from test_report import STUDY, cli, save, study
 
 from benchmark.report.frame import tidy
-from benchmark.report.merge import merge
 from benchmark.report.reading import read
 
 
@@ -70,7 +69,11 @@ def test_other_versions_are_noted(parts, tmp_path):
 
 def test_other_sources_need_to_be_allowed(parts, tmp_path):
     other = changed(parts[1], "o.parquet", objective_sources_digest="fedcba")
-    assert merge([parts[0], other], allow_other_sources=True).added == (32, 32)
+    out = tmp_path / "c.parquet"
+    code, printed, _ = cli("merge", parts[0], other, "--out", out, "--allow-other-sources")
+    assert code == 0 and printed.count(": 32 rows\n") == 2
+    assert "note: sources_digest: abc123, fedcba" in printed
+    out.unlink()
     refused(
         cli("merge", parts[0], other, "--out", tmp_path / "c.parquet"), other, "fedcba", "abc123"
     )
@@ -94,7 +97,7 @@ def _truncated(path):
 
 
 BROKEN = [
-    (_tensors, "objective_value holds torch tensors, expected numbers"),
+    (_tensors, "objective_value holds packed objects, expected numbers"),
     (_truncated, "not a readable benchopt parquet"),
     (lambda path: save(study().drop(columns="objective_test_psnr"), path), "no column"),
     (lambda path: None, "no such file"),

@@ -7,13 +7,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_report import DENOISING, SWEEP, TASKS, run, study, sweep, texts
 
 from benchmark.report import figures, profiles
+from benchmark.report.drawing import NothingToDrawError, Page
 from benchmark.report.frame import tidy
-from benchmark.report.profiles import Profile, front, performance_profile
+from benchmark.report.profiles import front, performance_profile, ratios
 from benchmark.report.style import method_styles
 
 
@@ -22,8 +23,20 @@ def frame():
     return tidy(sweep())
 
 
+def hypergradients(costs: list[tuple]) -> pd.DataFrame:
+    """Rows that reach every accuracy at a cost, or none where it is infinite or unknown."""
+    rows = pd.DataFrame(costs, columns=["task", "method", "evals"])
+    rows = rows.assign(source="", repetition=0, configuration="")
+    return rows.assign(gradient_error=np.where(np.isfinite(rows["evals"]), 0.0, np.nan))
+
+
+def profile(rows: pd.DataFrame) -> dict[str, dict[float, float]]:
+    found = performance_profile(ratios(rows, 1e-2, "evals"))
+    return {method: shares.to_dict() for method, shares in found.items()}
+
+
 def test_profile_by_hand():
-    costs = pd.DataFrame(
+    rows = hypergradients(
         [
             ("p", "DEQ", 4.0),
             ("p", "JFB", 2.0),
@@ -33,13 +46,12 @@ def test_profile_by_hand():
             ("r", "DEQ", 5.0),
             ("r", "JFB", 15.0),
             ("s", "DEQ", math.nan),  # solved by none
-        ],
-        columns=["problem", "method", "cost"],
+        ]
     )
-    jfb, deq = performance_profile(costs)
-    assert jfb == Profile("JFB", ratios=(1.0, 3.0), shares=(0.25, 0.5))
-    assert deq == Profile("DEQ", ratios=(1.0, 1.0, 2.0), shares=(0.25, 0.5, 0.75))
-    assert performance_profile(costs.sample(frac=1, random_state=0)) == [jfb, deq]
+    expected = {"JFB": {1.0: 0.25, 3.0: 0.5}, "DEQ": {1.0: 0.5, 2.0: 0.75}}
+    assert profile(rows) == expected
+    assert list(profile(rows)) == list(expected)
+    assert profile(rows.sample(frac=1, random_state=0)) == expected
 
 
 costs = st.lists(
@@ -47,6 +59,7 @@ costs = st.lists(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(costs)
 def test_profile_against_the_definition(table):
     rows = [
@@ -54,16 +67,14 @@ def test_profile_against_the_definition(table):
         for problem, line in enumerate(table)
         for method, cost in zip("abc", line, strict=True)
     ]
-    found = performance_profile(pd.DataFrame(rows, columns=["problem", "method", "cost"]))
-    for column, profile in enumerate(found):
+    for column, shares in enumerate(profile(hypergradients(rows)).values()):
         for tau in (1.0, 1.5, 10.0):
             solved = [
                 line[column] is not None
                 and line[column] / min(cost for cost in line if cost is not None) <= tau
                 for line in table
             ]
-            pairs = zip(profile.ratios, profile.shares, strict=True)
-            share = max([0.0, *(share for ratio, share in pairs if ratio <= tau)])
+            share = max([0.0, *(share for ratio, share in shares.items() if ratio <= tau)])
             assert share == pytest.approx(np.mean(solved))
 
 
@@ -73,7 +84,7 @@ def test_front():
 
 
 def test_time_to_accuracy_against_plain_loops(frame):
-    table = profiles.time_to_accuracy(frame).set_index(["task", "accuracy", "method"])
+    table = profiles.time_to_accuracy(frame).numbers.set_index(["task", "accuracy", "method"])
     raw = sweep()
     for task, name in zip(TASKS, ("denoising", "inpainting"), strict=True):
         rows = raw[raw["p_dataset_degradation"] == task]
@@ -91,14 +102,15 @@ def test_time_to_accuracy_against_plain_loops(frame):
                     assert entry["ratio"] == pytest.approx(least[method] / min(least.values()))
                 else:
                     assert math.isnan(entry["ratio"]) and entry["reached"] == "0/1"
-    text = profiles.formatted(profiles.time_to_accuracy(frame))
+    text = profiles.time_to_accuracy(frame).text
     never = text[text["configuration"] == "JFB"]
     assert set(never["time / fastest"]) == {"—"}
 
 
 def test_ranking_against_plain_loops(frame):
     """Medians over problems, never as infinite, in order of the median ratio in time."""
-    table = profiles.ranking(frame)
+    ranked = profiles.ranking(frame)
+    table = ranked.numbers
     raw = sweep().assign(
         evals=lambda rows: rows["objective_layer_evals"] + rows["objective_vjp_evals"]
     )
@@ -120,7 +132,7 @@ def test_ranking_against_plain_loops(frame):
                     assert row["fastest"] == sum(ratio == 1 for ratio in ratios)
                     assert row["worst_time_ratio"] == pytest.approx(max(ratios))
             assert row["problems"] == len(TASKS)
-    assert "never" in set(profiles.formatted_ranking(table)["largest"])
+    assert "never" in set(ranked.text["largest"])
 
 
 def test_a_method_that_always_fails_never_gets_there():
@@ -132,11 +144,11 @@ def test_a_method_that_always_fails_never_gets_there():
     for column in ("gradient_error", "gradient_seconds", "layer_evals", "vjp_evals"):
         lost[f"objective_{column}"] = np.nan
     both = tidy(pd.concat([rows, lost], ignore_index=True))
-    ranked = profiles.ranking(both).set_index("method").loc["HOAG"]
+    ranked = profiles.ranking(both).numbers.set_index("method").loc["HOAG"]
     assert set(ranked["solved"]) == {0}
     assert set(ranked["problems"]) == {len(TASKS)}
     assert set(ranked["time_ratio"]) == {math.inf}
-    assert "HOAG" in texts(profiles.performance(both, styles=method_styles(both["method"])).figure)
+    assert "HOAG" in texts(profiles.performance(both, Page(method_styles(both["method"]))).figure)
 
 
 def test_costs_of_a_trained_run_are_its_last_row_s_and_its_error_the_first_s():
@@ -152,8 +164,8 @@ def test_figures_name_every_method(frame):
     styles = method_styles(frame["method"])
     one = frame[frame["task"].str.contains("denoising")]
     for drawing in (
-        profiles.performance(frame, styles=styles),
-        profiles.pareto(one, styles=styles),
+        profiles.performance(frame, Page(styles)),
+        profiles.pareto(one, Page(styles)),
     ):
         assert all(method in texts(drawing.figure) for method in set(frame["method"]))
         assert all(axis.get_xlabel() or axis.get_shared_x_axes() for axis in drawing.figure.axes)
@@ -162,10 +174,10 @@ def test_figures_name_every_method(frame):
 def test_not_enough_to_compare_is_said():
     rows = tidy(study(methods=[("JFB", {}), ("DEQ", {})]))
     styles = method_styles(rows["method"])
-    with pytest.raises(figures.NothingToDrawError, match="several configurations"):
-        profiles.performance(rows, styles=styles)
-    with pytest.raises(figures.NothingToDrawError, match="four configurations"):
-        profiles.pareto(rows, styles=styles)
+    with pytest.raises(NothingToDrawError, match="several configurations"):
+        profiles.performance(rows, Page(styles))
+    with pytest.raises(NothingToDrawError, match="four configurations"):
+        profiles.pareto(rows, Page(styles))
 
 
 def test_methods_without_gradients_are_left_out(frame):
@@ -173,10 +185,10 @@ def test_methods_without_gradients_are_left_out(frame):
     empty = ("gradient_error", "gradient_cosine", "gradient_seconds", "layer_evals", "vjp_evals")
     other[[f"objective_{name}" for name in empty]] = np.nan
     rows = tidy(pd.concat([sweep(), other]))
-    assert "Grid-Search" not in set(profiles.time_to_accuracy(rows)["method"])
+    assert "Grid-Search" not in set(profiles.time_to_accuracy(rows).numbers["method"])
     styles = method_styles(rows["method"])
     one = rows[rows["task"].str.contains("denoising")]
     for draw in (figures.gradient_error, profiles.pareto, profiles.performance):
-        assert draw(one, styles=styles).figure.axes
-    assert "Grid-Search" in texts(figures.memory(rows, styles=styles).figure)
-    assert "Grid-Search" in texts(figures.time(rows, styles=styles).figure)
+        assert draw(one, Page(styles)).figure.axes
+    assert "Grid-Search" in texts(figures.memory(rows, Page(styles)).figure)
+    assert "Grid-Search" in texts(figures.time(rows, Page(styles)).figure)

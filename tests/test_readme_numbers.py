@@ -7,7 +7,6 @@ from test_headline import frame
 from test_report import cli
 
 from benchmark.report import headline, tables
-from benchmark.report.readme import read_headline
 
 TEXT = """# Title
 
@@ -24,7 +23,7 @@ After: 12.34 dB.
 @pytest.fixture
 def text(tmp_path):
     """A README beside a results folder with a headline."""
-    numbers = headline.headline(frame())
+    numbers = headline.headline(frame()).numbers
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "headline.csv").write_text(tables.to_csv(numbers), encoding="utf-8")
     path = tmp_path / "README.md"
@@ -38,9 +37,8 @@ def test_a_block_becomes_the_table(text):
     code, printed, _ = cli("numbers", text)
     assert (code, printed) == (0, f"{text}: numbers written\n")
     new = text.read_text(encoding="utf-8")
-    numbers = headline.headline(frame())
-    marked = headline.bold(numbers)
-    assert marked and tables.to_markdown(headline.formatted(numbers), bold=marked) in new
+    made = headline.headline(frame())
+    assert made.bold and tables.to_markdown(made.text, made.bold) in new
     assert new.startswith("# Title\n\nBefore.\n\n<!-- numbers: results/headline.csv -->\n\n- ")
     assert new.endswith("\n<!-- /numbers -->\n\nAfter: 12.34 dB.\n")
     assert "\nold\n" not in new
@@ -60,7 +58,7 @@ def test_another_table_is_taken_as_it_is(text):
 
 def test_the_sentence_names_the_best(text):
     cli("numbers", text)
-    numbers = headline.headline(frame()).set_index("configuration")
+    numbers = headline.headline(frame()).numbers.set_index("configuration")
     best = numbers.loc[numbers.index != "start", "test_psnr"].idxmax()
     (said,) = [
         line
@@ -78,7 +76,7 @@ def test_the_sentence_names_the_best(text):
 def test_a_changed_table_makes_the_text_stale(text):
     cli("numbers", text)
     csv = text.parent / "results" / "headline.csv"
-    numbers = read_headline(csv)
+    numbers = headline.read(csv).numbers
     csv.write_text(tables.to_csv(numbers.assign(test_psnr=numbers["test_psnr"] + 0.01)))
     code, printed, _ = cli("numbers", text, "--check")
     assert code == 1 and printed == f"{text}: its numbers are not those of the tables\n"
@@ -100,7 +98,10 @@ def test_a_changed_number_in_the_text_is_stale(text):
         (lambda text: text.replace("<!-- /numbers -->", ""), "expected pairs of lines"),
         (lambda text: text + "<!-- numbers: b.csv -->\n", "expected pairs of lines"),
         (lambda text: text.replace("headline.csv", "other.csv"), "not a readable table"),
-        (lambda text: text.replace("results/headline.csv", "bad.csv"), "not a headline.csv"),
+        (
+            lambda text: text.replace("results/headline.csv", "bad.csv"),
+            "bad.csv: no columns task, configuration",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line(text, change, said):

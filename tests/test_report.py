@@ -24,22 +24,21 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from benchmark.report import build, figures, pictures, tables
+from benchmark.options.spec import split_call
+from benchmark.report import build, drawing, figures, pictures, tables
 from benchmark.report.__main__ import main
+from benchmark.report.drawing import Page
 from benchmark.report.frame import (
-    Call,
-    across,
-    curves_over_depth,
-    curves_over_training,
     distinguish,
-    failures,
     file_names,
-    parse_call,
+    levelled,
+    placed,
     tidy,
+    traces,
     trained,
 )
 from benchmark.report.reading import read
-from benchmark.report.style import FREE, KNOWN, method_styles, variants
+from benchmark.report.style import FREE, KNOWN, labelled_styles, method_styles, variants
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {"denoising(noise=0.1)": 0.6, "inpainting(keep=0.5,noise=0.05)": 0.93}
@@ -251,11 +250,18 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(inputs, tmp_path_factory):
-    """What ``python -m benchmark.report`` wrote and printed; it fails if torch was imported."""
+    """What ``python -m benchmark.report`` wrote and printed.
+
+    It fails if torch was imported, by that or by any other module of the report.
+    """
     out = tmp_path_factory.mktemp("page") / "made" / "here"
+    names = [path.stem for path in (ROOT / "benchmark" / "report").glob("[!_]*.py")]
+    assert {"claims", "merge", "check", "build", "profiles"} <= set(names)
     script = (
         "import atexit, os, runpy, sys\n"
+        "from importlib import import_module\n"
         "atexit.register(lambda: 'torch' in sys.modules and os._exit(3))\n"
+        f"for name in {names}: import_module('benchmark.report.' + name)\n"
         "runpy.run_module('benchmark.report', run_name='__main__')\n"
     )
     command = [sys.executable, "-c", script, *map(str, inputs), "--out", str(out)]
@@ -312,20 +318,18 @@ def test_same_bytes_in_another_process(page, inputs, tmp_path):
     out, _ = page
     again = tidy(read(inputs[1::-1]).rows)
     styles = method_styles(again["method"])
-    with figures.look():
+    with drawing.look():
         drawings = {
-            "memory": figures.memory(again, styles=styles),
+            "memory": figures.memory(again, Page(styles)),
             "reconstructions_wavelet_l1_inpainting": pictures.reconstructions(
-                one_task(again, "inpainting"), styles=styles
+                one_task(again, "inpainting"), Page(styles)
             ),
         }
-        for name, drawing in drawings.items():
-            for file in figures.save(drawing.figure, stem=tmp_path / name):
+        for name, drawn in drawings.items():
+            for file in drawing.save(drawn.figure, tmp_path / name):
                 assert (tmp_path / file).read_bytes() == (out / file).read_bytes(), file
-    numbers = tables.summary(again)
-    assert tables.to_csv(numbers) == (out / "table.csv").read_text(encoding="utf-8")
-    html = tables.to_html(tables.formatted(numbers))
-    assert html == (out / "table.html").read_text(encoding="utf-8")
+    for name, content in tables.summarised(again).files().items():
+        assert content == (out / name).read_text(encoding="utf-8"), name
 
 
 def test_provenance(page, inputs):
@@ -400,27 +404,17 @@ def test_rows_left_out_and_rows_without_numbers_are_counted(tmp_path, monkeypatc
     assert results.sources[1].left_out == {**nameless, "same content as an earlier row": 44}
     why = "without a gradient error: the reference's residual is above 1e-06"
     assert results.sources[0].incomplete == {"without numbers: diverged": 1, why: 16}
-    monkeypatch.setattr(build, "_figures", lambda *args, **kwargs: iter(()))
+    monkeypatch.setattr(build, "calls", lambda *args, **kwargs: iter(()))
     _, printed, _ = cli(first, second, "--out", tmp_path / "out")
     assert f"  16 rows {why}" in printed.splitlines()
     record = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))
     assert record["inputs"][1]["left_out"]["same content as an earlier row"] == 44
 
 
-def test_no_part_of_the_report_imports_torch():
-    names = [path.stem for path in (ROOT / "benchmark" / "report").glob("[!_]*.py")]
-    script = (
-        "import sys; from importlib import import_module\n"
-        f"for name in {names}: import_module('benchmark.report.' + name)\n"
-        "assert 'torch' not in sys.modules"
-    )
-    assert {"claims", "merge", "check", "build", "profiles"} <= set(names)
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
-
-
 def test_site_is_built_from_a_folder_of_results(monkeypatch, tmp_path):
     asked = []
-    module = types.SimpleNamespace(build=lambda results, out: asked.append((results, out)))
+    module = types.SimpleNamespace(report=lambda results, out: asked.append((results, out)))
+    module.__doc__ = ""
     monkeypatch.setitem(sys.modules, "benchmark.report.site", module)
     assert cli("site", "--out", tmp_path)[0] == 0
     assert cli("site", tmp_path, "--out", tmp_path / "pages")[0] == 0
@@ -430,10 +424,10 @@ def test_site_is_built_from_a_folder_of_results(monkeypatch, tmp_path):
 def test_many_reconstructions_take_several_lines():
     rows = study(methods=[(name, {}) for name in KNOWN], tasks=[DENOISING])
     frame = tidy(rows)
-    drawing = pictures.reconstructions(frame, styles=method_styles(frame["method"]))
-    shown = [axis for axis in drawing.figure.axes if axis.images]
+    made = pictures.reconstructions(frame, Page(method_styles(frame["method"])))
+    shown = [axis for axis in made.figure.axes if axis.images]
     assert len(shown) == 3 * (len(KNOWN) + 2) - 1  # the truth has no error map
-    assert drawing.figure.get_figheight() > 4 and not drawing.notes
+    assert made.figure.get_figheight() > 4 and not made.notes
 
 
 def test_unusable_memory_curve(tmp_path):
@@ -459,14 +453,14 @@ def test_table_against_plain_pandas(frame):
             inside = [f"{k}={parameters[k]}" for k in ("layers", "restarts") if k in parameters]
             label = f"{method} ({', '.join([*inside, 'steps=70'])})"
             entry = table.loc[f"wavelet_l1, {name}", label]
-            for column in tables.COLUMNS:
-                if column.name == "time_ratio":
+            for column in tables.HEADERS.index:
+                if column == "time_ratio":
                     continue
-                source = "time" if column.name == "seconds" else f"objective_{column.name}"
-                assert entry[f"{column.name}_mean"] == pytest.approx(rows[source].mean())
+                source = "time" if column == "seconds" else f"objective_{column}"
+                assert entry[f"{column}_mean"] == pytest.approx(rows[source].mean())
                 spread = rows[source].std()
-                assert entry[f"{column.name}_std"] == pytest.approx(spread, nan_ok=True)
-                assert entry[f"{column.name}_count"] == len(rows)
+                assert entry[f"{column}_std"] == pytest.approx(spread, nan_ok=True)
+                assert entry[f"{column}_count"] == len(rows)
 
 
 def test_table_keeps_failures_and_every_configuration(page):
@@ -482,8 +476,7 @@ def test_table_keeps_failures_and_every_configuration(page):
 def test_configuration_that_always_failed_keeps_its_row():
     rows = run("DEQ", {}, task=DENOISING, status="oom")
     rows += run("JFB", {}, task=DENOISING)
-    numbers = tables.summary(tidy(pd.DataFrame(rows)))
-    text = tables.formatted(numbers).set_index("configuration")
+    text = tables.summarised(tidy(pd.DataFrame(rows))).text.set_index("configuration")
     assert text.loc["DEQ", "status"] == "0/1 ok, 1 oom"
     assert text.loc["DEQ", "test PSNR (dB)"] == tables.MISSING
     only_failed = tables.summary(tidy(pd.DataFrame(rows[:5])))
@@ -520,11 +513,11 @@ def test_row_order_does_not_matter(frame):
         (28.314, 0.0421, 2, "28.31 ± 0.04"),
         (28.314, np.nan, 2, "28.31"),
         (np.nan, np.nan, 2, "—"),
-        (0.012345, 0.00067, None, "0.0123 ± 0.0007"),
-        (3.14e-7, 2.1e-8, None, "(3.14 ± 0.21)e-07"),
-        (3.14e-7, np.nan, None, "3.14e-07"),
-        (1234.5, np.nan, None, "1234"),
-        (0.0, np.nan, None, "0.00"),
+        (0.012345, 0.00067, np.nan, "0.0123 ± 0.0007"),
+        (3.14e-7, 2.1e-8, np.nan, "(3.14 ± 0.21)e-07"),
+        (3.14e-7, np.nan, np.nan, "3.14e-07"),
+        (1234.5, np.nan, np.nan, "1234"),
+        (0.0, np.nan, np.nan, "0.00"),
         (60.0, 0.0, 0, "60 ± 0"),
         (60.5, 0.7, 0, "60.5 ± 0.7"),
     ],
@@ -534,7 +527,7 @@ def test_measured(mean, std, decimals, written):
 
 
 def test_latex_is_escaped(frame):
-    text = tables.to_latex(tables.formatted(tables.summary(frame)))
+    text = tables.to_latex(tables.summarised(frame).text)
     assert r"wavelet\_l1, denoising & Unrolling (layers=10, steps=70)" in text
     assert r"$\pm$" in text and "±" not in text
     assert text.count(r"\midrule") == 2
@@ -543,17 +536,17 @@ def test_latex_is_escaped(frame):
 # --- names and styles ------------------------------------------------------------------------
 
 
-def test_parse_call():
-    call = parse_call("A[lower=b(c=1,d=(2, 3)),size=4]")
-    assert (call.name, call.arguments) == ("A", {"lower": "b(c=1,d=(2, 3))", "size": "4"})
-    assert parse_call("plain") == Call("plain", {})
+def test_split_call():
+    found = split_call("A[lower=b(c=1,d=(2, 3)),size:4]")
+    assert found == ("A", {"lower": "b(c=1,d=(2, 3))", "size": "4"})
+    assert split_call("plain") == ("plain", {})
 
 
 def test_distinguish_shows_what_differs():
     details = {1: {"a": "1", "b": "2"}, 2: {"a": "1", "b": "3"}, 3: {"a": "9"}}
     heads = {1: "x", 2: "x", 3: "y"}
     assert distinguish(heads, details) == {1: "x (b=2)", 2: "x (b=3)", 3: "y"}
-    assert distinguish(heads, details, always=("a",))[3] == "y (a=9)"
+    assert distinguish(heads, details, ("a",))[3] == "y (a=9)"
 
 
 def test_tasks_differ_by_what_differs():
@@ -592,24 +585,53 @@ def test_styles_are_fixed_for_known_methods_and_distinct_for_others():
 # --- what is drawn ---------------------------------------------------------------------------
 
 
+def drawn_lines(rows, *, label, by, x, y, ends=None) -> dict[str, dict]:
+    """The curves as benchopt's page gets them, by label."""
+    points = placed(rows, label=label, by=by, x=x, y=y)
+    points = points if ends is None else levelled(points, ends)
+    looks = labelled_styles(rows, label, method_styles(rows["method"]))
+    return {trace["label"]: trace for trace in traces(points, label, y, looks)}
+
+
 def test_curves_over_training(frame):
     rows = trained(one_task(frame, "denoising"))
-    curves = {curve.label: curve for curve in curves_over_training(rows, x="seconds", y="value")}
-    curve = curves["Restarted-JFB (layers=10, restarts=5)"]
+    lines = drawn_lines(rows, label="configuration", by="outer_step", x="seconds", y="value")
+    line = lines["Restarted-JFB (layers=10, restarts=5)"]
     raw = study()
     raw = raw[
         (raw["objective_method"] == "Restarted-JFB") & (raw["p_dataset_degradation"] == DENOISING)
     ]
     pairs = raw.pivot(index="stop_val", columns="idx_rep", values="objective_value")
-    assert curve.median == pytest.approx(pairs.mean(axis=1))  # the median of two
-    assert curve.low == pytest.approx(0.75 * pairs.min(axis=1) + 0.25 * pairs.max(axis=1))
-    assert curve.x == pytest.approx([10 * index * 0.8 * 1.05 for index in range(8)])
-    assert all(type(value) is float for value in (*curve.x, *curve.median, *curve.high))
+    assert line["y"] == pytest.approx(pairs.mean(axis=1).tolist())  # the median of two
+    low = 0.75 * pairs.min(axis=1) + 0.25 * pairs.max(axis=1)
+    assert line["y_low"] == pytest.approx(low.tolist())
+    assert line["x"] == pytest.approx([10 * index * 0.8 * 1.05 for index in range(8)])
+    assert all(type(value) is float for value in (*line["x"], *line["y"], *line["y_high"]))
+
+
+def test_figures_draw_the_same_curves(frame):
+    """Medians as lines, quartiles as bands, those of the values also where the axis is a log."""
+    part = one_task(frame, "denoising")
+    with drawing.look():
+        figure = figures.accuracy(part, Page(method_styles(frame["method"]))).figure
+    rows = trained(part).assign(suboptimality=figures.suboptimality)
+    for axis, y in zip(figure.axes[::3], figures.ACCURACY, strict=True):
+        lines = drawn_lines(rows, label="configuration", by="outer_step", x="seconds", y=y)
+        colors = {line["color"]: line for line in lines.values()}
+        assert len(axis.lines) == len(axis.collections) == len(lines)
+        for line, band in zip(axis.lines, axis.collections, strict=True):
+            expected = colors[line.get_color()]
+            assert list(line.get_ydata()) == pytest.approx(expected["y"])
+            bounds = {round(float(v), 9) for path in band.get_paths() for v in path.vertices[:, 1]}
+            for bound in (*expected["y_low"], *expected["y_high"]):
+                assert min(abs(bound - v) for v in bounds) < 1e-8
 
 
 def test_failure_is_at_the_last_finite_point(frame):
-    (end,) = failures(one_task(frame, "inpainting"), x="outer_step", y="value")
-    assert (end.method, end.status, end.x) == ("DEQ", "diverged", 30.0)
+    found = figures.failures(one_task(frame, "inpainting"), x="outer_step", y="value")
+    (end,) = found.itertuples()
+    assert end.configuration.startswith("DEQ")
+    assert (end.method, end.x) == ("DEQ", 30.0)
     raw = study()
     raw = raw[(raw["objective_method"] == "DEQ") & (raw["idx_rep"] == 1)]
     raw = raw[raw["p_dataset_degradation"].str.startswith("inpainting")]
@@ -618,18 +640,19 @@ def test_failure_is_at_the_last_finite_point(frame):
 
 def test_curves_over_depth(frame):
     rows = one_task(frame[frame["steps"] == 0], "inpainting")
-    curves = {c.label: c for c in curves_over_depth(rows, x="layers", y="gradient_error")}
-    assert set(curves) == {
+    options = {"label": "series", "by": "layers", "x": "layers", "y": "gradient_error"}
+    lines = drawn_lines(rows, **options, ends=(1.0, 50.0))
+    assert set(lines) == {
         "Unrolling",
         "JFB",
         "DEQ",
         *(f"Restarted-JFB (restarts={n})" for n in (1, 5, 20)),
     }
     expected = [gradient_error("Unrolling", {"layers": depth}, 0.93) for depth in DEPTHS]
-    assert curves["Unrolling"].x == DEPTHS
-    assert curves["Unrolling"].median == pytest.approx(expected)
-    assert np.isnan(curves["DEQ"].x[0])
-    assert across(curves["DEQ"], start=1, stop=50).x == (1, 50)
+    assert lines["Unrolling"]["x"] == list(DEPTHS)
+    assert lines["Unrolling"]["y"] == pytest.approx(expected)
+    assert lines["DEQ"]["x"] == [1, 50]
+    assert "DEQ" not in drawn_lines(rows, **options)
 
 
 def test_depths_of_different_methods_are_no_sweep(frame):
@@ -638,14 +661,14 @@ def test_depths_of_different_methods_are_no_sweep(frame):
     deep = rows[(rows["method"] == "Restarted-JFB") & (rows["layers"] == DEPTHS[1])]
     assert len(shallow) and len(deep)
     both = pd.concat([shallow, deep])
-    with pytest.raises(figures.NothingToDrawError, match="two depths"):
-        figures.gradient_error(both, styles=method_styles(frame["method"]))
-    assert len(figures.memory(both, styles=method_styles(frame["method"])).figure.axes) == 1
+    with pytest.raises(drawing.NothingToDrawError, match="two depths"):
+        figures.gradient_error(both, Page(method_styles(frame["method"])))
+    assert len(figures.memory(both, Page(method_styles(frame["method"]))).figure.axes) == 1
 
 
 def test_slope_of_theory(frame):
     rows = one_task(frame, "inpainting")
-    figure = figures.gradient_error(rows, styles=method_styles(frame["method"])).figure
+    figure = figures.gradient_error(rows, Page(method_styles(frame["method"]))).figure
     assert "κ = 0.93" in texts(figure)
     (line,) = [line for line in figure.axes[0].lines if "theory" in str(line.get_label())]
     layers, error = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
@@ -656,24 +679,24 @@ def test_slope_of_theory(frame):
 
 def test_no_slope_without_contraction(frame):
     rows = one_task(frame, "inpainting").assign(contraction=1.0)
-    drawing = figures.gradient_error(rows, styles=method_styles(frame["method"]))
-    assert "theory" not in texts(drawing.figure)
-    assert drawing.notes == ("the theory's slope (kappa = 1)",)
+    made = figures.gradient_error(rows, Page(method_styles(frame["method"])))
+    assert "theory" not in texts(made.figure)
+    assert made.notes == ("the theory's slope (kappa = 1)",)
 
 
 def test_failed_depth_is_marked():
     task = INPAINTING
     rows = run("Unrolling", {"layers": 50}, task=task, evaluations=1, status="oom")
     frame = tidy(pd.concat([sweep(tasks=[task], depths=(1, 2)), pd.DataFrame(rows)]))
-    figure = figures.gradient_error(frame, styles=method_styles(frame["method"])).figure
+    figure = figures.gradient_error(frame, Page(method_styles(frame["method"]))).figure
     assert "failed at this depth" in texts(figure)
-    shown = figures.time(frame, styles=method_styles(frame["method"])).figure
+    shown = figures.time(frame, Page(method_styles(frame["method"]))).figure
     assert "oom" in texts(shown)
 
 
 def test_reconstructions_carry_the_psnr_of_the_images(frame):
     rows = one_task(frame, "inpainting")
-    figure = pictures.reconstructions(rows, styles=method_styles(frame["method"])).figure
+    figure = pictures.reconstructions(rows, Page(method_styles(frame["method"]))).figure
     task = INPAINTING
     bias = 0.002 * min(1.0, gradient_error("Unrolling", {"layers": 10}, TASKS[task]))
     truth, shown = (image(task, error).astype(float) for error in (0.0, 0.05 + 10 * bias))
@@ -687,8 +710,8 @@ def test_other_test_image_is_left_out_and_said(frame):
         if rows.at[index, "truth"] is not None:
             rows.at[index, "truth"] = np.zeros((32, 32, 3), dtype=np.uint8)
     kept = rows[rows["method"].isin(["DEQ", "JFB", "Unrolling"])]
-    drawing = pictures.reconstructions(kept, styles=method_styles(frame["method"]))
-    assert len(drawing.notes) == 1 and "another test image" in drawing.notes[0]
+    made = pictures.reconstructions(kept, Page(method_styles(frame["method"])))
+    assert len(made.notes) == 1 and "another test image" in made.notes[0]
 
 
 def test_unknown_method_is_everywhere():
@@ -698,9 +721,9 @@ def test_unknown_method_is_everywhere():
     styles = method_styles(frame["method"])
     part = one_task(frame, "denoising")
     for draw in (figures.accuracy, figures.gradient_error, pictures.reconstructions):
-        assert "Shiny-New" in texts(draw(part, styles=styles).figure), draw.__name__
+        assert "Shiny-New" in texts(draw(part, Page(styles)).figure), draw.__name__
     for draw in (figures.time, figures.memory):
-        assert "Shiny-New" in texts(draw(frame, styles=styles).figure), draw.__name__
+        assert "Shiny-New" in texts(draw(frame, Page(styles)).figure), draw.__name__
     assert "Shiny-New (layers=10)" in set(tables.summary(frame)["configuration"])
 
 
@@ -717,8 +740,8 @@ def test_unknown_method_is_everywhere():
 def test_nothing_to_draw_is_said(draw):
     rows = pd.DataFrame(run("JFB", {}, task=DENOISING, status="error")[-1:])
     frame = tidy(rows)
-    with pytest.raises(figures.NothingToDrawError, match=r"needs|no "):
-        draw(frame, styles=method_styles(frame["method"]))
+    with pytest.raises(drawing.NothingToDrawError, match=r"needs|no "):
+        draw(frame, Page(method_styles(frame["method"])))
 
 
 # --- benchopt's pages ------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
 
-from benchmark.report import build, figures, learned, pictures, profiles, scaling
-from benchmark.report.build import WIDTHS
-from benchmark.report.captions import CAPTIONS, kind_and_task
+from benchmark.report import build, drawing, figures, pictures, profiles, scaling
+from benchmark.report.build import KINDS, WIDTHS, kind_and_task
+from benchmark.report.drawing import Page
 from benchmark.report.frame import file_names, tidy
 from benchmark.report.style import KNOWN, method_styles
 
@@ -70,8 +70,8 @@ def test_problems_are_taken_apart(varied):
 
 
 def test_scaling_holds_the_others(varied):
-    drawing = scaling.scaling(varied, styles=method_styles(varied["method"]))
-    axes = np.array(drawing.figure.axes).reshape(3, 4)
+    drawn = scaling.scaling(varied, Page(method_styles(varied["method"])))
+    axes = np.array(drawn.figure.axes).reshape(3, 4)
     held = [axis.get_title(loc="left") for axis in axes[0]]
     assert held == [
         "batch 1, ridge 0.1",
@@ -79,7 +79,7 @@ def test_scaling_holds_the_others(varied):
         "64 × 64, batch 2, ridge 0.1",
         "64 × 64, batch 2",
     ]
-    assert drawing.notes == ("against depth: 8 other problems",)
+    assert drawn.notes == ("against depth: 8 other problems",)
     lines = {line.get_color(): line for line in axes[0][0].lines}
     unrolling = lines[KNOWN["Unrolling"].color]
     assert list(unrolling.get_xdata()) == [size**2 for size in SIZES]
@@ -93,30 +93,30 @@ def test_scaling_holds_the_others(varied):
     depth = {line.get_color(): line for line in axes[1][2].lines}
     assert list(depth[KNOWN["Restarted-JFB"].color].get_xdata()) == list(DEPTHS)
     assert list(depth[KNOWN["JFB"].color].get_xdata()) == [2, 32]  # flat: it has no depth
-    legend = texts(drawing.figure)
+    legend = texts(drawn.figure)
     assert "Restarted-JFB (layers=8, restarts=5)" in legend and "restarts=20" not in legend
 
 
 def test_scaling_says_what_does_not_vary():
     frame = tidy(sweep(tasks=[DENOISING]))
-    drawing = scaling.scaling(frame, styles=method_styles(frame["method"]))
-    assert len(drawing.figure.axes) == 3
-    missing = [note for note in drawing.notes if "does not vary" in note]
+    drawn = scaling.scaling(frame, Page(method_styles(frame["method"])))
+    assert len(drawn.figure.axes) == 3
+    missing = [note for note in drawn.notes if "does not vary" in note]
     assert [note.split(":")[0] for note in missing] == [
         "against image size",
         "against batch",
         "against contraction",
     ]
     frame = tidy(study(tasks=[DENOISING]))
-    with pytest.raises(figures.NothingToDrawError, match="neither image size"):
-        scaling.scaling(frame, styles=method_styles(frame["method"]))
+    with pytest.raises(drawing.NothingToDrawError, match="neither image size"):
+        scaling.scaling(frame, Page(method_styles(frame["method"])))
 
 
 def test_costs_of_two_files_are_not_on_one_line(varied):
     apart = varied.assign(source=np.where(varied["size"] == 64, "a", "b"))
-    drawing = scaling.scaling(apart, styles=method_styles(apart["method"]))
-    titles = [axis.get_title(loc="left") for axis in drawing.figure.axes]
-    line = drawing.figure.axes[0].lines[0]
+    drawn = scaling.scaling(apart, Page(method_styles(apart["method"])))
+    titles = [axis.get_title(loc="left") for axis in drawn.figure.axes]
+    line = drawn.figure.axes[0].lines[0]
     assert titles[0] == "batch 1, ridge 0.1" and list(line.get_xdata()) == [32**2, 128**2]
 
 
@@ -135,8 +135,8 @@ def test_suboptimality_is_within_a_repetition():
 
 def test_accuracy_has_loss_psnr_and_ssim():
     frame = tidy(study(tasks=[DENOISING]))
-    drawing = figures.accuracy(frame, styles=method_styles(frame["method"]))
-    axes = np.array(drawing.figure.axes).reshape(3, 3)
+    drawn = figures.accuracy(frame, Page(method_styles(frame["method"])))
+    axes = np.array(drawn.figure.axes).reshape(3, 3)
     labels = [axis.get_ylabel() for axis in axes[:, 0]]
     assert labels == ["F(θ) − least F (MSE)", "test PSNR (dB)", "test SSIM"]
     assert [axis.get_yscale() for axis in axes[:, 0]] == ["log", "linear", "linear"]
@@ -150,8 +150,8 @@ def test_accuracy_has_loss_psnr_and_ssim():
 
 def test_learned_parameters():
     frame = tidy(study(methods=STUDY[1:2], tasks=[DENOISING]))
-    drawing = learned.learned(frame, styles=method_styles(frame["method"]))
-    weights, stepsize = drawing.figure.axes
+    drawn = figures.learned(frame, Page(method_styles(frame["method"])))
+    weights, stepsize = drawn.figure.axes
     assert weights.get_ylabel() == "weights (natural log)"
     assert stepsize.get_ylabel() == "stepsize (logit)"
     middle, low, high = (line.get_ydata() for line in weights.lines)
@@ -168,7 +168,7 @@ def test_few_entries_have_a_line_each():
     rows = study(methods=STUDY[1:2], tasks=[DENOISING])
     rows["objective_learned"] = json.dumps({"couplings": [1.0, 2.0]})
     frame = tidy(rows)
-    (axis,) = learned.learned(frame, styles=method_styles(frame["method"])).figure.axes
+    (axis,) = figures.learned(frame, Page(method_styles(frame["method"]))).figure.axes
     assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 2.0]
 
 
@@ -182,8 +182,8 @@ def test_learned_is_skipped_without_parameters(without):
     else:
         rows["objective_learned"] = None
     frame = tidy(rows)
-    with pytest.raises(figures.NothingToDrawError, match="no learned parameters"):
-        learned.learned(frame, styles=method_styles(frame["method"]))
+    with pytest.raises(drawing.NothingToDrawError, match="no learned parameters"):
+        figures.learned(frame, Page(method_styles(frame["method"])))
 
 
 # --- reconstructions ---------------------------------------------------------------------------
@@ -205,15 +205,15 @@ def test_window_is_where_the_methods_differ():
 
 def test_close_ups_show_the_window():
     frame = tidy(study(tasks=[DENOISING]))
-    drawing = pictures.reconstructions(frame, styles=method_styles(frame["method"]))
-    axes = np.array(drawing.figure.axes[: 3 * 6]).reshape(3, 6)
+    drawn = pictures.reconstructions(frame, Page(method_styles(frame["method"])))
+    axes = np.array(drawn.figure.axes[: 3 * 6]).reshape(3, 6)
     ends = frame[frame["method"] == "DEQ"].dropna(subset=["truth"]).iloc[-1]
     whole, close = (axis.images[0].get_array() for axis in axes[:2, -1])
     assert np.array_equal(whole, ends["reconstruction"])
     corner = axes[0][-1].patches[0].get_xy()
     column, row = round(corner[0] + 0.5), round(corner[1] + 0.5)
     assert np.array_equal(close, whole[row : row + len(close), column : column + len(close)])
-    assert "1: full range" in texts(drawing.figure)
+    assert "1: full range" in texts(drawn.figure)
 
 
 # --- widths ------------------------------------------------------------------------------------
@@ -231,15 +231,14 @@ def test_figures_have_the_width_asked_for_and_nothing_sticks_out(columns, varied
         profiles.performance: deep,
         profiles.pareto: deep,
         pictures.reconstructions: trained,
-        learned.learned: trained,
+        figures.learned: trained,
         scaling.scaling: varied,
     }
     for draw, frame in draws.items():
-        with figures.look():
-            drawing = draw(frame, styles=method_styles(frame["method"]), width=width)
-            figure = drawing.figure
+        with drawing.look():
+            figure = draw(frame, Page(method_styles(frame["method"]), width)).figure
             assert figure.get_figwidth() == pytest.approx(width), draw.__name__
-            figure.draw_without_rendering()
+            figure.get_layout_engine().execute(figure)
             box = figure.get_tightbbox()
             assert box.x0 > -0.02 and box.x1 < width + 0.02, (draw.__name__, box)
             assert box.y1 < figure.get_figheight() + 0.02, (draw.__name__, box)
@@ -247,8 +246,8 @@ def test_figures_have_the_width_asked_for_and_nothing_sticks_out(columns, varied
 
 def test_a_method_has_one_colour_in_all_figures(varied):
     styles = method_styles(varied["method"])
-    with figures.look():
-        figure = scaling.scaling(varied, styles=styles).figure
+    with drawing.look():
+        figure = scaling.scaling(varied, Page(styles)).figure
     used = {matplotlib.colors.to_hex(line.get_color()) for a in figure.axes for line in a.lines}
     assert used == {styles[method].color for method in styles}
 
@@ -256,9 +255,10 @@ def test_a_method_has_one_colour_in_all_figures(varied):
 def test_every_figure_has_a_caption(varied):
     styles = method_styles(varied["method"])
     names = file_names(varied["task"])
-    made = build._figures(varied, samples=None, styles=styles, width=figures.TWO_COLUMNS)
+    made = build.calls(varied, KINDS, Page(styles), samples=None)
     kinds = {kind_and_task(name, tasks=names)[0] for name, _ in made}
-    assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(CAPTIONS)
+    assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(KINDS)
+    assert set(build.CAPTIONS.index) == set(KINDS)
 
 
 def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):
@@ -274,16 +274,22 @@ def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):
 
 
 @pytest.mark.parametrize("only", [(), ("time",), ("performance", "time")])
-def test_times_to_an_accuracy_are_compared_where_the_performance_figure_is(varied, only):
+def test_times_to_an_accuracy_are_compared_where_the_performance_figure_is(only):
     """A study of something else may vary tolerances of one method alone: no fair comparison."""
-    tables = {name.partition(".")[0] for name in build.table_files(varied, only=only)}
+    frame = tidy(sweep(tasks=[DENOISING], depths=(1, 10)))
+    tables = {name.partition(".")[0] for name in build.table_files(frame, only=only)}
     compared = {"time_to_accuracy", "ranking"} if only != ("time",) else set()
     assert tables == {"headline", "table"} | compared
 
 
 def test_the_width_is_asked_for_on_the_command_line(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(build, "_figures", lambda *a, width, **k: asked.append(width) or iter(()))
+
+    def calls(frame, kinds, page, samples):
+        asked.append(page.width)
+        return iter(())
+
+    monkeypatch.setattr(build, "calls", calls)
     path = save(study(methods=STUDY[1:2], tasks=[DENOISING]), tmp_path / "a.parquet")
     for option in ([], ["--width", "one"]):
         assert cli(path, "--out", tmp_path / "out", *option)[0] == 0

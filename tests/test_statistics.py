@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from benchmark.report import statistics
-from benchmark.report.statistics import Interval, difference, interval, not_worse, values
+from benchmark.report.statistics import difference, interval, not_worse, values
 
 
 def runs(arrays, *, column=0.0) -> pd.DataFrame:
@@ -121,14 +121,6 @@ def test_neither_order_nor_call_changes_an_interval():
     rows = runs(list(generator.normal(size=(4, 12))))
     again = interval(values(rows.sample(frac=1, random_state=1)))
     assert again == interval(values(rows)) == interval(values(rows))
-
-
-def test_within_and_outside():
-    one = Interval(0.0, -0.05, 0.08, "")
-    assert one.within(-0.1, 0.1) and not one.within(-0.06, 0.06) and not one.outside(-0.1, 0.1)
-    assert Interval(0.3, 0.2, 0.4, "").outside(-0.1, 0.1)
-    unknown = Interval(0.0, math.nan, math.nan, "")
-    assert not unknown.within(-1, 1) and not unknown.outside(-1, 1)
 
 
 def tables(shifts: dict[str, float], *, noise: float = 0.05) -> dict[str, pd.DataFrame]:

@@ -16,8 +16,6 @@ from benchmark.options.brought import FileError, entry_of, one_line, placed
 
 T = TypeVar("T")
 
-#: benchopt's command line turns every "=" into ":"
-_OPTION = re.compile(r"([(,]\s*\w+)\s*:")
 #: a file's name or path, and the options after it
 _FILE = re.compile(r"\s*(?P<path>[^()]+\.py)\s*(?P<options>\(.*\))?\s*", re.DOTALL)
 
@@ -141,17 +139,42 @@ class Kind(Generic[T]):
         file = _FILE.fullmatch(text)
         if file is not None:
             text = f"file{file['options'] or ''}"
+        name, texts = split_call(text)
+        if not re.fullmatch(r"[\w.]+", name) or not all(key.isidentifier() for key in texts):
+            raise ValueError(expected)
         try:
-            node = ast.parse(_OPTION.sub(r"\1=", text).strip(), mode="eval").body
-            call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-            options = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-            named = {name: value for name, value in options.items() if name is not None}
-            dotted = ast.unparse(call.func)
+            options = {key: ast.literal_eval(value) for key, value in texts.items()}
         except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError(expected) from error
-        if call.args or len(named) < len(options) or not re.fullmatch(r"[\w.]+", dotted):
-            raise ValueError(expected)
-        return (file["path"].strip() if file else dotted), named
+        return (file["path"].strip() if file else name), options
+
+
+def split_call(text: str) -> tuple[str, dict[str, str]]:
+    """``name(a=1, b=f(c=2))`` or ``name[a:1]``: the name, and the text of each argument.
+
+    Benchopt's names of runs are of the second form, their text without quotes. What is not of
+    either form, or gives an argument twice, is all name.
+
+    Examples
+    --------
+    >>> split_call("A[lower=b(c=1,d=(2, 3)),size:4]")
+    ('A', {'lower': 'b(c=1,d=(2, 3))', 'size': '4'})
+    """
+    match = re.fullmatch(r"\s*([^\[(]+)[\[(](.*)[\])]\s*", text, flags=re.DOTALL)
+    if match is None:
+        return text.strip(), {}
+    pieces, depth, quote = [""], 0, ""
+    for character in match[2]:
+        if character in "'\"" and quote in ("", character):
+            quote = "" if quote else character
+        depth += 0 if quote else (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0 and not quote:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    pairs = [re.split("[=:]", piece, maxsplit=1) for piece in pieces if piece.strip()]
+    found = {key.strip(): "".join(value).strip() for key, *value in pairs}
+    return (match[1].strip(), found) if len(found) == len(pairs) else (text.strip(), {})
 
 
 def described(named: str | Callable[..., Any]) -> str:

@@ -14,91 +14,62 @@ standard error, if an input cannot be used. The same inputs give the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from benchmark.report.reading import ReportError
 
+#: the commands that have a module of their name; its ``report`` takes the arguments and returns the
+#: exit code or None
+COMMANDS = ("claims", "merge", "check", "site", "numbers")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    command, rest = (argv[0], argv[1:]) if argv and argv[0] in COMMANDS else ("", argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    command = given.pop(0) if given and given[0] in COMMANDS else ""
+    module = import_module(f"benchmark.report.{command or 'build'}")
+    parser = ArgumentParser(
+        prog=f"python -m benchmark.report {command}".rstrip(),
+        description=module.__doc__ if command else __doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    _declare(parser, command)
     try:
-        return COMMANDS[command](rest) if command else _report(rest)
+        return module.report(**vars(parser.parse_args(given))) or 0
     except ReportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _module(name: str) -> Callable[[Sequence[str]], int]:
-    """The ``main`` of a module of this package, imported when it is called."""
-
-    def run(argv: Sequence[str]) -> int:
-        return import_module(f"benchmark.report.{name}").main(argv)
-
-    return run
-
-
-def _site(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report site", description="Pages made of a folder of results."
-    )
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"))
-    parser.add_argument("--out", required=True, type=Path, help="directory to write into")
-    arguments = parser.parse_args(argv)
-    import_module("benchmark.report.site").build(arguments.results, arguments.out)
-    return 0
-
-
-def _report(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parquet", nargs="+", type=Path, help="benchopt result files")
-    parser.add_argument("--out", required=True, type=Path, help="directory to write into")
-    parser.add_argument(
-        "--memory-curve",
-        type=Path,
-        metavar="CSV",
-        help="memory sampled over a training run: method, seconds, mib",
-    )
-    parser.add_argument(
-        "--width",
-        choices=("one", "two"),
-        default="two",
-        help="columns of a page that a figure is as wide as (default: two)",
-    )
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        default=(),
-        metavar="KIND",
-        help="figures of these kinds alone: accuracy, time, scaling, …",
-    )
-    arguments = parser.parse_args(argv)
-    import_module("benchmark.report.build").report(
-        arguments.parquet,
-        out=arguments.out,
-        memory_curve=arguments.memory_curve,
-        columns=arguments.width,
-        only=arguments.only,
-    )
-    return 0
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "claims": _module("claims"),
-    "merge": _module("merge"),
-    "check": _module("check"),
-    "site": _site,
-    "numbers": _module("readme"),
-}
+def _declare(parser: ArgumentParser, command: str) -> None:
+    """Add the arguments of a command."""
+    add = parser.add_argument
+    if command in ("", "claims", "merge"):
+        add("parquet", nargs="+", type=Path, help="benchopt result files")
+    if command in ("check", "site"):
+        add("results", nargs="?", type=Path, default=Path("results"), help="folder of results")
+    if command in ("", "merge", "site"):
+        add("--out", required=True, type=Path, help="what to write, or the folder to write into")
+    if command == "":
+        curve = "memory sampled over a training run: method, seconds, mib"
+        add("--memory-curve", type=Path, metavar="CSV", help=curve)
+        width = "columns of a page that a figure is as wide as (default: two)"
+        add("--width", choices=("one", "two"), default="two", help=width)
+        only = "figures of these kinds alone: accuracy, time, scaling, …"
+        add("--only", nargs="+", default=(), metavar="KIND", help=only)
+    if command == "claims":
+        add("--out", type=Path, help="a .md or .json file to write as well")
+        add("--strict", action="store_true", help="exit code 1 if a claim fails")
+    if command == "merge":
+        other = "accept rows made by other sources"
+        add("--allow-other-sources", action="store_true", help=other)
+    if command == "numbers":
+        add("text", nargs="+", type=Path, help="Markdown files with markers")
+        add("--check", action="store_true", help="write nothing; exit code 1 if stale")
 
 
 if __name__ == "__main__":

@@ -4,100 +4,69 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report import figures, headline, learned, pictures, profiles, scaling, tables
+from benchmark.report import drawing, figures, profiles, tables
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import file_names, tidy, written
-from benchmark.report.reading import ReportError, Results, Source, digest, read
-from benchmark.report.style import Style, method_styles
+from benchmark.report.headline import headline
+from benchmark.report.pictures import reconstructions
+from benchmark.report.profiles import pareto
+from benchmark.report.reading import ReportError, Results, digest, read, read_csv, writable, write
+from benchmark.report.scaling import scaling
+from benchmark.report.style import PAGES, method_styles
 
-WIDTHS = {"one": figures.ONE_COLUMN, "two": figures.TWO_COLUMNS}
-CURVE_COLUMNS = ("method", "seconds", "mib")
-PLATFORM = (
-    "platform",
-    "platform-release",
-    "platform-architecture",
-    "system-processor",
-    "system-cpus",
-    "system-ram (GB)",
-    "version-cuda",
-    "version-numpy",
-    "env-OMP_NUM_THREADS",
-)
-OF_A_TASK = {
-    draw.__name__: draw
-    for draw in (
-        figures.accuracy,
-        figures.gradient_error,
-        profiles.pareto,
-        learned.learned,
-        pictures.reconstructions,
-    )
-}
-OF_ALL = {
-    draw.__name__: draw
-    for draw in (
-        figures.time,
-        figures.memory,
-        scaling.scaling,
-        profiles.performance,
-        figures.memory_over_time,
-    )
-}
-KINDS = OF_A_TASK | OF_ALL
-ORIGIN = {
-    "sources_digests": "objective_sources_digest",
-    "images_digests": "objective_images_digest",
-    "torch_versions": "objective_torch_version",
-    "devices": "objective_device_name",
-    "threads": "objective_threads",
-}
+#: what draws each kind of figure: of each task by itself, and once of all
+OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
+OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, figures.memory_over_time)
+KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
+CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind")
+WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
+#: what is told of where the rows come from: by group, a name and the column of it
+RECORDED = pd.read_csv(PAGES / "provenance.csv", keep_default_na=False)
 
 
 def report(
-    paths: Sequence[Path],
+    parquet: Sequence[Path],
     *,
     out: Path,
     memory_curve: Path | None = None,
-    columns: str = "two",
+    width: str = "two",
     only: Sequence[str] = (),
 ) -> None:
     """Read the files and write every figure, the tables and ``provenance.json`` into ``out``.
 
-    ``columns``, of a page, that a figure is as wide as: one of ``WIDTHS``. ``only`` the figures of
-    these kinds ("accuracy", "scaling", …), all where none is named; the tables that compare times
-    to an accuracy come with "performance".
+    ``width``: the columns of a page that a figure is as wide as, one of ``WIDTHS``. ``only`` the
+    figures of these kinds ("accuracy", "scaling", …), all where none is named; the tables that
+    compare times to an accuracy come with "performance".
 
     Raises
     ------
     ReportError
         If an input cannot be used (nothing is written then), or ``out`` not be written to.
     """
-    results = read(paths)
+    if unknown := sorted(set(only) - KINDS.keys()):
+        expected = f"expected some of {', '.join(KINDS)}"
+        raise ReportError(f"no figure of the kind {', '.join(unknown)}: {expected}")
+    results = read(parquet)
     samples = None if memory_curve is None else read_memory_curve(memory_curve)
     frame = tidy(results.rows)
     for source in results.sources:
-        print(f"read {source.name}: {source.rows_read} rows, {source.rows_used} used")
-        for why, rows in source.left_out.items():
-            print(f"  left out {rows} rows: {why}")
-        for why, rows in source.incomplete.items():
-            print(f"  {rows} rows {why}")
-    try:
+        print(f"read {source.file}: {source.rows_read} rows, {source.rows_used} used")
+        said = [f"left out {rows} rows: {why}" for why, rows in source.left_out.items()]
+        said += [f"{rows} rows {why}" for why, rows in source.incomplete.items()]
+        print(*(f"  {line}\n" for line in said), sep="", end="")
+    with writable(out):
         out.mkdir(parents=True, exist_ok=True)
-        artefacts = [
-            *write_figures(frame, samples=samples, out=out, width=WIDTHS[columns], only=only),
-            *write_tables(frame, out=out, only=only),
-        ]
-        record = provenance(
-            results, artefacts=artefacts, memory_curve=memory_curve, columns=columns, only=only
-        )
-        _write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise ReportError(f"{out}: cannot be written to ({error.strerror})") from error
+        drawn = write_figures(frame, only or KINDS, samples=samples, out=out, width=WIDTHS[width])
+        made = [*drawn, *write_tables(frame, out=out, only=only)]
+    record = provenance(results, made, curve=memory_curve, columns=width, only=only)
+    write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print("provenance: provenance.json")
     for name in ("sources_digests", "torch_versions", "devices", "threads"):
         if len(record[name]) > 1:
@@ -106,171 +75,126 @@ def report(
 
 def read_memory_curve(path: Path) -> pd.DataFrame:
     """Memory sampled over time: a CSV with columns ``method, seconds, mib``."""
-    try:
-        samples = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ReportError(f"{path}: not a readable CSV file ({reason})") from error
-    missing = [name for name in CURVE_COLUMNS if name not in samples.columns]
-    if missing:
-        raise ReportError(f"{path}: no column {', '.join(missing)}")
-    numbers = samples[["seconds", "mib"]].apply(pd.to_numeric, errors="coerce")
-    samples = samples[["method"]].assign(**numbers).dropna()
+    samples = read_csv(path, texts=["method"], numbers=["seconds", "mib"])
+    samples = samples[["method", "seconds", "mib"]].dropna()
     if samples.empty:
         raise ReportError(f"{path}: no row with a method and two numbers")
-    return samples.assign(method=samples["method"].astype(str))
+    return samples
 
 
 def write_figures(
     frame: pd.DataFrame,
+    kinds: Sequence[str],
     *,
     samples: pd.DataFrame | None,
     out: Path,
-    width: float = figures.TWO_COLUMNS,
-    only: Sequence[str] = (),
+    width: float,
 ) -> Iterator[dict[str, object]]:
-    """Write each figure as PNG and PDF; yields a record of what was written, or why not.
-
-    Raises ReportError for a kind in ``only`` that there is not.
-    """
-    if unknown := set(only) - KINDS.keys():
-        raise ReportError(
-            f"no figure of the kind {', '.join(sorted(unknown))}: expected some of "
-            f"{', '.join(KINDS)}"
-        )
-    sampled = [] if samples is None else list(samples["method"])
-    styles = method_styles([*frame["method"], *sampled])
-    for name, draw in _figures(frame, samples=samples, styles=styles, width=width, only=only):
-        with figures.look():
+    """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
+    sampled = [] if samples is None else samples["method"]
+    page = Page(method_styles([*frame["method"], *sampled]), width)
+    for name, draw in calls(frame, kinds, page, samples=samples):
+        with drawing.look():
             try:
-                drawing = draw()
-            except figures.NothingToDrawError as reason:
+                drawn = draw()
+            except NothingToDrawError as reason:
                 print(f"{name}: skipped, {reason}")
                 yield {"name": name, "skipped": str(reason)}
                 continue
-            files = figures.save(drawing.figure, stem=out / name)
+            files = drawing.save(drawn.figure, out / name)
         print(f"{name}: {', '.join(files)}")
-        for note in drawing.notes:
+        for note in drawn.notes:
             print(f"  left out: {note}")
-        drawn = {file: digest(out / file) for file in files}
-        yield {"name": name, "files": files, "sha256": drawn, "left_out": list(drawing.notes)}
+        digests = {file: digest(out / file) for file in files}
+        yield {"name": name, "files": files, "sha256": digests, "left_out": list(drawn.notes)}
+
+
+def calls(
+    frame: pd.DataFrame, kinds: Sequence[str], page: Page, *, samples: pd.DataFrame | None
+) -> Iterator[tuple[str, Callable[[], Drawing]]]:
+    """The name of each figure and the call that draws it."""
+    wanted = [kind for kind in KINDS if kind in kinds]
+    for task, name in file_names(frame["task"]).items():
+        part = frame[frame["task"] == task]
+        for kind in [kind for kind in wanted if KINDS[kind] in OF_A_TASK]:
+            yield f"{kind}_{name}", partial(KINDS[kind], part, page)
+    for kind in [kind for kind in wanted if KINDS[kind] in OF_ALL]:
+        yield kind, partial(KINDS[kind], samples if kind == "memory_over_time" else frame, page)
 
 
 def write_tables(
     frame: pd.DataFrame, *, out: Path, only: Sequence[str] = ()
 ) -> Iterator[dict[str, object]]:
     """Write the tables in four formats; yields a record of each file, or why there is none."""
-    if _wanted("performance", only) and not profiles.comparable(frame):
+    files = table_files(frame, only=only)
+    if "ranking.csv" not in files and (not only or "performance" in only):
         for name in ("time_to_accuracy", "ranking"):
             print(f"{name}: skipped, {profiles.ALONE}")
             yield {"name": name, "skipped": profiles.ALONE}
-    for file, content in table_files(frame, only=only).items():
-        _write(out / file, content)
+    for file, content in files.items():
+        write(out / file, content)
         print(f"table: {file}")
         yield {"name": file.partition(".")[0], "files": [file], "left_out": []}
 
 
 def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, str]:
     """The content of each table's files, by name, as ``report`` makes them for ``only``."""
-    numbers, main = tables.summary(frame), headline.headline(frame)
-    kinds = {
-        "headline": (main, headline.formatted(main), headline.bold(main)),
-        "table": (numbers, tables.formatted(numbers), frozenset()),
-    }
-    if _wanted("performance", only) and profiles.comparable(frame):
-        spent = profiles.time_to_accuracy(frame)
-        kinds["time_to_accuracy"] = (spent, profiles.formatted(spent), frozenset())
-        ranked = profiles.ranking(frame)
-        kinds["ranking"] = (ranked, profiles.formatted_ranking(ranked), frozenset())
-    files = {}
-    for name, (raw, text, bold) in kinds.items():
-        files |= {
-            f"{name}.csv": tables.to_csv(raw),
-            f"{name}.md": tables.to_markdown(text, bold=bold),
-            f"{name}.tex": tables.to_latex(text, bold=bold),
-            f"{name}.html": tables.to_html(
-                text,
-                name="summary" if name == "table" else name,
-                bold=bold,
-                note=headline.NOTE if bold else "",
-            ),
-        }
-    return files
+    made = [headline(frame), tables.summarised(frame)]
+    if (not only or "performance" in only) and profiles.comparable(frame):
+        made += [profiles.time_to_accuracy(frame), profiles.ranking(frame)]
+    return {name: content for table in made for name, content in table.files().items()}
 
 
 def provenance(
     results: Results,
-    *,
     artefacts: Sequence[Mapping[str, object]],
-    memory_curve: Path | None,
+    *,
+    curve: Path | None,
     columns: str,
     only: Sequence[str],
 ) -> dict[str, object]:
     """What the report was made of: files, digests, versions, machines, rows; and what it made."""
-    curve = None
-    if memory_curve is not None:
-        curve = {"file": memory_curve.name, "sha256": digest(memory_curve)}
+    inputs = [asdict(source) for source in results.sources]
+    libraries = ("benchopt", "matplotlib", "pandas", "seaborn")
+    told = {
+        group: {row.name: _values(results.rows, row.column) for row in rows.itertuples(index=False)}
+        for group, rows in RECORDED.groupby("group")
+    }
     return {
-        "inputs": [_described(source) for source in results.sources],
-        "memory_curve": curve,
+        "inputs": inputs,
+        "memory_curve": curve and {"file": curve.name, "sha256": digest(curve)},
         "columns": columns,
         "only": list(only),
-        "rows": {
-            "read": sum(source.rows_read for source in results.sources),
-            "used": sum(source.rows_used for source in results.sources),
-        },
-        **{name: _values(results.rows, column) for name, column in ORIGIN.items()},
-        "platform": {name: _values(results.rows, name) for name in PLATFORM},
-        "report_made_with": {
-            name: version(name) for name in ("benchopt", "matplotlib", "pandas", "seaborn")
-        },
+        "rows": {part: sum(one[f"rows_{part}"] for one in inputs) for part in ("read", "used")},
+        **told.pop(""),
+        **told,
+        "report_made_with": {name: version(name) for name in libraries},
         "artefacts": list(artefacts),
-    }
-
-
-def _figures(
-    frame: pd.DataFrame,
-    *,
-    samples: pd.DataFrame | None,
-    styles: Mapping[str, Style],
-    width: float,
-    only: Sequence[str] = (),
-) -> Iterator[tuple[str, Callable[[], figures.Drawing]]]:
-    """The name of each figure and the call that draws it."""
-    wanted = {kind: draw for kind, draw in KINDS.items() if _wanted(kind, only)}
-    options = {"styles": styles, "width": width}
-    for task, name in file_names(frame["task"]).items():
-        part = frame[frame["task"] == task]
-        for kind, draw in wanted.items():
-            if kind in OF_A_TASK:
-                yield f"{kind}_{name}", partial(draw, part, **options)
-    for kind, draw in wanted.items():
-        if kind not in OF_A_TASK:
-            data = samples if kind == "memory_over_time" else frame
-            yield kind, partial(draw, data, **options)
-
-
-def _wanted(kind: str, only: Sequence[str]) -> bool:
-    return kind in only or not only
-
-
-def _described(source: Source) -> dict[str, object]:
-    return {
-        "file": source.name,
-        "sha256": source.sha256,
-        "rows_read": source.rows_read,
-        "rows_used": source.rows_used,
-        "left_out": dict(source.left_out),
-        "incomplete": dict(source.incomplete),
     }
 
 
 def _values(rows: pd.DataFrame, column: str) -> list[str]:
     """The different values of a column, sorted; none if the files lack it."""
-    if column not in rows.columns:
-        return []
-    return sorted({written(value) for value in rows[column].dropna().unique()})
+    known = rows[column].dropna().unique() if column in rows.columns else ()
+    return sorted({written(value) for value in known})
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+def captioned(kind: str) -> tuple[str, str]:
+    """Title and caption of a kind of figure, or of the kind it is a variant of; else its name."""
+    known = [name for name in CAPTIONS.index if f"{kind}_".startswith(f"{name}_")]
+    if not known:
+        return kind, ""
+    base = max(known, key=len)
+    title, caption = CAPTIONS.loc[base]
+    variant = kind.removeprefix(base).strip("_").replace("_", " ")
+    return f"{title} ({variant})" if variant else title, caption
+
+
+def kind_and_task(name: str, *, tasks: Mapping[str, str]) -> tuple[str, str | None]:
+    """``accuracy_wavelet_l1_inpainting`` → (``accuracy``, that task); no task: (name, None)."""
+    if name not in KINDS:
+        for task, short in sorted(tasks.items(), key=lambda item: -len(item[1])):
+            kind, found, rest = name.partition(f"_{short}")
+            if found and kind and (not rest or rest.startswith("_")):
+                return kind + rest, task
+    return name, None

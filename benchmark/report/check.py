@@ -9,112 +9,66 @@ not what its parquet files give now. One line for each stale study, and exit cod
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.measure.provenance import sources_digest
 from benchmark.report.build import table_files
 from benchmark.report.frame import tidy
-from benchmark.report.reading import ReportError, Results, digest, read
+from benchmark.report.merge import SOURCES
+from benchmark.report.reading import ReportError, digest, read
 
 RECORD = "provenance.json"
 
 
-@dataclass(frozen=True)
-class Study:
-    """A folder of results, and why it is stale; no reason if it is not."""
-
-    folder: Path
-    reasons: tuple[str, ...]
-
-
-def main(argv: Sequence[str]) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report check",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("results", nargs="?", type=Path, default=Path("results"))
-    studies = check(parser.parse_args(argv).results)
-    for study in studies:
-        print(f"{study.folder}: {'; '.join(study.reasons) or 'up to date'}")
-    return int(any(study.reasons for study in studies))
-
-
-def check(results: Path) -> list[Study]:
-    """Every study under a folder, in order; a ReportError if there is none."""
+def report(results: Path) -> int:
+    """The command line: every study under a folder, in order; a ReportError if there is none."""
     if not results.is_dir():
         raise ReportError(f"{results}: no such folder")
-    records = {path.parent for path in results.rglob(RECORD)}
-    folders = records | {path.parent for path in results.rglob("*.parquet")}
+    folders = {path.parent for name in (RECORD, "*.parquet") for path in results.rglob(name)}
     if not folders:
         raise ReportError(f"{results}: no {RECORD} and no parquet file in it")
-    return [Study(folder, tuple(_reasons(folder))) for folder in sorted(folders)]
+    stale = {folder: "; ".join(reasons(folder)) for folder in sorted(folders)}
+    for folder, why in stale.items():
+        print(f"{folder}: {why or 'up to date'}")
+    return int(any(stale.values()))
 
 
-def _reasons(folder: Path) -> Iterator[str]:
-    """Why a study is stale."""
+def reasons(folder: Path) -> Iterator[str]:
+    """Why a study is stale; none if it is not."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        inputs = [(folder / entry["file"], entry["sha256"]) for entry in record["inputs"]]
+        inputs = {entry["file"]: entry["sha256"] for entry in record["inputs"]}
         listed = [name for entry in record["artefacts"] for name in entry.get("files", [])]
-        drawn = [
-            (folder / name, sha256)
-            for entry in record["artefacts"]
-            for name, sha256 in entry.get("sha256", {}).items()
-        ]
+        figures = [entry.get("sha256", {}) for entry in record["artefacts"]]
+        drawn = {name: sha for digests in figures for name, sha in digests.items()}
         curve, only = record.get("memory_curve"), record.get("only", [])
+        made_of = inputs | ({curve["file"]: curve["sha256"]} if curve else {})
     except FileNotFoundError:
         yield f"no {RECORD}"
         return
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         yield f"{RECORD} cannot be used ({type(error).__name__})"
         return
-    inputs_and_curve = [*inputs, *([(folder / curve["file"], curve["sha256"])] if curve else [])]
-    missing = [path.name for path, _ in inputs_and_curve if not path.is_file()]
-    missing += [name for name in listed if not (folder / name).is_file()]
-    if missing:
+    there = {path.name: path for path in folder.iterdir() if path.is_file()}
+    if missing := [name for name in (*made_of, *listed) if name not in there]:
         yield f"missing: {', '.join(missing)}"
-    if changed := _changed(inputs_and_curve):
-        yield f"not the file that the report was made of: {', '.join(changed)}"
-    if changed := _changed(drawn):
-        yield f"not the figure that the report drew: {', '.join(changed)}"
-    if not all(path.is_file() for path, _ in inputs):
+    recorded = {"file that the report was made of": made_of, "figure that the report drew": drawn}
+    for what, digests in recorded.items():
+        names = [name for name, sha in digests.items() if name in there]
+        if changed := [name for name in names if digest(there[name]) != digests[name]]:
+            yield f"not the {what}: {', '.join(changed)}"
+    if not inputs.keys() <= there.keys():
         return
     try:
-        found = read([path for path, _ in inputs])
+        rows = read(there[name] for name in inputs).rows
     except ReportError as error:
         yield str(error)
         return
-    yield from _other_sources(found)
-    yield from _other_tables(found, folder, only)
-
-
-def _changed(recorded: Sequence[tuple[Path, str]]) -> list[str]:
-    """The names of files that are there with another content than recorded."""
-    return [path.name for path, sha in recorded if path.is_file() and digest(path) != sha]
-
-
-def _other_sources(results: Results) -> Iterator[str]:
-    """Rows made by other sources than those here."""
-    column = "objective_sources_digest"
-    rows = results.rows
-    made = {str(value) for value in rows[column]} if column in rows.columns else {"unknown"}
-    others = sorted(made - {sources_digest()})
-    if others:
+    made = set(map(str, rows[SOURCES])) if SOURCES in rows.columns else {"unknown"}
+    if others := sorted(made - {sources_digest()}):
         yield f"rows made by sources {', '.join(others)}, the code now is {sources_digest()}"
-
-
-def _other_tables(results: Results, folder: Path, only: Sequence[str]) -> Iterator[str]:
-    """Tables that differ from what the rows give now."""
-    differ = [
-        name
-        for name, content in table_files(tidy(results.rows), only=only).items()
-        if not (folder / name).is_file() or (folder / name).read_bytes() != content.encode("utf-8")
-    ]
-    if differ:
+    now = {name: text.encode("utf-8") for name, text in table_files(tidy(rows), only=only).items()}
+    if differ := [n for n in now if n not in there or there[n].read_bytes() != now[n]]:
         yield f"tables that the report would write otherwise: {', '.join(differ)}"

@@ -5,60 +5,269 @@
 A claim HOLDS if the whole 95 % interval of its measure meets the criterion, FAILS if the whole
 interval misses it, and is UNDECIDED in between; it is NOT TESTED where data are missing, and then
 says which. The exit code is 0 whatever the verdicts, 1 if a claim fails under ``--strict``, 2 if an
-input cannot be used.
+input cannot be used. Beside FILE.md the same table is written as FILE.csv, for the site.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from benchmark.report.frame import first_rows, last_rows, measured_rows, tidy
-from benchmark.report.reading import ReportError, read
-from benchmark.report.statistics import LEVEL, difference, interval, values
-from benchmark.report.tables import MISSING, to_markdown
+from benchmark.report.reading import ReportError, read, write
+from benchmark.report.statistics import LEVEL, difference, interval, student, values
+from benchmark.report.style import PAGES
+from benchmark.report.tables import MISSING, to_csv, to_markdown
 
 HOLDS, FAILS, UNDECIDED, NOT_TESTED = "HOLDS", "FAILS", "UNDECIDED", "NOT TESTED"
-RATE = 0.8  # of log κ: κᴷ bounds the error, so a faster fall is no failure
-AT_EQUILIBRIUM = 1e-2  # the state's error κ^((R+1)K) against the truncation's κᴷ
-CLOSE = 1e-3  # relative gradient error that counts as DEQ's step
-LINEAR = 0.99  # R² of memory against depth
-FLAT = 0.05  # growth per layer run, as a share of unrolling's
-SAME_DB = 0.1  # test PSNRs this close are the same accuracy
+PAIR = ("Restarted-JFB", "DEQ")
 FAMILIES = {
     "weighted norms": ("wavelet_l1", "wavelet_l12"),
     "Plug-and-Play": ("pnp",),
     "DRUNet": ("drunet",),
 }
+AT_EQUILIBRIUM = 1e-2  # the state's error κ^((R+1)K) against the truncation's κᴷ
+#: what is said of each method or family, how it is measured, and when it holds. The bounds: of
+#: log κ (κᴷ bounds the error, so a faster fall is no failure); of the gap; the relative gradient
+#: error that counts as DEQ's step; R² of memory against depth; growth of memory per layer run, as
+#: a share of unrolling's; the difference of test PSNRs up to which accuracies are the same.
+STATEMENTS = pd.read_csv(PAGES / "claims.csv", index_col="key")
+BOUNDS = STATEMENTS["bound"].to_dict()
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One statement on one task: the measure with its interval, the criterion, the verdict."""
+class Finding(NamedTuple):
+    """What was measured on a task, the verdict, and the measure's interval."""
 
-    key: str
-    statement: str
-    task: str
-    measure: str
     value: float
-    low: float
-    high: float
-    criterion: str
     verdict: str
     note: str
+    low: float = math.nan
+    high: float = math.nan
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A straight line through points: its slope with an interval, and R²."""
+#: finds something in the rows of a task, or says why it cannot
+Test = Callable[[pd.DataFrame], Finding | str]
+
+
+def report(parquet: Sequence[Path], *, out: Path | None = None, strict: bool = False) -> int:
+    """The command line."""
+    if out is not None and out.suffix not in (".md", ".json"):
+        raise ReportError(f"{out}: expected a name that ends in .md or .json")
+    found = claims(tidy(read(parquet).rows))
+    table = text(found)
+    print(to_markdown(table), end="")
+    if out is not None and out.suffix == ".json":
+        write(out, to_json(found))
+    elif out is not None:
+        write(out, to_markdown(table))
+        write(out.with_suffix(".csv"), to_csv(table))
+    return int(strict and (found["verdict"] == FAILS).any())
+
+
+def claims(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for every statement on every task of the tidy frame, or one as not tested.
+
+    (a)–(c) are about restarted JFB's gradient errors above zero at the first θ, (d) about the peak
+    memory of one hypergradient, (e) about test PSNRs at the end of training. Of (a)–(d) what could
+    not be tested is left out, or said once if nothing could be.
+    """
+    first, memory = first_rows(frame), measured_rows(frame, "peak_memory_mib")
+    restarted = first[(first["method"] == "Restarted-JFB") & (first["gradient_error"] > 0)]
+    restarted = restarted.dropna(subset=["layers", "restarts"])
+    of = {method: memory[memory["method"] == method] for method in (*PAIR, "JFB", "Unrolling")}
+    close = partial(close_to_deq, deq=first[first["method"] == "DEQ"])
+    flat = partial(flat_memory, unrolled=of["Unrolling"])
+    found = [
+        tested("rate", restarted, rate),
+        tested("restarts", restarted, restarts_close_the_gap),
+        tested("close", restarted, close),
+        *(tested("memory-linear", of[m], linear_memory, m) for m in ("Unrolling", PAIR[0])),
+        *(tested("memory-constant", of[m], flat, m) for m in ("JFB", "DEQ")),
+    ]
+    ends = last_rows(frame)
+    ends = ends[(ends["status"] == "ok") & (ends["outer_step"] > 0) & ends["value"].notna()]
+    ends = ends[ends["method"].isin(PAIR)]
+    for family, lowers in FAMILIES.items():
+        # a task is named: lower level, degradation (…)
+        rows = ends[ends["task"].str.replace(",.*", "", regex=True).isin(lowers)]
+        both = rows[rows.groupby("task")["method"].transform("nunique") == len(PAIR)]
+        found.append(tested("accuracy", both, partial(same_accuracy, lowers=lowers), family))
+    table = pd.concat(found, ignore_index=True)
+    known = (table["verdict"] != NOT_TESTED) | (table["key"] == "accuracy")
+    none = ~known.groupby(table["key"]).transform("any")
+    return table[known | none & ~table["key"].duplicated()].reset_index(drop=True)
+
+
+def tested(key: str, rows: pd.DataFrame, test: Test, about: str = "") -> pd.DataFrame:
+    """A claim for each task in order; a single one on no task if there is no row."""
+    bound, statement, measure, criterion = STATEMENTS.loc[key]
+    found = []
+    for task, group in list(rows.groupby("task")) or [("", rows)]:
+        finding = test(group)
+        if isinstance(finding, str):
+            finding = Finding(math.nan, NOT_TESTED, finding)
+        head = {"key": key, "statement": statement.format(about), "task": task, "measure": measure}
+        found.append(head | {"criterion": criterion.format(bound)} | finding._asdict())
+    order = ["key", "statement", "task", "measure", "value", "low", "high"]
+    return pd.DataFrame(found)[[*order, "criterion", "verdict", "note"]].astype({"value": float})
+
+
+def text(found: pd.DataFrame) -> pd.DataFrame:
+    """The claims as a table of text."""
+    bounds = found["low"].map("[{:.4g}, ".format) + found["high"].map("{:.4g}]".format)
+    table = {
+        "verdict": found["verdict"],
+        "statement": found["statement"],
+        "task": found["task"].replace("", MISSING),
+        "measured": found["measure"] + ": " + found["value"].map(_number),
+        "95 % interval": bounds.where(found["low"].notna(), MISSING),
+        "criterion": found["criterion"],
+        "note": found["note"].replace("", MISSING),
+    }
+    return pd.DataFrame(table, dtype=str)
+
+
+def to_json(found: pd.DataFrame) -> str:
+    """The claims as a list of objects; what is not known is null."""
+    entries = found.astype(object).where(found.notna(), None).to_dict("records")
+    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+
+
+def rate(rows: pd.DataFrame) -> Finding | str:
+    """(a) At equilibrium the error of JFB through K layers falls as κᴷ."""
+    kappa = float(rows["contraction"].median())
+    if not 0 < kappa < 1:
+        return f"no contraction below 1 (κ = {kappa:.3g})"
+    most = rows[rows["restarts"] == rows["restarts"].max()]
+    settled = kappa ** (most["restarts"] * most["layers"]) <= AT_EQUILIBRIUM
+    above = most["gradient_error"] > 100 * most["reference_residual"].fillna(0)
+    points = most[settled & above]
+    fit = line(points["layers"], np.log(points["gradient_error"]))
+    if fit is None:
+        found = points["layers"].nunique() or "none"
+        return f"needs Restarted-JFB at equilibrium at three depths, found {found}"
+    high, value, low = (part / np.log(kappa) for part in (fit.low, fit.slope, fit.high))
+    note = f"κ = {kappa:.4g}, K = {_listed(points['layers'])}, R² = {fit.r2:.4f}"
+    return Finding(value, _verdict((low, high), low=BOUNDS["rate"]), note, low, high)
+
+
+def restarts_close_the_gap(rows: pd.DataFrame) -> Finding | str:
+    """(b) With more restarts the error at the same K approaches that at equilibrium.
+
+    The gap at R restarts is |error(R) − error(most restarts)|; the measure is the geometric mean
+    over depths of the gap at the second most restarts over that at the fewest, a depth at which it
+    shrinks more than tenfold counting as tenfold, lest one depth decide.
+    """
+    table = rows.groupby(["layers", "restarts"])["gradient_error"].median().unstack()
+    complete = table.dropna(axis="columns", thresh=3).dropna()
+    if complete.shape[1] < 3 or len(complete) < 3:
+        return "needs three numbers of restarts at three depths"
+    first, second, last = (complete.columns[at] for at in (0, -2, -1))
+    few, more = (abs(complete[at] - complete[last]) / complete[last] for at in (first, second))
+    open_ = few > 0.01
+    if open_.sum() < 2:
+        return f"the fewest restarts, {first:g}, leave no gap to close"
+    logs = np.log(np.maximum(more[open_] / few[open_], 0.1)).to_numpy()
+    bounds = np.exp(student(logs)).tolist()
+    note = (
+        f"R = {first:g}, {second:g} against {last:g}; K = {_listed(few.index[open_])}; "
+        f"the error left at R = {last:g} is the truncation's"
+    )
+    verdict = _verdict(bounds, high=BOUNDS["restarts"])
+    return Finding(np.exp(logs.mean()), verdict, note, *bounds)
+
+
+def close_to_deq(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str:
+    """(c) The steps of restarted JFB come arbitrarily close to DEQ's: error at the largest K.
+
+    Above the criterion it is undecided while the error still falls, from the last depth but one, at
+    half the rate of κᴷ or faster (its logarithm), and fails otherwise.
+    """
+    if rows["layers"].nunique() < 2:
+        return "needs Restarted-JFB at two depths"
+    own = float(deq.loc[deq["task"].isin(rows["task"]), "gradient_error"].median())
+    errors = rows.groupby(["layers", "restarts"])["gradient_error"].median()
+    least = errors.groupby("layers").min()
+    (depth, restarts), value = errors.idxmin(), float(errors.min())
+    best = rows[(rows["layers"] == depth) & (rows["restarts"] == restarts)]
+    kappa = min(float(rows["contraction"].median()), 1.0)
+    pace = kappa ** ((least.index[-1] - least.index[-2]) / 2)
+    falling = least.iloc[-1] / least.iloc[-2] < min(0.9, pace)
+    reached = value <= np.nanmax([BOUNDS["close"], own])
+    cosine = best["gradient_cosine"].median()
+    note = f"K = {depth:g}, R = {restarts:g}; cosine {cosine:.6f}; DEQ's error {_number(own)}"
+    if not reached:
+        note += f"; {'still falling' if falling else 'no longer falling'} in K"
+    bounds = student(best["gradient_error"].to_numpy()) if len(best) > 1 else ()
+    verdict = HOLDS if reached else UNDECIDED if falling else FAILS
+    return Finding(value, verdict, note, *bounds)
+
+
+def linear_memory(rows: pd.DataFrame) -> Finding | str:
+    """(d) Peak memory of differentiating K layers is linear in K."""
+    fit = line(rows["layers"], rows["peak_memory_mib"])
+    if fit is None:
+        return f"needs three depths, found {rows['layers'].nunique() or 'none'}"
+    straight = fit.r2 >= BOUNDS["memory-linear"]
+    verdict = _verdict((fit.low, fit.high), low=0) if straight else FAILS
+    note = f"slope {fit.slope:.4g} [{fit.low:.4g}, {fit.high:.4g}] MiB per layer"
+    return Finding(fit.r2, verdict, note)
+
+
+def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
+    """(d) Peak memory of JFB and DEQ does not depend on how many layers they run.
+
+    The measure is the growth in MiB per layer run, as a share of unrolling's. With one number of
+    layers in the data it is bounded: all that a method holds beyond one layer's graph, over the
+    layers it ran; a Krylov basis counts in that bound.
+    """
+    peers = unrolled[unrolled["task"].isin(rows["task"])]
+    fit = line(peers["layers"], peers["peak_memory_mib"])
+    if fit is None or not fit.slope > 0:
+        return f"needs Unrolling at three depths, found {peers['layers'].nunique() or 'none'}"
+    memory = rows.groupby("layer_evals")["peak_memory_mib"].median()
+    own = line(memory.index.to_series(), memory)
+    if own is not None:
+        value, *bounds = (part / fit.slope for part in (own.slope, own.low, own.high))
+        note = f"layers run: {_listed(memory.index)}"
+        return Finding(value, _verdict(bounds, high=BOUNDS["memory-constant"]), note, *bounds)
+    base = float(peers.loc[peers["layers"].idxmin(), "peak_memory_mib"])
+    value = (memory.iloc[-1] - base) / (memory.index[-1] - 1) / fit.slope
+    note = (
+        f"a bound: {memory.iloc[-1]:.3g} MiB at {memory.index[-1]:g} layers run, "
+        f"{base:.3g} MiB for one unrolled layer; fewer than three depths in the data"
+    )
+    return Finding(value, HOLDS if value <= BOUNDS["memory-constant"] else UNDECIDED, note)
+
+
+def same_accuracy(rows: pd.DataFrame, *, lowers: Sequence[str]) -> Finding | str:
+    """(e) Training with restarted JFB reaches DEQ's accuracy: equivalence within 0.1 dB.
+
+    Of several configurations of a method the one with the least mean F(θ) at its end is taken: a
+    choice by the training set, not by the test set.
+    """
+    if rows.empty:
+        return f"no trained runs of {' and '.join(PAIR)} on {' or '.join(lowers)}"
+    means = rows.groupby(["method", "configuration"])["value"].mean()
+    names = [means[method].idxmin() for method in PAIR]
+    gap = interval(difference(*(values(rows[rows["configuration"] == name]) for name in names)))
+    bounds, about, same = (gap.low, gap.high), " against ".join(names), BOUNDS["accuracy"]
+    if not gap.known:
+        return Finding(gap.mean, NOT_TESTED, f"{about}; no interval: {gap.how}")
+    verdict = _verdict(bounds, low=-same, high=same)
+    return Finding(gap.mean, verdict, f"{about}; paired, {gap.how}", *bounds)
+
+
+class Fit(NamedTuple):
+    """A straight line through points: its slope with Student's interval, and R²."""
 
     slope: float
     low: float
@@ -66,366 +275,24 @@ class Fit:
     r2: float
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report claims",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parquet", nargs="+", type=Path, help="benchopt result files")
-    parser.add_argument("--out", type=Path, help="a .md or .json file to write as well")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 if a claim fails")
-    arguments = parser.parse_args(argv)
-    if arguments.out is not None and arguments.out.suffix not in (".md", ".json"):
-        raise ReportError(f"{arguments.out}: expected a name that ends in .md or .json")
-    found = claims(tidy(read(arguments.parquet).rows))
-    text = markdown(found)
-    print(text, end="")
-    if arguments.out is not None:
-        written = to_json(found) if arguments.out.suffix == ".json" else text
-        try:
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            arguments.out.write_text(written, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise ReportError(f"{arguments.out}: cannot be written ({error.strerror})") from error
-    return int(arguments.strict and any(claim.verdict == FAILS for claim in found))
-
-
-def claims(frame: pd.DataFrame) -> list[Claim]:
-    """Every statement on every task of the tidy frame, or once as not tested."""
-    found = []
-    for test in (rate, restarts_close_the_gap, close_to_deq, linear_memory, flat_memory):
-        tested = list(test(frame))
-        kept = [claim for claim in tested if claim.verdict != NOT_TESTED]
-        found += kept or tested[:1]
-    return [*found, *same_accuracy(frame)]
-
-
-def markdown(found: Sequence[Claim]) -> str:
-    """The claims as a pipe table."""
-    rows = [
-        {
-            "verdict": claim.verdict,
-            "statement": claim.statement,
-            "task": claim.task or MISSING,
-            "measured": f"{claim.measure}: {_number(claim.value)}",
-            "95 % interval": _bounds(claim),
-            "criterion": claim.criterion,
-            "note": claim.note or MISSING,
-        }
-        for claim in found
-    ]
-    return to_markdown(pd.DataFrame(rows, dtype=str))
-
-
-def to_json(found: Sequence[Claim]) -> str:
-    """The claims as a list of objects; what is not known is null."""
-    entries = [
-        {key: None if value != value else value for key, value in asdict(claim).items()}
-        for claim in found
-    ]
-    return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
-
-
-# --- gradient error --------------------------------------------------------------------------
-
-
-def rate(frame: pd.DataFrame) -> Iterator[Claim]:
-    """(a) At equilibrium the error of JFB through K layers falls as κᴷ."""
-    about = {
-        "key": "rate",
-        "statement": "JFB through K layers at equilibrium: its gradient error falls as κᴷ",
-        "measure": "slope of log error in K / log κ",
-        "criterion": f"at least {RATE:g} (κᴷ is a bound)",
-    }
-    for task, rows in _tasks(_restarted(frame)):
-        kappa = float(rows["contraction"].median())
-        if not 0 < kappa < 1:
-            yield _missing(**about, task=task, note=f"no contraction below 1 (κ = {kappa:.3g})")
-            continue
-        most = rows[rows["restarts"] == rows["restarts"].max()]
-        settled = kappa ** (most["restarts"] * most["layers"]) <= AT_EQUILIBRIUM
-        above = most["gradient_error"] > 100 * most["reference_residual"].fillna(0)
-        points = most[settled & above]
-        fit = line(points["layers"], np.log(points["gradient_error"]))
-        if fit is None:
-            what = f"needs Restarted-JFB at equilibrium at three depths, found {_depths(points)}"
-            yield _missing(**about, task=task, note=what)
-            continue
-        bounds = sorted((fit.low / np.log(kappa), fit.high / np.log(kappa)))
-        verdict = _verdict(bounds, low=RATE, high=math.inf)
-        note = f"κ = {kappa:.4g}, K = {_listed(points['layers'])}, R² = {fit.r2:.4f}"
-        value = fit.slope / np.log(kappa)
-        yield Claim(**about, task=task, value=value, **_span(bounds), verdict=verdict, note=note)
-
-
-def restarts_close_the_gap(frame: pd.DataFrame) -> Iterator[Claim]:
-    """(b) With more restarts the error at the same K approaches that at equilibrium.
-
-    The gap at R restarts is |error(R) − error(most restarts)|; the measure is the geometric mean
-    over depths of the gap at the second most restarts over that at the fewest, a depth at which it
-    shrinks more than tenfold counting as tenfold, lest one depth decide.
-    """
-    about = {
-        "key": "restarts",
-        "statement": "restarts close the gap that the state leaves",
-        "measure": "gap left by more restarts / gap left by the fewest",
-        "criterion": "below 1",
-    }
-    for task, rows in _tasks(_restarted(frame)):
-        table = rows.pivot_table(
-            index="layers", columns="restarts", values="gradient_error", aggfunc="median"
-        )
-        complete = table.dropna(axis="columns", thresh=3).dropna()
-        if complete.shape[1] < 3 or len(complete) < 3:
-            what = "needs three numbers of restarts at three depths"
-            yield _missing(**about, task=task, note=what)
-            continue
-        floor = complete.iloc[:, -1]
-        few, more = ((complete.iloc[:, at] - floor).abs() / floor for at in (0, -2))
-        open_ = few > 0.01
-        if open_.sum() < 2:
-            what = f"the fewest restarts, {complete.columns[0]:g}, leave no gap to close"
-            yield _missing(**about, task=task, note=what)
-            continue
-        logs = np.log(np.maximum(more[open_] / few[open_], 0.1)).to_numpy()
-        bounds = np.exp(_student(logs))
-        verdict = _verdict(bounds, low=-math.inf, high=1)
-        first, second, last = (complete.columns[at] for at in (0, -2, -1))
-        note = (
-            f"R = {first:g}, {second:g} against {last:g}; K = {_listed(few.index[open_])}; "
-            f"the error left at R = {last:g} is the truncation's"
-        )
-        value = float(np.exp(logs.mean()))
-        yield Claim(**about, task=task, value=value, **_span(bounds), verdict=verdict, note=note)
-
-
-def close_to_deq(frame: pd.DataFrame) -> Iterator[Claim]:
-    """(c) The steps of restarted JFB come arbitrarily close to DEQ's: error at the largest K.
-
-    Above the criterion it is undecided while the error still falls, from the last depth but one, at
-    half the rate of κᴷ or faster (its logarithm), and fails otherwise.
-    """
-    about = {
-        "key": "close",
-        "statement": "steps of restarted JFB come arbitrarily close to DEQ's",
-        "measure": "smallest relative gradient error reached",
-        "criterion": f"at most {CLOSE:g}, or DEQ's own",
-    }
-    for task, rows in _tasks(_restarted(frame)):
-        if rows["layers"].nunique() < 2:
-            yield _missing(**about, task=task, note="needs Restarted-JFB at two depths")
-            continue
-        everything = first_rows(frame[frame["task"] == task])
-        deq = float(everything.loc[everything["method"] == "DEQ", "gradient_error"].median())
-        errors = rows.groupby(["layers", "restarts"])["gradient_error"].median()
-        least = errors.groupby("layers").min()
-        (depth, restarts), value = errors.idxmin(), float(errors.min())
-        best = rows[(rows["layers"] == depth) & (rows["restarts"] == restarts)]
-        goal = max(CLOSE, 0.0 if math.isnan(deq) else deq)
-        kappa = min(float(rows["contraction"].median()), 1.0)
-        pace = kappa ** ((least.index[-1] - least.index[-2]) / 2)
-        falling = least.iloc[-1] / least.iloc[-2] < min(0.9, pace)
-        verdict = HOLDS if value <= goal else UNDECIDED if falling else FAILS
-        note = (
-            f"K = {depth:g}, R = {restarts:g}; cosine {best['gradient_cosine'].median():.6f}; "
-            f"DEQ's error {_number(deq)}"
-        )
-        if verdict != HOLDS:
-            note += f"; {'still falling' if falling else 'no longer falling'} in K"
-        bounds = _spread(best["gradient_error"])
-        yield Claim(**about, task=task, value=value, **_span(bounds), verdict=verdict, note=note)
-
-
-# --- memory ----------------------------------------------------------------------------------
-
-
-def linear_memory(frame: pd.DataFrame) -> Iterator[Claim]:
-    """(d) Peak memory of differentiating K layers is linear in K."""
-    for method in ("Unrolling", "Restarted-JFB"):
-        about = {
-            "key": "memory-linear",
-            "statement": f"memory of {method} is linear in K",
-            "measure": "R² of a line, slope in MiB per layer in brackets",
-            "criterion": f"R² at least {LINEAR:g}, slope above 0",
-        }
-        rows = measured_rows(frame, "peak_memory_mib")
-        for task, group in _tasks(rows[rows["method"] == method]):
-            fit = line(group["layers"], group["peak_memory_mib"])
-            if fit is None:
-                note = f"needs {method} at three depths, found {_depths(group)}"
-                yield _missing(**about, task=task, note=note)
-                continue
-            grows = _verdict((fit.low, fit.high), low=0, high=math.inf)
-            verdict = grows if fit.r2 >= LINEAR else FAILS
-            note = f"slope {fit.slope:.4g} [{fit.low:.4g}, {fit.high:.4g}] MiB per layer"
-            about_slope = {**about, "measure": "R² of a line"}
-            span = {"low": math.nan, "high": math.nan}
-            yield Claim(**about_slope, task=task, value=fit.r2, **span, verdict=verdict, note=note)
-
-
-def flat_memory(frame: pd.DataFrame) -> Iterator[Claim]:
-    """(d) Peak memory of JFB and DEQ does not depend on how many layers they run.
-
-    The measure is the growth in MiB per layer run, as a share of unrolling's. With one number of
-    layers in the data it is bounded: all that a method holds beyond one layer's graph, over the
-    layers it ran; a Krylov basis counts in that bound.
-    """
-    rows = measured_rows(frame, "peak_memory_mib")
-    for method in ("JFB", "DEQ"):
-        about = {
-            "key": "memory-constant",
-            "statement": f"memory of {method} is constant in depth",
-            "measure": "growth per layer run / unrolling's",
-            "criterion": f"at most {FLAT:g}",
-        }
-        for task, group in _tasks(rows[rows["method"] == method]):
-            peers = rows[(rows["task"] == task) & (rows["method"] == "Unrolling")]
-            fit = line(peers["layers"], peers["peak_memory_mib"])
-            if fit is None or not fit.slope > 0:
-                note = f"needs Unrolling at three depths, found {_depths(peers)}"
-                yield _missing(**about, task=task, note=note)
-                continue
-            memory = group.groupby("layer_evals")["peak_memory_mib"].median()
-            own = line(memory.index.to_series(), memory)
-            if own is not None:
-                value, bounds = own.slope / fit.slope, (own.low / fit.slope, own.high / fit.slope)
-                verdict = _verdict(bounds, low=-math.inf, high=FLAT)
-                note = f"layers run: {_listed(memory.index)}"
-            else:
-                base = float(peers.loc[peers["layers"].idxmin(), "peak_memory_mib"])
-                value = float((memory.iloc[-1] - base) / (memory.index[-1] - 1) / fit.slope)
-                bounds = (math.nan, math.nan)
-                verdict = HOLDS if value <= FLAT else UNDECIDED
-                note = (
-                    f"a bound: {memory.iloc[-1]:.3g} MiB at {memory.index[-1]:g} layers run, "
-                    f"{base:.3g} MiB for one unrolled layer; fewer than three depths in the data"
-                )
-            yield Claim(
-                **about, task=task, value=value, **_span(bounds), verdict=verdict, note=note
-            )
-
-
-# --- accuracy --------------------------------------------------------------------------------
-
-
-def same_accuracy(frame: pd.DataFrame) -> Iterator[Claim]:
-    """(e) Training with restarted JFB reaches DEQ's accuracy: equivalence within 0.1 dB.
-
-    Of several configurations of a method the one with the least mean F(θ) at its end is taken: a
-    choice by the training set, not by the test set.
-    """
-    ends = last_rows(frame)
-    ends = ends[(ends["status"] == "ok") & (ends["outer_step"] > 0)]
-    for family, lowers in FAMILIES.items():
-        about = {
-            "key": "accuracy",
-            "statement": f"training with restarted JFB reaches DEQ's accuracy: {family}",
-            "measure": "test PSNR, Restarted-JFB − DEQ (dB)",
-            "criterion": f"the interval within ±{SAME_DB:g} dB",
-        }
-        tasks = [task for task in set(ends["task"]) if _lower(task) in lowers]
-        of_family = ends[ends["task"].isin(tasks)]
-        chosen = [
-            (task, *(_chosen(rows, method) for method in PAIR)) for task, rows in _tasks(of_family)
-        ]
-        both = [entry for entry in chosen if all(len(runs) for runs in entry[1:])]
-        if not both:
-            what = f"no trained runs of {' and '.join(PAIR)} on {' or '.join(lowers)}"
-            yield _missing(**about, task="", note=what)
-        for task, restarted, deq in both:
-            gap = interval(difference(values(restarted), values(deq)))
-            span = {"low": gap.low, "high": gap.high}
-            if not gap.known:
-                verdict, note = NOT_TESTED, f"no interval: {gap.how}"
-            else:
-                verdict = _verdict((gap.low, gap.high), low=-SAME_DB, high=SAME_DB)
-                note = f"paired, {gap.how}"
-            names = " against ".join(run["configuration"].iloc[0] for run in (restarted, deq))
-            yield Claim(
-                **about, task=task, value=gap.mean, **span, verdict=verdict, note=f"{names}; {note}"
-            )
-
-
-PAIR = ("Restarted-JFB", "DEQ")
-
-
-def _chosen(rows: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The runs of the configuration of a method with the least mean F(θ)."""
-    own = rows[(rows["method"] == method) & rows["value"].notna()]
-    if own.empty:
-        return own
-    return own[own["configuration"] == own.groupby("configuration")["value"].mean().idxmin()]
-
-
-def _lower(task: str) -> str:
-    """The lower level of a task, from its name ``lower, degradation (…)``."""
-    return task.partition(",")[0]
-
-
-# --- parts -----------------------------------------------------------------------------------
-
-
 def line(x: pd.Series, y: pd.Series) -> Fit | None:
-    """The least-squares line; None for fewer than three different x. Its interval is Student's."""
-    known = np.isfinite(x.to_numpy(dtype=float)) & np.isfinite(y.to_numpy(dtype=float))
-    if len(set(x[known])) < 3:
+    """The least-squares line; None for fewer than three different x."""
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known].astype(float), y[known]
+    if x.nunique() < 3:
         return None
-    if np.ptp(y[known]) == 0:
+    if np.ptp(y) == 0:
         return Fit(0.0, 0.0, 0.0, r2=1.0)
-    fit = stats.linregress(x[known], y[known])
-    half = stats.t.ppf((1 + LEVEL) / 2, known.sum() - 2) * fit.stderr
-    bounds = float(fit.slope - half), float(fit.slope + half)
-    return Fit(float(fit.slope), *bounds, r2=float(fit.rvalue**2))
+    fit = stats.linregress(x, y)
+    half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 2) * fit.stderr
+    return Fit(fit.slope, fit.slope - half, fit.slope + half, r2=fit.rvalue**2)
 
 
-def _restarted(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of Restarted-JFB at the first θ with a gradient error above zero."""
-    rows = first_rows(frame)
-    known = rows[["layers", "restarts"]].notna().all(axis=1) & (rows["gradient_error"] > 0)
-    return rows[(rows["method"] == "Restarted-JFB") & known]
-
-
-def _tasks(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The tasks in order; one empty task, to be called not tested, if there is no row."""
-    if rows.empty:
-        yield "", rows
-    for task in sorted(set(rows["task"])):
-        yield task, rows[rows["task"] == task]
-
-
-def _missing(*, task: str, note: str, **about: str) -> Claim:
-    unknown = dict.fromkeys(("value", "low", "high"), math.nan)
-    return Claim(**about, task=task, **unknown, verdict=NOT_TESTED, note=note)
-
-
-def _verdict(bounds: Sequence[float], *, low: float, high: float) -> str:
+def _verdict(bounds: Sequence[float], *, low: float = -math.inf, high: float = math.inf) -> str:
     """Of an interval against the criterion [low, high]."""
     if low <= bounds[0] and bounds[1] <= high:
         return HOLDS
     return FAILS if bounds[1] < low or bounds[0] > high else UNDECIDED
-
-
-def _student(numbers: np.ndarray) -> tuple[float, float]:
-    """Student's interval of a mean."""
-    if np.ptp(numbers) == 0:
-        return float(numbers[0]), float(numbers[0])
-    half = stats.t.ppf((1 + LEVEL) / 2, len(numbers) - 1) * stats.sem(numbers)
-    return float(numbers.mean() - half), float(numbers.mean() + half)
-
-
-def _spread(numbers: pd.Series) -> tuple[float, float]:
-    """Student's interval over repetitions, NaN for one."""
-    return _student(numbers.to_numpy()) if len(numbers) > 1 else (math.nan, math.nan)
-
-
-def _span(bounds: Sequence[float]) -> dict[str, float]:
-    return {"low": float(bounds[0]), "high": float(bounds[1])}
-
-
-def _depths(rows: pd.DataFrame) -> str:
-    return str(rows["layers"].nunique()) if len(rows) else "none"
 
 
 def _listed(numbers: Sequence[float]) -> str:
@@ -434,9 +301,3 @@ def _listed(numbers: Sequence[float]) -> str:
 
 def _number(value: float) -> str:
     return MISSING if math.isnan(value) else f"{value:.4g}"
-
-
-def _bounds(claim: Claim) -> str:
-    if math.isnan(claim.low):
-        return MISSING
-    return f"[{_number(claim.low)}, {_number(claim.high)}]"

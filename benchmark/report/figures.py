@@ -1,162 +1,75 @@
-"""The figures of a report, each from the tidy frame of one task or of all.
+"""Figures of accuracy, θ, gradient error, time and memory, from the tidy frame of tasks.
 
-A function returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; ``save`` writes
-one. ``width`` is in inches: that of one column of a page, where panels are stacked, or of both.
+Each returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; the captions are in
+``pages/figures.csv``.
 """
 
 from __future__ import annotations
 
+import json
 import math
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
+from benchmark.report import drawing
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page, entries, finish, grid
 from benchmark.report.frame import (
-    Cost,
-    Curve,
-    across,
+    RUN,
     costs,
-    curves_over_depth,
-    curves_over_training,
     depths,
-    failures,
     first_rows,
-    labelled_styles,
     last_rows,
     measured_rows,
     trained,
 )
-from benchmark.report.style import Style, method_order
+from benchmark.report.style import AXES, Style, method_order
 
-DPI = 200
-# inches: one column of a page, or both
-ONE_COLUMN = 3.4
-TWO_COLUMNS = 7.1
-LOOK = {
-    **sns.axes_style("ticks"),
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 7.5,
-    "axes.labelsize": 7.5,
-    "axes.titlesize": 8,
-    "figure.titlesize": 8.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "legend.handlelength": 3.2,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4,
-    "axes.linewidth": 0.7,
-    "axes.grid": True,
-    "grid.linewidth": 0.4,
-    "grid.color": "#dddddd",
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "pdf.fonttype": 42,
-    "figure.dpi": 100,
-}
-TRAINING_AXES = {
-    "seconds": "training time (s)",
-    "training_layer_evals": "layer applications",
-    "outer_step": "outer steps",
-}
-ACCURACY_AXES = {
-    "suboptimality": "F(θ) − least F (MSE)",
-    "test_psnr": "test PSNR (dB)",
-    "test_ssim": "test SSIM",
-}
-FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
-COST_AXES = {
-    "layers": "layers differentiated, K",
-    "gradient_seconds": "seconds of one hypergradient",
-    "peak_memory_mib": "peak memory (MiB)",
-}
+TRAINING = ("seconds", "training_layer_evals", "outer_step")
+ACCURACY = ("suboptimality", "test_psnr", "test_ssim")
+COSTS = ("layers", "gradient_seconds", "peak_memory_mib")
+FEW = 3  # entries of a parameter up to which each has a line of its own
+#: a parameter is stored as a function of what it stands for
+SCALES = {"log_": "natural log", "_logit": "logit"}
+ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, and what was left out of it and why (one line each)."""
+def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Accuracy along training.
 
-    figure: Figure
-    notes: tuple[str, ...] = ()
-
-
-class NothingToDrawError(Exception):
-    """There is nothing to draw; the message says why."""
-
-
-def look() -> AbstractContextManager[None]:
-    """The settings under which figures are both made and saved."""
-    return mpl.rc_context(LOOK)
-
-
-def save(figure: Figure, *, stem: Path) -> list[str]:
-    """Write ``stem``.png and ``stem``.pdf, without dates; returns the file names."""
-    png, pdf = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf"))
-    figure.savefig(png, dpi=DPI, metadata={"Software": None})
-    figure.set_layout_engine("none")  # keep the layout just found
-    figure.savefig(pdf, metadata={"CreationDate": None})
-    return [png.name, pdf.name]
-
-
-# --- figures ---------------------------------------------------------------------------------
-
-
-def accuracy(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """One task: loss and test quality against time, layer applications and outer steps of training.
-
-    The loss is F(θ) less the least F that any run of the same repetition reaches (``suboptimality``
-    below); that point itself has no place on the log axis. A line per configuration: the median
-    over runs, and its quartiles as a band. A cross marks the last finite point of a run that
-    failed; the legend counts the failures. One column of a page has no room for layer applications.
+    Of one task. One column of a page has no room for layer applications.
     """
-    runs = trained(frame)
-    if not any(len(curve.x) > 1 for curve in curves_over_training(runs, x="outer_step", y="value")):
+    runs, label = trained(frame), "configuration"
+    evaluated = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"]
+    if not (evaluated.nunique() > 1).any():
         raise NothingToDrawError("needs at least two evaluations of a run")
     runs = runs.assign(suboptimality=suboptimality(runs))
-    looks = labelled_styles(runs, name="configuration", styles=styles)
-    against, notes = dict(TRAINING_AXES), []
-    if width < TWO_COLUMNS:
-        notes.append(f"{against.pop('training_layer_evals')}: in the version for two columns")
-    figure = Figure(figsize=(width, 0.5 + 1.55 * len(ACCURACY_AXES)), layout="constrained")
-    axes = figure.subplots(len(ACCURACY_AXES), len(against), sharex="col", sharey="row")
-    for row, (y, y_label) in zip(axes, ACCURACY_AXES.items(), strict=True):
-        row[0].set_ylabel(y_label)
-        if y == "suboptimality" and (runs[y] > 0).any():
-            row[0].set_yscale("log")
+    looks = page.looks(runs, label)
+    against = TRAINING[::2] if page.narrow else TRAINING
+    notes = [f"{AXES[x]}: {drawing.WIDER}" for x in TRAINING if x not in against]
+    size = (page.width, 0.5 + 1.55 * len(ACCURACY))
+    labels = {"below": [AXES[x] for x in against], "left": [AXES[y] for y in ACCURACY]}
+    shape = len(ACCURACY), len(against)
+    figure, axes = grid(*shape, size, **labels, sharex="col", sharey="row")
+    for row, y in zip(axes, ACCURACY, strict=True):
         for axis, x in zip(row, against, strict=True):
-            for curve in curves_over_training(runs, x=x, y=y):
-                draw_curve(axis, curve, looks[curve.label])
-            for end in failures(runs, x=x, y=y):
-                _cross(axis, end.x, end.y, looks[end.label])
-    for axis, (x, x_label) in zip(axes[-1], against.items(), strict=True):
-        axis.set_xlabel(x_label)
-        _spread(axis, [curve.x for curve in curves_over_training(runs, x=x, y="value")])
+            drawing.curves(axis, runs, (label, "outer_step"), x, y, looks)
+            for end in failures(runs, x=x, y=y).itertuples():
+                drawing.cross(axis, end.x, end.y, looks[end.configuration])
+    for axis in axes[-1]:
+        drawing.spread(axis)
+    if (runs["suboptimality"] > 0).any():
+        axes[0, 0].set_yscale("log")
     ends = last_rows(runs)
-    endings = {label: _ending(group) for label, group in ends.groupby("configuration")}
-    handles = [handle(label + endings[label], style) for label, style in looks.items()]
-    if (ends["status"] != "ok").any():
-        handles.append(_failed_handle())
-    finish(figure, title=_task(frame), handles=handles)
-    left_out = frame["solver_name"].nunique() - runs["solver_name"].nunique()
-    if left_out:
+    endings = ends.groupby(label)["status"].agg(_ending)
+    handles = entries({name + endings[name]: look for name, look in looks.items()})
+    handles += [drawing.failed_entry()] if (ends["status"] != "ok").any() else []
+    if left_out := frame["solver_name"].nunique() - runs["solver_name"].nunique():
         notes.append(f"{left_out} configurations evaluated only once, without training")
-    return Drawing(figure, tuple(notes))
+    return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
 def suboptimality(runs: pd.DataFrame) -> pd.Series:
@@ -165,387 +78,223 @@ def suboptimality(runs: pd.DataFrame) -> pd.Series:
     return gap.where(gap > 0)
 
 
-def gradient_error(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """One task: error of the hypergradient against depth, time and memory, at the first θ of a run.
-
-    The theory's slope κᴷ starts at the first point of Restarted-JFB with the most restarts, κ
-    being the median of the measured contraction factors; it is not drawn where κ ≥ 1. Crosses at
-    the top are depths at which a run failed.
-    """
-    rows = first_rows(frame)
-    known = depths(rows[rows["gradient_error"] > 0], y="gradient_error")
-    if len(known) < 2:
-        raise NothingToDrawError("needs at least two depths")
-    notes = []
-    exact = rows[rows["gradient_error"] == 0]
-    if len(exact):
-        names = ", ".join(sorted(set(exact["series"])))
-        notes.append(f"{len(exact)} rows with an error of exactly 0 ({names}): the axis is a log")
-    shown = rows.assign(gradient_error=rows["gradient_error"].where(rows["gradient_error"] > 0))
-    looks = labelled_styles(shown, name="series", styles=styles)
-    figure, axes = in_a_line(len(COST_AXES), width=width, height=2.6)
-    for axis in axes if width < TWO_COLUMNS else axes[:1]:
-        axis.set_ylabel("relative gradient error")
-    for axis, (x, x_label) in zip(axes, COST_AXES.items(), strict=True):
-        axis.set(xscale="log", yscale="log", xlabel=x_label)
-        for curve in curves_over_depth(shown, x=x, y="gradient_error"):
-            flat = across(curve, start=known[0], stop=known[-1])
-            draw_curve(axis, flat, looks[curve.label], markers=flat is curve)
-    tried = sorted({float(layers) for layers in rows["layers"].dropna()})
-    ticks(axes[0], tried)
-    axes[0].yaxis.set_minor_locator(NullLocator())
-    handles = [handle(label, style) for label, style in looks.items()]
-    failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
-    for _, row in failed.iterrows():
-        _cross(axes[0], row["layers"], 1.0, looks[row["series"]], at_top=True)
-    kappa = float(shown["contraction"].median())
-    start = _first_restarted(shown)
-    if start is None or not 0 < kappa < 1:
-        why = f"kappa = {kappa:.3g}" if start else "no point of Restarted-JFB to start from"
-        notes.append(f"the theory's slope ({why})")
-    else:
-        line = _slope(axes[0], start, kappa=kappa, stop=known[-1])
-        handles.append(line)
-    if len(failed):
-        handles.append(_failed_handle("failed at this depth"))
-    finish(figure, title=_task(frame), handles=handles)
-    return Drawing(figure, tuple(notes))
+def failures(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
+    """The last finite point of each run that failed (none for a run without one)."""
+    failed = frame.groupby(RUN)["status"].transform("last") != "ok"
+    points = last_rows(frame[failed & frame[[x, y]].notna().all(axis=1)])
+    return points[["configuration", "method"]].assign(x=points[x], y=points[y])
 
 
-def time(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """All tasks: time of one hypergradient of each configuration, in seconds and in layers' times.
-
-    A dot is the median over runs, the bar behind it their range; at the last evaluation of a run.
-    One column of a page has room for the seconds alone.
-    """
-    if not frame["gradient_seconds"].notna().any():
-        raise NothingToDrawError("no time of a hypergradient in the data")
-    panels = [
-        ("gradient_seconds", None, "seconds of one hypergradient"),
-        ("gradient_seconds", "layer_seconds", "in applications of one layer"),
-    ]
-    notes = []
-    if width < TWO_COLUMNS:
-        notes.append(f"{panels.pop()[-1]}: in the version for two columns")
-        panels = [("gradient_seconds", None, "seconds")]
-    tasks = list(dict.fromkeys(frame["task"]))
-    counts = [frame.loc[frame["task"] == task, "gradient"].nunique() for task in tasks]
-    figure = Figure(
-        figsize=(width, 0.5 + sum(0.55 + 0.17 * n for n in counts)), layout="constrained"
-    )
-    axes = figure.subplots(
-        len(tasks),
-        len(panels),
-        squeeze=False,
-        sharex="col",
-        sharey="row",
-        height_ratios=[n + 1.5 for n in counts],
-    )
-    for row, task in zip(axes, tasks, strict=True):
-        group = frame[frame["task"] == task]
-        for axis, (column, per, _) in zip(row, panels, strict=True):
-            _dots(axis, costs(group, column=column, per=per), styles=styles)
-        row[0].set_title(task, loc="left")
-    for axis, (_, _, x_label) in zip(axes[-1], panels, strict=True):
-        axis.set_xlabel(x_label)
-        _room(axis, share=0.25 * TWO_COLUMNS / width)
-    finish(figure)
-    return Drawing(figure, tuple(notes))
-
-
-def memory(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """All tasks: peak memory of one hypergradient of each method, and its growth with depth.
-
-    On the left a dot per configuration, at the last evaluation; on the right only where the data
-    have several depths.
-    """
-    rows = measured_rows(frame, "peak_memory_mib")
-    if rows.empty:
-        raise NothingToDrawError("no peak memory in the data")
-    deep = len(depths(rows, y="peak_memory_mib")) > 1
-    tasks = list(dict.fromkeys(frame["task"]))
-    high = max(1.7, 0.35 + 0.15 * frame["method"].nunique())
-    narrow = width < TWO_COLUMNS
-    shape = (len(tasks), 2 if deep else 1)
-    stacked = (shape[0] * shape[1], 1)
-    size = (width if deep or narrow else width / 2, 0.4 + high * (stacked if narrow else shape)[0])
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(*(stacked if narrow else shape), squeeze=False)
-    looks = labelled_styles(rows, name="series", styles=styles)
-    for row, task in zip(axes.reshape(shape), tasks, strict=True):
-        group = rows[rows["task"] == task]
-        _by_method(row[0], group, failed=_failed(frame[frame["task"] == task]), styles=styles)
-        if deep:
-            _growth(row[1], group, known=depths(rows, y="peak_memory_mib"), looks=looks)
-        for axis in row[: None if narrow else 1]:
-            axis.set_title(task, loc="left")
-    labels = ("peak memory of one hypergradient (MiB)", COST_AXES["layers"])
-    for column, label in zip(axes.reshape(shape).T, labels, strict=False):
-        for axis in column[1:]:
-            axis.sharex(column[0])
-        column[0].autoscale(axis="x")
-        for axis in column if narrow else column[-1:]:
-            axis.set_xlabel(label)
-        for axis in column[:-1]:
-            axis.tick_params(labelbottom=narrow)
-    _room(axes.flat[0], share=0.5)
-    finish(figure, handles=[handle(label, look) for label, look in looks.items()] if deep else [])
-    return Drawing(figure)
-
-
-def memory_over_time(
-    samples: pd.DataFrame | None, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """Memory sampled during one training run per method: columns ``method, seconds, mib``."""
+def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
+    """Memory during training: samples with the columns ``method, seconds, mib``."""
     if samples is None:
         raise NothingToDrawError("no --memory-curve was given")
-    figure = Figure(figsize=(min(width, TWO_COLUMNS * 0.7), 2.6), layout="constrained")
-    axis = figure.subplots()
-    for method in method_order(samples["method"]):
+    figure, ((axis,),) = grid(1, 1, (min(page.width, 0.7 * drawing.TWO_COLUMNS), 2.6))
+    looks = {method: page.styles[method] for method in method_order(samples["method"])}
+    for method, look in looks.items():
         run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
-        style = styles[method]
-        axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **artist(style))
+        axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **look.line)
     axis.set(xlabel="time since the start of training (s)", ylabel="memory above the start (MiB)")
     axis.set_ylim(bottom=0)
-    finish(figure, handles=[handle(m, styles[m]) for m in method_order(samples["method"])])
-    return Drawing(figure)
+    return finish(figure, handles=entries(looks))
 
 
-# --- parts -----------------------------------------------------------------------------------
+def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Error of the hypergradient.
+
+    Of one task, at the first θ of a run. The line starts at the first point of Restarted-JFB with
+    the most restarts, κ being the median of the measured contraction factors; it is not drawn where
+    κ ≥ 1. Crosses at the top are depths at which a run failed.
+    """
+    rows, y, notes = first_rows(frame), "gradient_error", []
+    shown = rows.assign(gradient_error=rows[y].where(rows[y] > 0))
+    known = depths(shown, y=y)
+    if len(known) < 2:
+        raise NothingToDrawError("needs at least two depths")
+    exact = rows.loc[rows[y] == 0, "series"]
+    if len(exact):
+        names = ", ".join(sorted(set(exact)))
+        notes.append(f"{len(exact)} rows with an error of exactly 0 ({names}): the axis is a log")
+    looks, ends = page.looks(shown, "series"), (known[0], known[-1])
+    figure, axes = drawing.in_a_line(page, COSTS, height=2.6)
+    for axis, x in zip(axes, COSTS, strict=True):
+        drawing.curves(axis, shown, ("series", "layers"), x, y, looks, ends)
+    drawing.ticks(axes[0], sorted({float(layers) for layers in rows["layers"].dropna()}))
+    axes[0].yaxis.set_minor_locator(NullLocator())
+    handles = entries(looks)
+    failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
+    for row in failed.itertuples():
+        drawing.cross(axes[0], row.layers, 1.0, looks[row.series], at_top=True)
+    theory = _theory(axes[0], shown, stop=known[-1])
+    (notes if isinstance(theory, str) else handles).append(theory)
+    handles += [drawing.failed_entry("failed at this depth")] if len(failed) else []
+    return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
-def artist(style: Style) -> dict[str, object]:
-    """A style as the properties of a line."""
-    return {
-        "color": style.color,
-        "marker": style.marker,
-        "markerfacecolor": style.face,
-        "linestyle": style.linestyle,
-    }
-
-
-def in_a_line(panels: int, *, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
-    """A figure of panels abreast with one y axis; in one column of a page below each other."""
-    if width < TWO_COLUMNS:
-        figure = Figure(figsize=(width, 0.75 * height * panels), layout="constrained")
-        return figure, figure.subplots(panels, 1, squeeze=False, sharey=True)[:, 0]
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, panels, squeeze=False, sharey=True)[0]
-
-
-def draw_curve(axis: Axes, curve: Curve, style: Style, *, markers: bool = True) -> None:
-    """The median of a curve, and its quartiles as a band where there are repetitions."""
-    drawn = artist(style) if markers else {**artist(style), "marker": ""}
-    axis.plot(curve.x, curve.median, **drawn)
-    if curve.repetitions > 1:
-        axis.fill_between(
-            curve.x, curve.low, curve.high, color=style.color, alpha=0.18, linewidth=0
-        )
-
-
-def _cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
-    transform = axis.get_xaxis_transform() if at_top else axis.transData
-    axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
-
-
-def handle(label: str, style: Style, *, line: bool = True) -> Line2D:
-    """An entry of a legend: line and marker, or the marker alone."""
-    look = artist(style) if line else {**artist(style), "linestyle": "none"}
-    return Line2D([], [], label=label, **look)
-
-
-def _failed_handle(label: str = "last point of a failed run") -> Line2D:
-    return Line2D([], [], label=label, color="#555555", **FAILED)
-
-
-def _ending(ends: pd.DataFrame) -> str:
-    """How the failed runs ended, for the legend: ``, 1 of 2 diverged``."""
-    failed = ends.loc[ends["status"] != "ok", "status"].value_counts().sort_index()
-    return "".join(f", {count} of {len(ends)} {status}" for status, count in failed.items())
-
-
-def _failed(frame: pd.DataFrame) -> dict[str, str]:
-    """For each method, how its failed runs ended."""
-    groups = last_rows(frame).groupby("method")
-    return {method: _ending(group).removeprefix(", ") for method, group in groups}
-
-
-def _spread(axis: Axes, lines: Sequence[Sequence[float]]) -> None:
-    """A log axis where the lines' ends lie over a decade apart, linear before the first step."""
-    seconds = [line[1] for line in lines if len(line) > 1 and line[1] > 0]
-    ends = [line[-1] for line in lines if len(line) > 1 and line[-1] > 0]
-    if seconds and max(ends) > 10 * min(ends):
-        axis.set_xscale("symlog", linthresh=min(seconds), linscale=0.5)
-        decades = range(math.ceil(math.log10(min(seconds))), math.ceil(math.log10(max(ends))) + 1)
-        axis.xaxis.set_major_locator(FixedLocator([0, *(10.0**k for k in decades)]))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
-
-
-def ticks(axis: Axes, values: Sequence[float]) -> None:
-    """Ticks at the values themselves, as plain numbers, those that would collide left out."""
-    kept = [values[0]]
-    span = np.log(values[-1] / values[0])
-    for value in values[1:]:
-        if np.log(value / kept[-1]) > 0.06 * span:
-            kept.append(value)
-    axis.xaxis.set_major_locator(FixedLocator(kept))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _first_restarted(rows: pd.DataFrame) -> tuple[float, float] | None:
-    """Depth and error of Restarted-JFB's first point, of the series with the most restarts."""
-    points = rows[
-        (rows["method"] == "Restarted-JFB") & rows[["layers", "gradient_error"]].notna().all(axis=1)
-    ]
-    if points.empty:
-        return None
-    most = points[points["restarts"].fillna(0) == points["restarts"].fillna(0).max()]
-    depth = float(most["layers"].min())
-    return depth, float(most.loc[most["layers"] == depth, "gradient_error"].median())
-
-
-def _slope(axis: Axes, start: tuple[float, float], *, kappa: float, stop: float) -> Line2D:
-    """Draw κᴷ through a point without changing the axis; the handle names κ."""
-    limits = axis.get_ylim()
-    layers = np.geomspace(start[0], stop, 200)
-    (line,) = axis.plot(
-        layers,
-        start[1] * kappa ** (layers - start[0]),
-        color="#777777",
-        linewidth=1,
-        linestyle=(0, (2, 1)),
-        label=rf"theory: $\kappa^K$, κ = {kappa:.3g}",
-        zorder=1,
-    )
+def _theory(axis: Axes, rows: pd.DataFrame, stop: float) -> Line2D | str:
+    """Draw κᴷ without changing the axis; the handle names κ. Or why it is not drawn."""
+    own = rows[rows["method"] == "Restarted-JFB"].dropna(subset=["layers", "gradient_error"])
+    kappa = float(rows["contraction"].median())
+    if own.empty:
+        return "the theory's slope (no point of Restarted-JFB to start from)"
+    if not 0 < kappa < 1:
+        return f"the theory's slope (kappa = {kappa:.3g})"
+    errors = own.fillna({"restarts": 0}).groupby(["restarts", "layers"])["gradient_error"].median()
+    most = errors[errors.index[-1][0]]
+    limits, layers = axis.get_ylim(), np.geomspace(most.index[0], stop, 200)
+    look = {"color": "#777777", "linewidth": 1, "linestyle": (0, (2, 1)), "zorder": 1}
+    look |= {"label": rf"theory: $\kappa^K$, κ = {kappa:.3g}"}
+    (line,) = axis.plot(layers, most.iloc[0] * kappa ** (layers - layers[0]), **look)
     axis.set_ylim(limits)
     return line
 
 
-def _dots(axis: Axes, found: Sequence[Cost], *, styles: Mapping[str, Style]) -> None:
-    """A row per configuration: its range, its median and the number written beside it."""
-    axis.set_xscale("log")
-    for position, cost in enumerate(found):
-        style = styles[cost.method]
-        _value(axis, position, cost.values, style, note=", ".join(sorted(set(cost.failed))))
-    axis.set_yticks(range(len(found)), [cost.label for cost in found])
-    axis.set_ylim(len(found) - 0.4, -0.6)
-    axis.grid(visible=False, axis="y")
+def time(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Time of one hypergradient.
 
-
-def _value(axis: Axes, position: int, values: Sequence[float], style: Style, *, note: str) -> None:
-    if not values:
-        axis.annotate(
-            note or "not measured",
-            (0.02, position),
-            xycoords=axis.get_yaxis_transform(),
-            va="center",
-            fontsize=6,
-            color=style.color,
-        )
-        return
-    middle = float(np.median(values))
-    axis.plot([min(values), max(values)], [position] * 2, color=style.color, linewidth=3, alpha=0.3)
-    axis.plot([middle], [position], **{**artist(style), "linestyle": "none"})
-    _beside(axis, max(values), position, _plain(middle), note=note)
-
-
-def _beside(axis: Axes, x: float, position: int, text: str, *, note: str) -> None:
-    """``text`` right of the dot at ``x`` in a row, and the note in brackets if there is one."""
-    axis.annotate(
-        text + (f" ({note})" if note else ""),
-        (x, position),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=6,
-    )
-
-
-def _plain(value: float) -> str:
-    """Three significant digits; whole numbers from a thousand to a million."""
-    return f"{value:.0f}" if 1e3 <= value < 1e6 else f"{value:.3g}"
-
-
-def _room(axis: Axes, *, share: float) -> None:
-    """Room on the right of a log axis, a share of it, for the numbers beside the dots."""
-    low, high = axis.get_xlim()
-    axis.set_xlim(low, high * (high / low) ** share)
-
-
-def _by_method(
-    axis: Axes, rows: pd.DataFrame, *, failed: Mapping[str, str], styles: Mapping[str, Style]
-) -> None:
-    """A row per method: a dot per configuration, the least and the most written out."""
-    axis.set_xscale("log")
-    methods = method_order(failed)
-    for position, method in enumerate(methods):
-        found = costs(rows[rows["method"] == method], column="peak_memory_mib")
-        medians = [float(np.median(cost.values)) for cost in found if cost.values]
-        style, note = styles[method], failed[method]
-        if not medians:
-            _value(axis, position, (), style, note=note)
-            continue
-        axis.plot([min(medians), max(medians)], [position] * 2, color=style.color, alpha=0.4)
-        axis.plot(medians, [position] * len(medians), **{**artist(style), "linestyle": "none"})
-        ends = dict.fromkeys(_plain(value) for value in (min(medians), max(medians)))
-        _beside(axis, max(medians), position, " – ".join(ends), note=note)
-    axis.set_yticks(range(len(methods)), methods)
-    axis.set_ylim(len(methods) - 0.5, -0.5)
-    axis.grid(visible=False, axis="y")
-
-
-def _growth(
-    axis: Axes, rows: pd.DataFrame, *, known: Sequence[float], looks: Mapping[str, Style]
-) -> None:
-    """Memory against depth, from the first to the last of the known depths."""
-    axis.set(xscale="log", yscale="log", ylabel="peak memory (MiB)")
-    for curve in curves_over_depth(rows, x="layers", y="peak_memory_mib"):
-        flat = across(curve, start=known[0], stop=known[-1])
-        draw_curve(axis, flat, looks[curve.label], markers=flat is curve)
-    ticks(axis, known)
-
-
-def _task(frame: pd.DataFrame) -> str:
-    return str(frame["task"].iloc[0])
-
-
-def headed(figure: Figure, title: str) -> None:
-    """A title, in as many lines as the figure's width takes."""
-    figure.suptitle("\n".join(textwrap.wrap(title, width=int(14 * figure.get_figwidth()))))
-
-
-def finish(figure: Figure, *, title: str = "", handles: Iterable[Line2D] = ()) -> None:
-    """Title, legend in room of its own below the panels, and no box around the data."""
-    handles = list(handles)
-    if title:
-        headed(figure, title)
-    if handles:
-        longest = max(len(str(handle.get_label())) for handle in handles)
-        fit = max(1, int(figure.get_figwidth() / (0.55 + 0.055 * longest)))
-        figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(handles) / fit))
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(fit, len(handles)))
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
-                _decades(axis)
-    sns.despine(fig=figure)
-
-
-def _decades(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 of each decade, as plain numbers, where there are few decades.
-
-    Otherwise only the decades are labelled.
+    Of all tasks, at the last evaluation of a run. One column of a page has room for the seconds
+    alone.
     """
-    low, high = axis.get_view_interval()
-    if high < 100 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    if not frame["gradient_seconds"].notna().any():
+        raise NothingToDrawError("no time of a hypergradient in the data")
+    panels = {None: AXES["gradient_seconds"], "layer_seconds": "in applications of one layer"}
+    notes = (f"{panels['layer_seconds']}: {drawing.WIDER}",) if page.narrow else ()
+    panels = {None: "seconds"} if page.narrow else panels
+    counts = frame.groupby("task", sort=False)["gradient"].nunique()
+    size = (page.width, 0.5 + sum(0.55 + 0.17 * counts))
+    options = {"sharex": "col", "sharey": "row", "height_ratios": counts + 1.5}
+    figure, axes = grid(len(counts), len(panels), size, below=[*panels.values()], **options)
+    for row, task in zip(axes, counts.index, strict=True):
+        row[0].set_title(task, loc="left")
+        for axis, per in zip(row, panels, strict=True):
+            found = costs(frame[frame["task"] == task], column="gradient_seconds", per=per)
+            drawing.dots(axis, page, found, middle=True, above=0.6, below=0.4)
+    for axis in axes[-1]:
+        drawing.room(axis, share=0.25 * drawing.TWO_COLUMNS / page.width)
+    return finish(figure, notes=notes)
+
+
+def memory(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Memory of one hypergradient.
+
+    Of all tasks. On the left a dot per configuration, at the last evaluation; on the right its
+    growth with depth, only where the data have several depths.
+    """
+    y = "peak_memory_mib"
+    rows = measured_rows(frame, y)
+    if rows.empty:
+        raise NothingToDrawError("no peak memory in the data")
+    known = depths(rows, y=y)
+    looks = page.looks(rows, "series") if len(known) > 1 else {}
+    tasks = list(dict.fromkeys(frame["task"]))
+    shape = (len(tasks), 2 if looks else 1)
+    lines = (shape[0] * shape[1], 1) if page.narrow else shape
+    high = 0.4 + lines[0] * max(1.7, 0.35 + 0.15 * frame["method"].nunique())
+    figure, axes = grid(*lines, (page.width if looks or page.narrow else page.width / 2, high))
+    axes = axes.reshape(shape)
+    for row, task in zip(axes, tasks, strict=True):
+        _by_method(row[0], frame[frame["task"] == task], page)
+        if looks:
+            own, against = rows[rows["task"] == task], ("series", "layers")
+            drawing.curves(row[1], own, against, "layers", y, looks, (known[0], known[-1]))
+            row[1].set_ylabel(AXES[y])
+            drawing.ticks(row[1], known)
+        for axis in row if page.narrow else row[:1]:
+            axis.set_title(task, loc="left")
+    labels = ("peak memory of one hypergradient (MiB)", AXES["layers"])
+    for column, label in zip(axes.T, labels, strict=False):
+        for axis in column[1:]:
+            axis.sharex(column[0])
+        column[0].autoscale(axis="x")
+        for axis in column if page.narrow else column[-1:]:
+            axis.set_xlabel(label)
+        for axis in column[:-1]:
+            axis.tick_params(labelbottom=page.narrow)
+    drawing.room(axes.flat[0], share=0.5)
+    return finish(figure, handles=entries(looks))
+
+
+def _by_method(axis: Axes, frame: pd.DataFrame, page: Page) -> None:
+    """A row per method: a dot for the median of each configuration."""
+    endings = last_rows(frame).groupby("method")["status"].agg(_ending).str.removeprefix(", ")
+    found = costs(frame, column="peak_memory_mib")
+    medians = found["values"].map(lambda values: float(np.median(values)) if values else np.nan)
+    rows = pd.DataFrame({"method": endings.index, "failed": endings}, index=endings.index)
+    values = medians.dropna().groupby(found["method"]).agg(list)
+    rows["values"] = [values.get(method, []) for method in rows.index]
+    drawing.dots(axis, page, rows.loc[method_order(rows.index)], middle=False, above=0.5, below=0.5)
+
+
+def _ending(statuses: pd.Series) -> str:
+    """How the failed runs ended, for the legend: ``, 1 of 2 diverged``."""
+    failed = statuses[statuses != "ok"].value_counts().sort_index()
+    return "".join(f", {count} of {len(statuses)} {status}" for status, count in failed.items())
+
+
+def learned(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Learned parameters.
+
+    Of one task and each configuration; up to ``FEW`` entries have a line each.
+    """
+    runs = trained(frame)
+    runs = runs[runs["learned"].notna()]
+    theta = medians(runs)
+    if theta.empty:
+        raise NothingToDrawError("no learned parameters in the rows")
+    looks = page.looks(runs, "configuration")
+    panels = list(theta.groupby("parameter"))
+    abreast = 1 if page.narrow else min(2, len(panels))
+    lines = math.ceil(len(panels) / abreast)
+    width = page.width if abreast > 1 else min(page.width, 1.4 * drawing.ONE_COLUMN)
+    figure, axes = grid(lines, abreast, (width, 0.5 + 2.0 * lines), sharex=True)
+    axes = axes.ravel()
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    for axis in axes[max(0, len(panels) - abreast) : len(panels)]:
+        # the last of its column, which need not be in the last line
+        axis.set_xlabel("outer steps")
+        axis.tick_params(labelbottom=True)
+    for axis, (name, own) in zip(axes, panels, strict=False):
+        axis.set_ylabel(label(name))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        for configuration, look in looks.items():
+            _parameter(axis, own[own["configuration"] == configuration], look)
+        count = own["entry"].nunique()
+        many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
+        axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
+    return finish(figure, frame["task"].iloc[0], entries(looks))
+
+
+def medians(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per configuration, parameter, entry and outer step: the median over repetitions."""
+    known = runs[["configuration", "outer_step", "learned"]].itertuples(index=False)
+    rows = [
+        (configuration, parameter, position, step, float(value))
+        for configuration, step, text in known
+        for parameter, values in json.loads(text).items()
+        for position, value in enumerate(np.ravel(values))
+    ]
+    found = pd.DataFrame(rows, columns=[*ENTRY, "value"]).dropna()
+    return found.groupby(ENTRY, sort=True)["value"].median().reset_index()
+
+
+def label(parameter: str) -> str:
+    """``log_weights`` as ``weights (natural log)``."""
+    for sign, scale in SCALES.items():
+        if parameter.startswith(sign) or parameter.endswith(sign):
+            plain = parameter.removeprefix(sign).removesuffix(sign).replace("_", " ")
+            return f"{plain} ({scale})"
+    return parameter.replace("_", " ")
+
+
+def _parameter(axis: Axes, theta: pd.DataFrame, look: Style) -> None:
+    """One parameter of one configuration."""
+    table = theta.pivot_table(index="outer_step", columns="entry", values="value")
+    if table.shape[1] <= FEW:
+        axis.plot(table, **look.line)
+        return
+    axis.plot(table.median(axis="columns"), **look.line)
+    low, high = table.min(axis="columns"), table.max(axis="columns")
+    axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
+    for bound in (low, high):
+        axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])

@@ -1,7 +1,7 @@
-"""Benchopt's rows as one tidy frame, a row per evaluation, and what is drawn from it.
+"""Benchopt's rows as one tidy frame, what is in it called by what differs, and parts of it.
 
-Every function is pure: a frame comes in, a new frame or plain Python numbers go out, and the order
-of the rows that come in does not matter. Columns that a file lacks are NaN.
+Every function is pure: a frame comes in and a new one goes out, and the order of the rows that come
+in does not matter. Columns that a file lacks are NaN.
 """
 
 from __future__ import annotations
@@ -9,208 +9,36 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from benchmark.options.spec import split_call
 from benchmark.report.reading import IMAGES, METRICS, NAMES, OPTIONAL
 from benchmark.report.statistics import PSNR_IMAGES
-from benchmark.report.style import Style, method_order, shades
+from benchmark.report.style import Style, method_order
 
+# what a scaling study varies of a problem; the number of images beside the probe costs nothing
+VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
 RUN = ["source", *NAMES, "repetition"]
 # Parameters of the outer loop: they change what is learned, not the cost or the error of one
 # hypergradient at a given θ.
 TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "evaluate_every")
 DEFINING = ("layers", "restarts")
-# What a scaling study varies of a problem; the number of images beside the probe costs nothing.
-VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
-
-
-@dataclass(frozen=True)
-class Call:
-    """A name with keyword arguments, as in ``inpainting(keep=0.5,noise=0.05)``."""
-
-    name: str
-    arguments: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Median and quartiles over repetitions along x, for one configuration or series of them."""
-
-    label: str
-    method: str
-    x: tuple[float, ...]
-    median: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    repetitions: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Where a run failed: its last finite point."""
-
-    label: str
-    method: str
-    status: str
-    x: float
-    y: float
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one configuration costs in each run that got as far, and how the failed runs ended."""
-
-    label: str
-    method: str
-    values: tuple[float, ...]
-    failed: tuple[str, ...]
-
-
-# --- names -----------------------------------------------------------------------------------
-
-
-def parse_call(text: str) -> Call:
-    """``name(a=1,b=f(c=2))`` or ``name[a=1]`` taken apart; a plain name has no arguments.
-
-    benchopt's command line writes ``name(a:1)``.
-    """
-    match = re.fullmatch(r"\s*([^\[(]+)[\[(](.*)[\])]\s*", text, flags=re.DOTALL)
-    if match is None:
-        return Call(text.strip(), {})
-    pieces = [re.split("[=:]", piece, maxsplit=1) for piece in _split(match[2])]
-    return Call(match[1].strip(), {key.strip(): "".join(value).strip() for key, *value in pieces})
-
-
-def distinguish(
-    heads: Mapping[Hashable, str],
-    details: Mapping[Hashable, Mapping[str, str]],
-    *,
-    always: Sequence[str] = (),
-) -> dict[Hashable, str]:
-    """Short names ``head (a=1)``: the details that differ among equal heads, or in ``always``."""
-    names = {}
-    for key, head in heads.items():
-        peers = [details[other] for other in heads if heads[other] == head]
-        present = {name for peer in peers for name in peer}
-        shown = [name for name in always if name in details[key]] + [
-            name
-            for name in sorted(present - set(always))
-            if name in details[key] and len({peer.get(name) for peer in peers}) > 1
-        ]
-        inside = ", ".join(f"{name}={details[key][name]}" for name in shown)
-        names[key] = f"{head} ({inside})" if inside else head
-    return names
-
-
-def file_names(labels: Iterable[str]) -> dict[str, str]:
-    """A short file name part for each label: safe on any filesystem, no two alike."""
-    names: dict[str, str] = {}
-    for label in sorted(set(labels)):
-        base = re.sub(r"[^A-Za-z0-9.]+", "_", label).strip("_.") or "task"
-        if len(base) > 60:
-            base = f"{base[:50]}_{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-        taken = {name.lower() for name in names.values()}
-        count = 1
-        while (name := base if count == 1 else f"{base}_{count}").lower() in taken:
-            count += 1
-        names[label] = name
-    return names
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas outside brackets."""
-    pieces, depth = [""], 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0:
-            pieces.append("")
-        else:
-            pieces[-1] += character
-    return [piece for piece in pieces if piece.strip()]
-
-
-def written(value: object) -> str:
-    """A parameter's value as in a configuration file: 10.0 is 10."""
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return f"{value:g}" if number else str(value)
-
-
-def _parameters(raw: pd.DataFrame, *, name: str, prefix: str) -> dict[str, dict[str, str]]:
-    """For each name in a column, its parameters: from the ``p_…`` columns, else from the name."""
-    columns = [column for column in raw.columns if column.startswith(prefix)]
-    different = raw[[name, *columns]].drop_duplicates().astype({name: object})
-    first = different.groupby(name)[columns].first() if columns else None
-    found = {}
-    for text in sorted(different[name].unique()):
-        row = {} if first is None else first.loc[text].dropna().to_dict()
-        stated = {key.removeprefix(prefix): written(value) for key, value in row.items()}
-        found[text] = {**parse_call(text).arguments, **stated}
-    return found
-
-
-def _problems(raw: pd.DataFrame) -> pd.DataFrame:
-    """A row for each (objective, dataset): ``task``, ``setting``, ``size``, ``batch``, ``ridge``.
-
-    A task is named by the layer, the degradation, and what else differs; a setting likewise, but
-    for what is ``VARIED``: tasks of one setting differ in nothing else.
-    """
-    objectives = _parameters(raw, name="objective_name", prefix="p_obj_")
-    datasets = _parameters(raw, name="dataset_name", prefix="p_dataset_")
-    heads, details, apart, numbers = {}, {}, {}, {}
-    for objective, dataset in raw[["objective_name", "dataset_name"]].drop_duplicates().to_numpy():
-        lower = parse_call(objectives[objective].get("lower", parse_call(objective).name))
-        source = parse_call(dataset).name
-        degradation = parse_call(datasets[dataset].get("degradation", source))
-        groups = {
-            "layer": lower.arguments,
-            "degradation": degradation.arguments,
-            "objective": {k: v for k, v in objectives[objective].items() if k != "lower"},
-            "dataset": {k: v for k, v in datasets[dataset].items() if k != "degradation"}
-            | {"dataset": source},
-        }
-        key = objective, dataset
-        heads[key] = f"{lower.name}, {degradation.name}"
-        details[key] = _merged(groups)
-        apart[key] = _merged({g: _without(found, VARIED) for g, found in groups.items()})
-        numbers[key] = {
-            "size": datasets[dataset].get("size"),
-            "batch": objectives[objective].get("probe_size"),
-            "n_train": datasets[dataset].get("n_train"),
-            "ridge": lower.arguments.get("ridge", 0),
-        }
-    tasks, settings = distinguish(heads, details), distinguish(heads, apart)
-    rows = {key: {"task": tasks[key], "setting": settings[key]} | numbers[key] for key in heads}
-    found = pd.DataFrame.from_dict(rows, orient="index")
-    columns = ["size", "batch", "n_train", "ridge"]
-    found[columns] = found[columns].apply(pd.to_numeric, errors="coerce").astype(float)
-    smaller = found[["batch", "n_train"]].min(axis="columns", skipna=True)
-    return found.assign(batch=smaller.where(found["batch"].notna())).drop(columns="n_train")
-
-
-def _merged(groups: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """All arguments by name, the group's name before one that was there already."""
-    merged: dict[str, str] = {}
-    for group, arguments in groups.items():
-        for key, value in arguments.items():
-            merged[f"{group} {key}" if key in merged else key] = value
-    return merged
-
-
-def _without(arguments: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    return {key: value for key, value in arguments.items() if key not in names}
-
-
-# --- the tidy frame --------------------------------------------------------------------------
+_MEASURED = (*METRICS, *OPTIONAL)
+_TEXTS = ("status", "message", "learned", *IMAGES, PSNR_IMAGES)
+#: columns of the frame by benchopt's names of them
+COLUMNS = {name: name for name in (*NAMES, "source", "stop_val")}
+COLUMNS |= {"idx_rep": "repetition", "time": "seconds", "objective_method": "stated"}
+COLUMNS |= {f"objective_{name}": name for name in (*_MEASURED, *_TEXTS)}
+NUMBERS = ["stop_val", "repetition", "seconds", *_MEASURED]
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     """Benchopt's rows, renamed, typed, named and sorted.
 
-    Columns: ``source``, the three benchopt names, ``task``, ``setting`` (the task but for what is
-    ``VARIED``), ``size`` (side of the images, pixels), ``batch`` (images of the probe:
+    Columns: ``source``, the three benchopt names, ``task``, ``setting`` (the task but for what
+    ``names.VARIED`` lists), ``size`` (side of the images, pixels), ``batch`` (images of the probe:
     ``probe_size``, or all of ``n_train``), ``ridge``,
     ``method``, three names of the configuration (``configuration``: all that differs;
     ``gradient``: without the parameters of the outer loop; ``series``: without the depth either),
@@ -221,20 +49,52 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     ``RUN``; its rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
-    raw = raw.assign(**{name: _column(raw, name).fillna("unknown").astype(str) for name in NAMES})
-    frame = pd.DataFrame({name: _column(raw, name) for name in NAMES})
-    frame["source"] = _column(raw, "source").fillna("").astype(str)
-    frame["repetition"] = _numbers(raw, "idx_rep").fillna(0).astype(int)
-    frame["seconds"] = _numbers(raw, "time")
-    frame["stop_val"] = _numbers(raw, "stop_val")
-    for name in (*METRICS, *OPTIONAL):
-        frame[name] = _numbers(raw, f"objective_{name}")
+    frame = raw.reindex(columns=list(COLUMNS)).astype(object).rename(columns=COLUMNS)
+    numbers = frame[NUMBERS].apply(pd.to_numeric, errors="coerce").astype(float)
+    frame[NUMBERS] = numbers.where(np.isfinite(numbers))
+    absent = {**dict.fromkeys(NAMES, "unknown"), "source": "", "repetition": 0, "stated": ""}
+    frame = frame.fillna(absent).astype({"repetition": int})
     finite = frame["value"].notna().map({True: "ok", False: "error"})
-    status = _column(raw, "objective_status")
-    frame["status"] = status.where(status.notna(), finite).astype(str)
-    for name in ("message", "learned", *IMAGES, PSNR_IMAGES):
-        frame[name] = _column(raw, f"objective_{name}")
-    return _sorted(_named(frame, raw))
+    frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
+    raw = raw.assign(**frame[list(NAMES)])
+    frame = frame.join(problems(raw), on=list(NAMES[:2])).join(solvers(raw, frame), on=NAMES[2])
+    frame = renamed(frame.drop(columns="stated"))
+    ranks = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
+    keyed = frame.assign(rank=frame["method"].map(ranks), failed=frame["status"] != "ok")
+    by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
+    order = keyed[[*by, "stop_val"]].sort_values([*by, "stop_val"], kind="stable").index
+    return frame.loc[order].reset_index(drop=True)
+
+
+def solvers(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each solver: ``method``, ``parameters``, ``DEFINING``, ``steps``, its names."""
+    own = parameters(raw, "solver_name", "p_solver_")
+    stated = frame[frame["stated"] != ""].groupby("solver_name")["stated"].min()
+    methods = {solver: stated.get(solver) or split_call(solver)[0] for solver in own}
+    found = pd.DataFrame({"method": methods, "parameters": own}, dtype=object)
+    for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
+        labels = distinguish(methods, _without(own, without), DEFINING)
+        found[name] = pd.Series(labels, dtype=object)
+    for name in (*DEFINING, "steps"):
+        texts = found["parameters"].map(lambda stated, name=name: stated.get(name))
+        found[name] = pd.to_numeric(texts, errors="coerce").astype(float)
+    return found
+
+
+def _without(details: Mapping[Hashable, Mapping[str, str]], names: Sequence[str]) -> dict:
+    """The details without those of some names, a group's name before them or not."""
+    return {
+        key: {name: value for name, value in own.items() if name.split()[-1] not in names}
+        for key, own in details.items()
+    }
+
+
+def renamed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with ``configuration`` naming what differs among its own rows."""
+    known = frame.drop_duplicates("solver_name").set_index("solver_name")
+    names = distinguish(known["method"].to_dict(), known["parameters"].to_dict(), DEFINING)
+    names = pd.Series(names, dtype=object, name="configuration")
+    return frame.drop(columns="configuration", errors="ignore").join(names, on="solver_name")
 
 
 def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -249,83 +109,7 @@ def first_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 def measured_rows(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """The last row of each run in which a column is finite."""
-    return frame[frame[column].notna()].groupby(RUN, sort=False).tail(1)
-
-
-def _column(raw: pd.DataFrame, name: str) -> pd.Series:
-    empty = pd.Series([None] * len(raw), index=raw.index, dtype=object)
-    return raw[name].astype(object) if name in raw.columns else empty
-
-
-def _numbers(raw: pd.DataFrame, name: str) -> pd.Series:
-    if name not in raw.columns:
-        return pd.Series(np.nan, index=raw.index)
-    numbers = pd.to_numeric(raw[name], errors="coerce").astype(float)
-    return numbers.where(np.isfinite(numbers))
-
-
-def _mapped(keys: pd.Series, values: Mapping[str, object]) -> pd.Series:
-    """The value of each key; each different value is held once."""
-    codes, known = pd.factorize(keys)
-    found = np.empty(len(known), dtype=object)
-    found[:] = [values.get(key) for key in known]
-    return pd.Series(found[codes], index=keys.index, dtype=object)
-
-
-def _named(frame: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
-    """The frame with tasks, methods and configurations named."""
-    problems = _problems(raw)
-    codes, known = pd.factorize(pd.MultiIndex.from_frame(frame[["objective_name", "dataset_name"]]))
-    for name, values in problems.loc[list(known)].items():
-        frame[name] = pd.Series(values.to_numpy()[codes])
-    stated = pd.DataFrame(
-        {"solver": frame["solver_name"], "method": _column(raw, "objective_method")}
-    ).drop_duplicates()
-    method = {
-        solver: next(iter(sorted(set(group.dropna().astype(str)))), parse_call(solver).name)
-        for solver, group in stated.groupby("solver")["method"]
-    }
-    parameters = _parameters(raw, name="solver_name", prefix="p_solver_")
-    frame["method"] = _mapped(frame["solver_name"], method)
-    frame["parameters"] = _mapped(frame["solver_name"], parameters)
-    for name, without in {"gradient": TRAINING, "series": (*TRAINING, "layers")}.items():
-        details = {
-            solver: {key: value for key, value in found.items() if key not in without}
-            for solver, found in parameters.items()
-        }
-        names = distinguish(method, details, always=DEFINING)
-        frame[name] = _mapped(frame["solver_name"], names)
-    frame = renamed(frame)
-    for name in (*DEFINING, "steps"):
-        numbers = {
-            solver: pd.to_numeric(found.get(name), errors="coerce")
-            for solver, found in parameters.items()
-        }
-        frame[name] = _mapped(frame["solver_name"], numbers).astype(float)
-    return frame
-
-
-def renamed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with ``configuration`` naming what differs among its own rows."""
-    solvers = frame.drop_duplicates("solver_name").set_index("solver_name")
-    details = solvers["parameters"].to_dict()
-    names = distinguish(solvers["method"].to_dict(), details, always=DEFINING)
-    return frame.assign(configuration=_mapped(frame["solver_name"], names))
-
-
-def _sorted(frame: pd.DataFrame) -> pd.DataFrame:
-    order = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
-    keys = {"rank": frame["method"].map(order), "failed": frame["status"] != "ok"}
-    by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
-    keyed = frame.assign(**keys)[[*by, "stop_val"]]
-    ranks = [
-        pd.factorize(keyed[name], sort=True)[0] if keyed[name].dtype == object else keyed[name]
-        for name in keyed
-    ]
-    return frame.iloc[np.lexsort(ranks[::-1])].reset_index(drop=True)
-
-
-# --- what is drawn ---------------------------------------------------------------------------
+    return last_rows(frame[frame[column].notna()])
 
 
 def trained(frame: pd.DataFrame) -> pd.DataFrame:
@@ -333,69 +117,17 @@ def trained(frame: pd.DataFrame) -> pd.DataFrame:
 
     Their ``configuration`` names only what differs among them.
     """
-    evaluations = frame.groupby(RUN)["status"].transform("size")
-    failed = (frame["status"] != "ok") & ~(frame["steps"] == 0)
-    started = failed.groupby([frame[key] for key in RUN]).transform("any")
-    return renamed(frame[(evaluations > 1) | started])
+    failed = (frame["status"] != "ok") & (frame["steps"] != 0)
+    runs = frame.assign(failed=failed).groupby(RUN)["failed"]
+    return renamed(frame[(runs.transform("size") > 1) | runs.transform("any")])
 
 
-def select(frame: pd.DataFrame, *, objective: str, dataset: str) -> pd.DataFrame:
+def select(frame: pd.DataFrame, objective: str, dataset: str) -> pd.DataFrame:
     """The rows of one task, by benchopt's names of it."""
     return frame[(frame["objective_name"] == objective) & (frame["dataset_name"] == dataset)]
 
 
-def labelled_styles(
-    frame: pd.DataFrame, *, name: str, styles: Mapping[str, Style]
-) -> dict[str, Style]:
-    """A shade of its method's style for each name in a column, light to full with restarts."""
-    ordered = frame.sort_values(["restarts", "layers"], kind="stable")
-    return shades(dict(zip(ordered[name], ordered["method"], strict=True)), styles=styles)
-
-
-def curves_over_training(frame: pd.DataFrame, *, x: str, y: str) -> list[Curve]:
-    """A curve per configuration of one task: at each outer step the median x and y of its runs."""
-    return [
-        summarised(group, by="outer_step", x=x, y=y, label=str(label))
-        for label, group in frame.groupby("configuration", sort=False)
-        if group[["outer_step", *_needed(x, y)]].notna().all(axis=1).any()
-    ]
-
-
-def failures(frame: pd.DataFrame, *, x: str, y: str) -> list[Failure]:
-    """The last finite point of each run that failed (none for a run without one)."""
-    ends = last_rows(frame)
-    found = []
-    for _, end in ends[ends["status"] != "ok"].iterrows():
-        run = frame[(frame[RUN] == end[RUN]).all(axis=1)].dropna(subset=[x, y])
-        if len(run):
-            at = (float(run[x].iloc[-1]), float(run[y].iloc[-1]))
-            found.append(Failure(end["configuration"], end["method"], end["status"], *at))
-    return found
-
-
-def curves_over_depth(rows: pd.DataFrame, *, x: str, y: str) -> list[Curve]:
-    """One curve per series: a point for each number of layers differentiated.
-
-    ``x`` is ``layers`` or a measured column. A series without layers (JFB, DEQ) is one point,
-    whose x is NaN when x is ``layers``: see ``across``.
-    """
-    keyed = rows.assign(depth=rows["layers"].fillna(0.0))
-    return [
-        summarised(group, by="depth", x=x, y=y, label=str(label))
-        for label, group in keyed.groupby("series", sort=False)
-        if group[_needed(x, y)].notna().all(axis=1).any()
-    ]
-
-
-def across(curve: Curve, *, start: float, stop: float) -> Curve:
-    """A curve without depth (all x NaN) as a horizontal line from start to stop; others as is."""
-    if not np.isnan(curve.x).all():
-        return curve
-    ends = {name: getattr(curve, name)[:1] * 2 for name in ("median", "low", "high")}
-    return Curve(curve.label, curve.method, (start, stop), **ends, repetitions=curve.repetitions)
-
-
-def depths(rows: pd.DataFrame, *, y: str) -> list[float]:
+def depths(rows: pd.DataFrame, y: str) -> list[float]:
     """The numbers of layers at which y is known, in order; none where no series has two of them."""
     known = rows[rows[y].notna() & rows["layers"].notna()]
     if not (known.groupby("series")["layers"].nunique() > 1).any():
@@ -403,59 +135,139 @@ def depths(rows: pd.DataFrame, *, y: str) -> list[float]:
     return sorted({float(layers) for layers in known["layers"]})
 
 
-def costs(frame: pd.DataFrame, *, column: str, per: str | None = None) -> list[Cost]:
-    """One task's costs of one hypergradient, one entry per configuration, a value per run.
+def placed(rows: pd.DataFrame, label: str, by: str, x: str, y: str) -> pd.DataFrame:
+    """The rows with a y; ``at`` is the median x over those of the same ``label`` and ``by``.
 
-    ``per`` names a column to divide by, row by row: seconds per seconds of one layer.
+    Rows without an x have none where it is ``layers`` (a method without depth), and are left out
+    where it is measured.
     """
-    rows = measured_rows(frame, column)
-    ends = last_rows(frame)
-    found = []
-    for label, end in ends.groupby("gradient", sort=False):
-        group = rows[rows["gradient"] == label]
-        values = group[column] if per is None else group[column] / group[per]
-        failed = tuple(status for status in end["status"] if status != "ok")
-        found.append(Cost(str(label), end["method"].iloc[0], _floats(values.dropna()), failed))
-    return found
+    known = rows.dropna(subset=[y] if x == "layers" else [x, y])
+    known = known.assign(by=known[by].fillna(0.0))
+    return known.assign(at=known.groupby([label, "by"], sort=False)[x].transform("median"))
+
+
+def levelled(placed: pd.DataFrame, ends: tuple[float, float]) -> pd.DataFrame:
+    """``placed`` rows, those without an x at both ends: a level line from one to the other."""
+    level = placed[placed["at"].isna()]
+    return pd.concat([placed[placed["at"].notna()], *(level.assign(at=end) for end in ends)])
 
 
 def traces(
-    curves: Sequence[Curve], *, styles: Mapping[str, Style]
-) -> list[dict[str, str | list[float]]]:
-    """Curves as benchopt's scatter plots take them: plain lists, quartiles where there are any."""
+    placed: pd.DataFrame, label: str, y: str, styles: Mapping[str, Style]
+) -> list[dict[str, object]]:
+    """``placed`` rows as benchopt's scatter plots take them: medians; quartiles of several runs."""
     found = []
-    for curve in curves:
-        style = styles[curve.label]
-        known = [index for index, x in enumerate(curve.x) if not np.isnan(x)]
-        values = {"x": curve.x, "y": curve.median}
-        if curve.repetitions > 1:
-            values |= {"y_low": curve.low, "y_high": curve.high}
-        lists = {key: [line[index] for index in known] for key, line in values.items()}
-        label = {"label": curve.label, "color": style.color, "marker": style.marker}
-        found.append({**lists, **label})
+    known = placed[placed["at"].notna()].sort_index(kind="stable")
+    for name, own in known.groupby(label, sort=False):
+        runs = own.sort_values("by", kind="stable").groupby("at", sort=False)[y]
+        parts = {"y": 0.5} | ({"y_low": 0.25, "y_high": 0.75} if runs.size().max() > 1 else {})
+        lists = {key: runs.quantile(level).tolist() for key, level in parts.items()}
+        look = {"color": styles[name].color, "marker": styles[name].marker}
+        found.append({"label": str(name), "x": runs.size().index.tolist(), **lists, **look})
     return found
 
 
-def _needed(x: str, y: str) -> list[str]:
-    """The columns a point needs: a series without layers has none, and is drawn all the same."""
-    return [y] if x == "layers" else [x, y]
+def costs(frame: pd.DataFrame, column: str, per: str | None = None) -> pd.DataFrame:
+    """One task's costs of one hypergradient: a row per configuration, ``values`` one per run.
+
+    ``failed`` says how the failed runs ended. ``per`` names a column to divide by, row by row:
+    seconds per seconds of one layer.
+    """
+    rows = measured_rows(frame, column)
+    cost = rows[column] if per is None else rows[column] / rows[per]
+    ends = last_rows(frame).groupby("gradient", sort=False)
+    values = cost.dropna().groupby(rows["gradient"]).agg(list).to_dict()
+    failed = ends["status"].agg(lambda found: ", ".join(sorted(set(found) - {"ok"})))
+    found = pd.DataFrame({"method": ends["method"].first(), "failed": failed})
+    return found.assign(values=[values.get(name, []) for name in found.index])
 
 
-def summarised(group: pd.DataFrame, *, by: str, x: str, y: str, label: str) -> Curve:
-    """Median and quartiles of y, and median of x, at each value of ``by``."""
-    known = group.dropna(subset=_needed(x, y))
-    at = known.groupby(by, sort=True)
-    quartiles = at[y].quantile([0.25, 0.5, 0.75]).unstack()
-    return Curve(
-        label=label,
-        method=str(group["method"].iloc[0]),
-        x=_floats(at[x].median()),
-        median=_floats(quartiles[0.5]),
-        low=_floats(quartiles[0.25]),
-        high=_floats(quartiles[0.75]),
-        repetitions=int(at.size().max()),
-    )
+def distinguish(
+    heads: Mapping[Hashable, str],
+    details: Mapping[Hashable, Mapping[str, str]],
+    always: Sequence[str] = (),
+) -> dict[Hashable, str]:
+    """Short names ``head (a=1)``: the details that differ among equal heads, or in ``always``."""
+    names = {}
+    for key, head in heads.items():
+        own = details[key]
+        peers = [details[other] for other in heads if heads[other] == head]
+        differing = {n for peer in peers for n in peer if len({p.get(n) for p in peers}) > 1}
+        shown = [name for name in (*always, *sorted(differing - set(always))) if name in own]
+        inside = ", ".join(f"{name}={own[name]}" for name in shown)
+        names[key] = f"{head} ({inside})" if inside else head
+    return names
 
 
-def _floats(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+def file_names(labels: Iterable[str]) -> dict[str, str]:
+    """A short file name part for each label: safe on any filesystem, no two alike."""
+    names: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        base = re.sub(r"[^A-Za-z0-9.]+", "_", label).strip("_.") or "task"
+        if len(base) > 60:
+            base = f"{base[:50]}_{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+        taken = {name.lower() for name in names.values()}
+        numbered = (f"{base}_{count}" for count in range(2, len(taken) + 3))
+        names[label] = next(name for name in (base, *numbered) if name.lower() not in taken)
+    return names
+
+
+def written(value: object) -> str:
+    """A parameter's value as in a configuration file: 10.0 is 10."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return f"{value:g}" if number else str(value)
+
+
+def parameters(raw: pd.DataFrame, name: str, prefix: str) -> dict[str, dict[str, str]]:
+    """For each name in a column, its parameters: from the ``p_…`` columns, else from the name."""
+    columns = [column for column in raw.columns if column.startswith(prefix)]
+    different = raw[[name, *columns]].drop_duplicates().astype({name: object})
+    return {
+        text: split_call(text)[1]
+        | {key.removeprefix(prefix): written(value) for key, value in row.dropna().items()}
+        for text, row in different.groupby(name).first().iterrows()
+    }
+
+
+def problems(raw: pd.DataFrame) -> pd.DataFrame:
+    """A row for each (objective, dataset): ``task``, ``setting``, ``size``, ``batch``, ``ridge``.
+
+    A task is named by the layer, the degradation, and what else differs; a setting likewise, but
+    for what is ``VARIED``: tasks of one setting differ in nothing else.
+    """
+    objectives = parameters(raw, "objective_name", "p_obj_")
+    datasets = parameters(raw, "dataset_name", "p_dataset_")
+    heads, details, numbers = {}, {}, {}
+    for key in map(tuple, raw[list(NAMES[:2])].drop_duplicates().to_numpy()):
+        objective, dataset = objectives[key[0]].copy(), datasets[key[1]].copy()
+        source, _ = split_call(key[1])
+        lower, layer = split_call(objective.pop("lower", split_call(key[0])[0]))
+        kind, degradation = split_call(dataset.pop("degradation", source))
+        probe, ridge = objective.get("probe_size"), layer.get("ridge", 0)
+        numbers[key] = (dataset.get("size"), probe, dataset.get("n_train"), ridge)
+        heads[key] = f"{lower}, {kind}"
+        own = dataset | {"dataset": source}
+        details[key] = _merged(
+            layer=layer, degradation=degradation, objective=objective, dataset=own
+        )
+    columns = ["size", "batch", "n_train", "ridge"]
+    found = pd.DataFrame.from_dict(numbers, orient="index", columns=columns)
+    found = found.apply(pd.to_numeric, errors="coerce").astype(float)
+    # the probe is of training images: all of them where it would be more
+    batch = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
+    names = {
+        "task": distinguish(heads, details),
+        "setting": distinguish(heads, _without(details, VARIED)),
+    }
+    named = {name: np.array([*labels.values()], object) for name, labels in names.items()}
+    found.index = pd.MultiIndex.from_tuples(found.index)
+    return found.drop(columns="n_train").assign(batch=batch, **named)
+
+
+def _merged(**groups: Mapping[str, str]) -> dict[str, str]:
+    """All arguments by name, the group's name before one that was there already."""
+    merged: dict[str, str] = {}
+    for group, arguments in groups.items():
+        for key, value in arguments.items():
+            merged[f"{group} {key}" if key in merged else key] = value
+    return merged

@@ -9,117 +9,91 @@ highest mean and those that paired differences over the same images cannot tell 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
 from benchmark.report.frame import first_rows, last_rows
-from benchmark.report.statistics import Interval, interval, not_worse, values
-from benchmark.report.tables import MISSING, Bold, measured, summary
+from benchmark.report.reading import read_csv
+from benchmark.report.statistics import interval, not_worse, values
+from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, summary
 
 START = "start"
-ACCURACY = "test PSNR (dB)"
 NOTE = (
     "Bold: the highest mean test PSNR, and those that paired differences over the same test images "
     "do not put below it (95 %, corrected for the number of comparisons)."
 )
-HEADERS = {
-    "test_psnr": ACCURACY,
-    "interval": "95 % interval",
-    "gain": "gain (dB)",
-    "test_psnr_deployed": "deployed PSNR (dB)",
-    "gradient_error": "gradient error",
-    "gradient_cosine": "gradient cosine",
-    "gradient_seconds": "hypergradient (s)",
-    "peak_memory_mib": "peak memory (MiB)",
-    "evals": "layer + vjp evals",
-}
+HEADS = ["task", "configuration", "method", "status"]
+GRADIENT = ["test_psnr_deployed", "gradient_error", "gradient_cosine", "gradient_seconds"]
+COSTS = [*GRADIENT, "peak_memory_mib", "layer_evals", "vjp_evals"]
+ORDER = [*HEADS[:3], "test_psnr", "low", "high", "how", "best", "gain", *COSTS, "status"]
 
 
-def headline(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of the table, per task: the start, then the configurations in their order.
+def headline(frame: pd.DataFrame) -> Table:
+    """The table of a tidy frame."""
+    return table(numbers(frame))
+
+
+def read(path: Path) -> Table:
+    """The table in a ``headline.csv``."""
+    texts = [*HEADS, "how", "best"]
+    known = [name for name in ORDER if name not in texts]
+    found = read_csv(path, texts=texts, numbers=known)
+    return table(found.assign(best=found["best"] == "True"))
+
+
+def table(numbers: pd.DataFrame) -> Table:
+    """The table of its numbers: the best have their test PSNR in bold."""
+    bold = {(row, HEADERS["test_psnr"]) for row in range(len(numbers)) if numbers["best"].iloc[row]}
+    bounds = numbers["low"].map("[{:.2f}, ".format) + numbers["high"].map("{:.2f}]".format)
+    evals = spelled(numbers, ["layer_evals"]).iloc[:, 0] + " + "
+    evals += spelled(numbers, ["vjp_evals"]).iloc[:, 0]
+    text = {
+        "task": numbers["task"],
+        "configuration": numbers["configuration"],
+        **spelled(numbers, ["test_psnr"]),
+        "95 % interval": bounds.where(numbers["low"].notna(), MISSING),
+        "gain (dB)": [measured(gain, decimals=2) for gain in numbers["gain"]],
+        **spelled(numbers, COSTS[:-2]),
+        "layer + vjp evals": evals.where(numbers["layer_evals"].notna(), MISSING),
+        "status": numbers["status"],
+    }
+    return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, NOTE if bold else "")
+
+
+def numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per task the start, then the configurations in their order.
 
     ``gain`` is over the start; ``best`` marks the best and those not significantly worse. Means
     are over the runs that ended well.
     """
-    numbers = summary(frame)
     ends = last_rows(frame)
     good = ends[ends["status"] == "ok"]
+    means = summary(frame).rename(columns=lambda name: name.removesuffix("_mean"))
     parts = []
-    for task, rows in numbers.groupby("task", sort=False):
+    for task, rows in means.groupby("task", sort=False):
         runs = good[good["task"] == task]
         tables = {name: values(group) for name, group in runs.groupby("configuration", sort=False)}
         begin = starts(frame[frame["task"] == task])
-        entries = [_entry(row, tables.get(row["configuration"])) for _, row in rows.iterrows()]
+        part, gain = rows[[*HEADS, "test_psnr", *COSTS]], math.nan
         if len(begin):
-            tables = {START: values(begin), **tables}
-            entries = [_start(task, begin), *entries]
-        best = not_worse({name: table for name, table in tables.items() if table.size})
-        part = pd.DataFrame(entries).assign(best=[e["configuration"] in best for e in entries])
-        gain = part["test_psnr"] - part["test_psnr"].iloc[0] if len(begin) else math.nan
-        parts.append(part.assign(gain=gain))
-    order = ["test_psnr", "low", "high", "how", "best", "gain", *list(HEADERS)[3:-1]]
-    order = ["task", "configuration", "method", *order, "layer_evals", "vjp_evals", "status"]
-    return pd.concat(parts, ignore_index=True)[order]
+            tables[START] = values(begin)
+            psnr = interval(tables[START]).mean
+            start = pd.DataFrame([[task, START, "", MISSING, psnr]], columns=[*HEADS, "test_psnr"])
+            part = pd.concat([start, part], ignore_index=True)
+            gain = part["test_psnr"] - psnr
+        found = [asdict(interval(tables.get(name, pd.DataFrame()))) for name in part.configuration]
+        bounds = pd.DataFrame(found, index=part.index)[["low", "high", "how"]]
+        best = part["configuration"].isin(not_worse(tables))
+        parts.append(part.join(bounds).assign(best=best, gain=gain))
+    return pd.concat(parts, ignore_index=True)[ORDER]
 
 
 def starts(frame: pd.DataFrame) -> pd.DataFrame:
-    """One task's evaluations of the initial θ, a row per run; empty where nothing was trained."""
-    if not (frame["outer_step"] > 0).any():
-        return frame.iloc[:0]
-    first = first_rows(frame)
-    return first[(first["outer_step"] == 0) & first["test_psnr"].notna()]
+    """One task's evaluations of the initial θ, a row per run; empty where nothing was trained.
 
-
-def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The table as text."""
-    table = {name: numbers[name] for name in ("task", "configuration")}
-    decimals = {"gradient_cosine": 4, "peak_memory_mib": 1, "gain": 2}
-    for name, header in HEADERS.items():
-        if name == "interval":
-            pairs = zip(numbers["low"], numbers["high"], strict=True)
-            table[header] = [_bounds(low, high) for low, high in pairs]
-        elif name == "evals":
-            pairs = zip(numbers["layer_evals"], numbers["vjp_evals"], strict=True)
-            table[header] = [_evals(layers, vjps) for layers, vjps in pairs]
-        else:
-            places = 2 if "psnr" in name else decimals.get(name)
-            table[header] = [measured(x, math.nan, decimals=places) for x in numbers[name]]
-    return pd.DataFrame({**table, "status": numbers["status"]}, dtype=str)
-
-
-def bold(numbers: pd.DataFrame) -> Bold:
-    """The cells of the best: their test PSNR."""
-    return {(row, ACCURACY) for row, best in enumerate(numbers["best"]) if best}
-
-
-def _entry(row: pd.Series, table: pd.DataFrame | None) -> dict[str, object]:
-    """A configuration: the means of the summary, and the interval."""
-    names = [*HEADERS, "layer_evals", "vjp_evals"]
-    means = {name: row[f"{name}_mean"] for name in names if f"{name}_mean" in row.index}
-    found = _unknown() if table is None or not table.size else interval(table)
-    heads = {name: row[name] for name in ("task", "configuration", "method", "status")}
-    return {**heads, **means, "low": found.low, "high": found.high, "how": found.how}
-
-
-def _start(task: str, begin: pd.DataFrame) -> dict[str, object]:
-    """The start: all runs of a repetition begin at the same θ, and are averaged."""
-    table = values(begin)
-    found = interval(table)
-    heads = {"task": task, "configuration": START, "method": "", "status": MISSING}
-    bounds = {"low": found.low, "high": found.high, "how": found.how}
-    nothing = dict.fromkeys([*list(HEADERS)[3:-1], "layer_evals", "vjp_evals"], math.nan)
-    return {**heads, **nothing, "test_psnr": found.mean, **bounds}
-
-
-def _unknown() -> Interval:
-    return Interval(math.nan, math.nan, math.nan, "no values")
-
-
-def _bounds(low: float, high: float) -> str:
-    return MISSING if math.isnan(low) else f"[{low:.2f}, {high:.2f}]"
-
-
-def _evals(layers: float, vjps: float) -> str:
-    if math.isnan(layers):
-        return MISSING
-    return " + ".join(measured(x, math.nan, decimals=0) for x in (layers, vjps))
+    All runs of a repetition begin at the same θ.
+    """
+    first, trained = first_rows(frame), (frame["outer_step"] > 0).any()
+    return first[trained & (first["outer_step"] == 0) & first["test_psnr"].notna()]

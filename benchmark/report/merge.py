@@ -9,141 +9,82 @@ Versions of torch and numpy may differ, and are noted. The inputs stay as they a
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
 
-from benchmark.report.reading import NAMES, ReportError, check_columns, fingerprints, read_file
+from benchmark.report.reading import NAMES, ReportError, read_file, repeated, writable
 
 SOURCES, IMAGES = "objective_sources_digest", "objective_images_digest"
 TASK = [*NAMES[:2], "idx_rep"]
 VERSIONS = ("objective_torch_version", "version-numpy", "version-cuda", "objective_device_name")
 
 
-@dataclass(frozen=True)
-class Merged:
-    """All rows without duplicates, how many of each file were new, and what is worth knowing."""
-
-    rows: pd.DataFrame
-    added: tuple[int, ...]
-    dropped: tuple[int, ...]
-    notes: tuple[str, ...]
-
-
-def main(argv: Sequence[str]) -> int:
+def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = False) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark.report merge",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("parquet", nargs="+", type=Path, help="benchopt result files")
-    parser.add_argument("--out", required=True, type=Path, help="the .parquet file to write")
-    parser.add_argument(
-        "--allow-other-sources", action="store_true", help="accept rows made by other sources"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.out.suffix != ".parquet":
-        raise ReportError(f"{arguments.out}: expected a name that ends in .parquet")
-    if arguments.out.resolve() in [path.resolve() for path in arguments.parquet]:
-        raise ReportError(f"{arguments.out}: is one of the inputs, expected another name")
-    merged = merge(arguments.parquet, allow_other_sources=arguments.allow_other_sources)
-    write(merged.rows, arguments.out)
-    for path, added, dropped in zip(arguments.parquet, merged.added, merged.dropped, strict=True):
+    if out.suffix != ".parquet":
+        raise ReportError(f"{out}: expected a name that ends in .parquet")
+    if out.resolve() in [path.resolve() for path in parquet]:
+        raise ReportError(f"{out}: is one of the inputs, expected another name")
+    tables = [checked(path) for path in parquet]
+    rows = merged(parquet, tables, allow_other_sources=allow_other_sources)
+    with writable(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # there in full or not at all
+        with tempfile.TemporaryDirectory(prefix=".merge", dir=out.parent) as folder:
+            draft = Path(folder, out.name)
+            to_parquet(rows.droplevel(0).reset_index(drop=True), draft)
+            read_results(draft)
+            os.replace(draft, out)
+    for number, (path, table) in enumerate(zip(parquet, tables, strict=True)):
+        added = int((rows.index.get_level_values(0) == number).sum())
+        dropped = len(table) - added
         print(f"{path}: {added} rows" + (f", {dropped} duplicates dropped" if dropped else ""))
-    for note in merged.notes:
-        print(f"note: {note}")
-    print(f"{arguments.out}: {len(merged.rows)} rows")
-    return 0
+    for name in rows.columns.intersection([*VERSIONS, SOURCES]):
+        if len(values := sorted(map(str, rows[name].dropna().unique()))) > 1:
+            print(f"note: {name.removeprefix('objective_')}: {', '.join(values)}")
+    print(f"{out}: {len(rows)} rows")
 
 
-def merge(paths: Sequence[Path], *, allow_other_sources: bool = False) -> Merged:
-    """The rows of all files; a ReportError where they cannot be compared."""
-    tables = [_checked(path) for path in paths]
-    if not allow_other_sources:
-        _same_sources(paths, tables)
-    _same_images(paths, tables)
-    known = pd.concat([fingerprints(table) for table in tables], ignore_index=True).duplicated()
-    kept, start = [], 0
-    for table in tables:
-        kept.append(table[~known.iloc[start : start + len(table)].to_numpy()])
-        start += len(table)
-    return Merged(
-        rows=pd.concat(kept, ignore_index=True),
-        added=tuple(len(table) for table in kept),
-        dropped=tuple(len(a) - len(b) for a, b in zip(tables, kept, strict=True)),
-        notes=tuple(_differences(tables)),
-    )
+def merged(
+    paths: Sequence[Path], tables: Sequence[pd.DataFrame], *, allow_other_sources: bool = False
+) -> pd.DataFrame:
+    """The rows of all files without duplicates, by number of the file and row.
+
+    A ReportError where sources differ, or a task and repetition has other images than earlier.
+    """
+    rows = pd.concat(dict(enumerate(tables)))
+    other = rows[rows[SOURCES].astype(str) != str(rows[SOURCES].iloc[0])]
+    if len(other) and not allow_other_sources:
+        (number, _), found = other.index[0], ", ".join(sorted(set(other[SOURCES].astype(str))))
+        raise ReportError(
+            f"{paths[number]}: made by sources {found}, expected {rows[SOURCES].iloc[0]} as in "
+            f"{paths[0]} (--allow-other-sources accepts it)"
+        )
+    known = rows.dropna(subset=[*TASK, IMAGES])
+    first = known.groupby(TASK)[IMAGES].transform("first")
+    for (number, _), row in known[known[IMAGES] != first].head(1).iterrows():
+        same = known[(known[TASK] == row[TASK]).all(axis=1)]
+        (earlier, _), expected = same.index[0], same[IMAGES].iloc[0]
+        where = f"{row['dataset_name']}, repetition {row['idx_rep']}"
+        raise ReportError(
+            f"{paths[number]}: images {row[IMAGES]} in {where}, expected {expected} as in "
+            f"{paths[earlier]}"
+        )
+    new = [table[~known] for table, known in zip(tables, repeated(tables), strict=True)]
+    return pd.concat(dict(enumerate(new)))
 
 
-def write(rows: pd.DataFrame, path: Path) -> None:
-    """A parquet file as benchopt writes them, there in full or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".merge", suffix=".parquet")
-        os.close(handle)
-        try:
-            to_parquet(rows, Path(name))
-            read_results(Path(name))
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be written ({error.strerror})") from error
-
-
-def _checked(path: Path) -> pd.DataFrame:
+def checked(path: Path) -> pd.DataFrame:
     """The rows of a file, categories as strings again."""
     raw = read_file(path)
-    check_columns(raw, path=path)
-    missing = [name for name in (SOURCES, IMAGES) if name not in raw.columns]
-    if missing:
+    if missing := [name for name in (SOURCES, IMAGES) if name not in raw.columns]:
         raise ReportError(f"{path}: no column {missing[0]}, expected one to compare files by")
     if raw.empty:
         raise ReportError(f"{path}: no rows to merge")
-    texts = raw.select_dtypes("category").columns
-    return raw.astype(dict.fromkeys(texts, object))
-
-
-def _same_sources(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
-    """Raise where rows come from sources other than those of the first row."""
-    expected = tables[0][SOURCES].iloc[0]
-    for path, table in zip(paths, tables, strict=True):
-        others = sorted({str(value) for value in table[SOURCES]} - {str(expected)})
-        if others:
-            raise ReportError(
-                f"{path}: made by sources {', '.join(others)}, expected {expected} as in "
-                f"{paths[0]} (--allow-other-sources accepts it)"
-            )
-
-
-def _same_images(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
-    """Raise where a task and repetition have other images than in an earlier row."""
-    seen: dict[tuple, tuple[str, Path]] = {}
-    for path, table in zip(paths, tables, strict=True):
-        different = table[[*TASK, IMAGES]].dropna().drop_duplicates()
-        for *task, images in different.itertuples(index=False):
-            expected, first = seen.setdefault(tuple(task), (images, path))
-            if images != expected:
-                raise ReportError(
-                    f"{path}: images {images} in {task[1]}, repetition {task[2]}, "
-                    f"expected {expected} as in {first}"
-                )
-
-
-def _differences(tables: Sequence[pd.DataFrame]) -> list[str]:
-    """One line for each version or machine in which the rows differ."""
-    found = []
-    for name in (*VERSIONS, SOURCES):
-        values = {str(v) for t in tables if name in t.columns for v in t[name].dropna().unique()}
-        if len(values) > 1:
-            found.append(f"{name.removeprefix('objective_')}: {', '.join(sorted(values))}")
-    return found
+    return raw.astype(dict.fromkeys(raw.select_dtypes("category").columns, object))

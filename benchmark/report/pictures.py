@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,32 +12,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from benchmark.report.figures import TWO_COLUMNS, Drawing, NothingToDrawError, headed
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page, grid, headed
 from benchmark.report.frame import RUN, last_rows, renamed
-from benchmark.report.style import Style, method_order
+from benchmark.report.reading import IMAGES
+from benchmark.report.style import method_order
 
 LINES = 3  # whole, close up, errors
 CLOSE = 0.3  # side of the window, of the image's shorter side
 SMALLEST = 8  # pixels of the window's side
-FRAME = "#bbbbbb"
 # dashes of white on black are seen on any image
-BOX = (
-    {"edgecolor": "#000000", "linewidth": 1.0},
-    {"edgecolor": "#ffffff", "linewidth": 1.0, "linestyle": (0, (3, 3))},
-)
+BOX = ({"edgecolor": "#000000"}, {"edgecolor": "#ffffff", "linestyle": (0, (3, 3))})
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """An image (height, width, 3), uint8, with its label and the colour of its frame."""
 
     label: str
     image: np.ndarray
-    color: str = FRAME
+    color: str = "#bbbbbb"
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A square part of an image: its first row and column, and its side, in pixels."""
 
     row: int
@@ -49,41 +44,35 @@ class Window:
         return image[self.row : self.row + self.side, self.column : self.column + self.side]
 
 
-def reconstructions(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """One task: truth, observation and each method's reconstruction of one image, and its errors.
+def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Reconstructions.
 
-    Of each method the run with the most outer steps is shown (then the best test PSNR, then the
-    first repetition). PSNRs are those of the 8-bit images on display; error maps are the mean
-    absolute error over colours, in units of the image's range. The window shown close up is that
-    in which the methods differ most.
+    Of one task. Of each method the run with the most outer steps is shown (then the best test
+    PSNR, then the first repetition).
     """
     last = last_rows(frame)
-    arrays = last[["reconstruction", "observation", "truth"]].map(_is_image).all(axis=1)
-    ends = last[arrays].sort_values(
-        ["outer_step", "test_psnr", "repetition", *RUN],
-        ascending=[False, False, True, *[True] * len(RUN)],
-        kind="stable",
-    )
-    if ends.empty:
+    images = last[[*IMAGES]].map(lambda image: np.ndim(image) == 3).all(axis=1)
+    by, descending = ["outer_step", "test_psnr", "repetition", *RUN], ("outer_step", "test_psnr")
+    order = {"ascending": [name not in descending for name in by], "kind": "stable"}
+    chosen = last[images].sort_values(by, **order).groupby("method", sort=False).head(1)
+    if chosen.empty:
         raise NothingToDrawError("no images in the data")
-    chosen = ends.groupby("method", sort=False).head(1).set_index("method")
-    truth = chosen["truth"].iloc[0]
-    same = [m for m in method_order(chosen.index) if np.array_equal(chosen.at[m, "truth"], truth)]
-    kept = [m for m in same if chosen.at[m, "reconstruction"].shape == truth.shape]
-    chosen = renamed(chosen.loc[kept].reset_index()).set_index("method", drop=False)
-    missing = [m for m in method_order(frame["method"]) if m not in chosen.index]
+    truth, shape = chosen["truth"].iloc[0], chosen["truth"].iloc[0].shape
+    same = chosen["truth"].map(lambda image: np.array_equal(image, truth))
+    chosen = chosen[same & chosen["reconstruction"].map(lambda image: image.shape == shape)]
     if chosen.empty:
         raise NothingToDrawError("no reconstruction of the same size as the truth")
+    chosen = renamed(chosen).set_index("method").loc[method_order(chosen["method"])]
     shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
     shown += [
-        Panel(row["configuration"], row["reconstruction"], color=styles[method].color)
-        for method, row in chosen.iterrows()
+        Panel(row.configuration, row.reconstruction, page.styles[row.Index].color)
+        for row in chosen.itertuples()
     ]
-    figure = _image_grid(shown, title=str(frame["task"].iloc[0]), width=width)
+    figure = _image_grid(shown, page.width)
+    headed(figure, frame["task"].iloc[0])
+    missing = ", ".join(m for m in method_order(frame["method"]) if m not in chosen.index)
     why = "no final images, or of another test image"
-    return Drawing(figure, (f"{', '.join(missing)}: {why}",) if missing else ())
+    return Drawing(figure, (f"{missing}: {why}",) if missing else ())
 
 
 def window(images: Sequence[np.ndarray], truth: np.ndarray) -> Window:
@@ -96,58 +85,62 @@ def window(images: Sequence[np.ndarray], truth: np.ndarray) -> Window:
         steps = np.gradient(truth.astype(float), axis=(0, 1))
         apart = sum(step**2 for step in steps).mean(axis=2)
     side = min(*truth.shape[:2], max(SMALLEST, round(CLOSE * min(truth.shape[:2]))))
-    total = np.pad(apart, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
-    at = np.argwhere(sums >= sums.max() * (1 - 1e-9))[0]
-    return Window(int(at[0]), int(at[1]), side)
+    sums = np.lib.stride_tricks.sliding_window_view(apart, (side, side)).sum(axis=(2, 3))
+    row, column = np.argwhere(sums >= sums.max() * (1 - 1e-9))[0]
+    return Window(int(row), int(column), side)
 
 
-def _image_grid(panels: Sequence[Panel], *, title: str, width: float) -> Figure:
+def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
     """Images above (the first is the truth), then close up, then their errors on one scale.
 
     What does not fit in a line comes in several such blocks of lines. The scale is that of the
-    reconstructions; the observation's errors may be off it.
+    reconstructions; the observation's errors may be off it, or it may have another size.
     """
     truth = panels[0].image
     part = window([panel.image for panel in panels[2:]], truth)
-    errors = [_error(panel.image, truth) for panel in panels]
-    top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
-    captions = [_caption(panel, truth) for panel in panels]
+    gaps = [
+        panel.image.astype(float) - truth if panel.image.shape == truth.shape else None
+        for panel in panels
+    ]
+    top = max(float(np.quantile(_mean(gap), 0.995)) for gap in gaps[2:]) or 1 / 255
+    captions = [panels[0].label, *map(_caption, panels[1:], gaps[1:])]
     blocks = math.ceil(len(panels) / max(3, int(width)))
     columns = math.ceil(len(panels) / blocks)
     side = width / columns - 0.06
     whole = side * truth.shape[0] / truth.shape[1]
     lines = 1 + max(caption.count("\n") for caption in captions)
-    high = blocks * (2 * whole + side + 0.12 * lines + 0.1) + 0.3
-    figure = Figure(figsize=(width, high), layout="constrained")
-    axes = figure.subplots(
-        LINES * blocks, columns, squeeze=False, height_ratios=[whole, side, whole] * blocks
-    )
+    size = (width, blocks * (2 * whole + side + 0.12 * lines + 0.1) + 0.3)
+    ratios = [whole, side, whole] * blocks
+    figure, axes = grid(LINES * blocks, columns, size, height_ratios=ratios)
     for axis in axes.flat:
         axis.set_axis_off()
     cells = zip(*(axes[line::LINES].flat for line in range(LINES)), strict=True)
-    for panel, caption, error, (upper, close, lower) in zip(
-        panels, captions, errors, cells, strict=False
-    ):
-        _picture(upper, panel.image, color=panel.color)
+    drawn = zip(panels, captions, gaps, cells, strict=False)
+    for panel, caption, gap, (upper, close, lower) in drawn:
+        _picture(upper, panel.image, panel.color)
         upper.set_title(caption, fontsize=6.5)
-        if panel.image.shape == truth.shape:
+        if gap is not None:
             corner = (part.column - 0.5, part.row - 0.5)
             for look in BOX:
                 upper.add_patch(Rectangle(corner, part.side, part.side, fill=False, **look))
-            _picture(close, part.of(panel.image), color=panel.color)
-        if error is not None and panel is not panels[0]:
-            map_ = lower.imshow(error, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+            _picture(close, part.of(panel.image), panel.color)
+        if gap is not None and panel is not panels[0]:
+            options = {"cmap": "magma", "vmin": 0, "vmax": top, "interpolation": "nearest"}
+            errors = lower.imshow(_mean(gap), **options)
     beside = axes[LINES - 1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
-    bar = figure.colorbar(map_, cax=beside, extend="max")
+    bar = figure.colorbar(errors, cax=beside, extend="max")
     bar.set_label("absolute error\n(1: full range)", fontsize=6.5)
     bar.ax.yaxis.set_ticks_position("left")
     bar.ax.yaxis.set_label_position("left")
-    headed(figure, title)
     return figure
 
 
-def _picture(axis: Axes, image: np.ndarray, *, color: str) -> None:
+def _mean(gap: np.ndarray) -> np.ndarray:
+    """Mean absolute difference over colours, of 8-bit images, in [0, 1]."""
+    return np.abs(gap).mean(axis=2) / 255
+
+
+def _picture(axis: Axes, image: np.ndarray, color: str) -> None:
     """An image without ticks, in a frame."""
     axis.set_axis_on()
     axis.imshow(image, interpolation="nearest")
@@ -155,25 +148,10 @@ def _picture(axis: Axes, image: np.ndarray, *, color: str) -> None:
     axis.spines[:].set(color=color, linewidth=1.5)
 
 
-def _caption(panel: Panel, truth: np.ndarray) -> str:
-    """The label, a parameter per line, and the PSNR (none for the truth itself)."""
+def _caption(panel: Panel, gap: np.ndarray | None) -> str:
+    """The label, a parameter per line, and the PSNR."""
     label = panel.label.replace(" (", "\n").replace(", ", "\n").removesuffix(")")
-    known = panel.image is not truth and panel.image.shape == truth.shape
-    return f"{label}\n{_psnr(panel.image, truth):.2f} dB" if known else label
-
-
-def _is_image(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3
-
-
-def _error(image: np.ndarray, truth: np.ndarray) -> np.ndarray | None:
-    """Mean absolute difference over colours in [0, 1]; None for an image of another size."""
-    if image.shape != truth.shape:
-        return None
-    return np.abs(image.astype(float) - truth.astype(float)).mean(axis=2) / 255
-
-
-def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR of an 8-bit image, dB."""
-    mse = np.mean((image.astype(float) - truth.astype(float)) ** 2)
-    return float(10 * np.log10(255**2 / mse)) if mse > 0 else float("inf")
+    if gap is None:
+        return label
+    mse = np.mean(gap**2)
+    return f"{label}\n{10 * np.log10(255**2 / mse) if mse > 0 else math.inf:.2f} dB"

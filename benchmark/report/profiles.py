@@ -9,48 +9,27 @@ not reach ε never does. Costs are compared within one file and one repetition.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from benchmark.report.figures import (
-    TWO_COLUMNS,
-    Drawing,
-    NothingToDrawError,
-    artist,
-    finish,
-    handle,
-    in_a_line,
-)
+from benchmark.report import drawing
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import RUN, first_rows, measured_rows
 from benchmark.report.style import Style, method_order
-from benchmark.report.tables import measured
+from benchmark.report.tables import Table, spelled
 
 ACCURACIES = (1e-2, 1e-4, 1e-6)
 COSTS = {"gradient_seconds": "time", "evals": "layer + vjp evals"}
 ALONE = "needs two methods, one of them with several configurations"
-SPENT = ("gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib")
+SPENT = ["gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib"]
 PROBLEM = ["source", "task", "repetition"]
 FRONT = {"drawstyle": "steps-post", "color": "#aaaaaa", "linewidth": 2.5, "zorder": 1}
-FRONT_AXES = {
-    "gradient_seconds": "seconds of one hypergradient",
-    "peak_memory_mib": "peak memory (MiB)",
-}
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One method: the share of problems solved within each ratio τ of the best."""
-
-    method: str
-    ratios: tuple[float, ...]
-    shares: tuple[float, ...]
+FRONT_AXES = ["gradient_seconds", "peak_memory_mib"]
 
 
 def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
@@ -60,14 +39,14 @@ def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
     failed before it had both is there too, without them: it reaches nothing.
     """
     errors = first_rows(frame).set_index(RUN)
-    spent = measured_rows(frame, "gradient_seconds").set_index(RUN)[list(SPENT)]
-    rows = errors.drop(columns=list(SPENT)).join(spent).reset_index()
+    spent = measured_rows(frame, "gradient_seconds").set_index(RUN)[SPENT]
+    rows = errors.drop(columns=SPENT).join(spent).reset_index()
     known = (rows["gradient_error"] >= 0) & rows["gradient_seconds"].notna()
     rows = rows[known | (rows["status"] != "ok")]
     return rows.assign(evals=rows["layer_evals"] + rows["vjp_evals"])
 
 
-def cheapest(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
+def cheapest(rows: pd.DataFrame, accuracy: float, cost: str) -> pd.DataFrame:
     """Of each problem and method the run of least cost that reaches the accuracy.
 
     A problem is a task, in one file and repetition. ``rows`` are ``hypergradients``; methods that
@@ -78,72 +57,66 @@ def cheapest(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
     return ordered.groupby([*PROBLEM, "method"], sort=True).head(1)
 
 
-def performance_profile(costs: pd.DataFrame) -> list[Profile]:
-    """Profiles from columns ``problem, method, cost``; a missing or infinite cost is a failure.
-
-    Of several costs of a method on a problem the least counts. A problem that no method solves
-    counts against all.
+def ratios(rows: pd.DataFrame, accuracy: float, cost: str) -> pd.DataFrame:
+    """The least cost at an accuracy over that of the best method: a row per problem, a column per
+    method, NaN for never.
     """
-    ratios = _ratios(costs)
-    return [
-        Profile(
-            method=str(method),
-            ratios=(known := tuple(sorted(float(ratio) for ratio in ratios[method].dropna()))),
-            shares=tuple((position + 1) / len(ratios) for position in range(len(known))),
-        )
-        for method in ratios.columns
-    ]
+    reached = cheapest(rows, accuracy, cost).set_index([*PROBLEM, "method"])[cost]
+    every = pd.MultiIndex.from_frame(rows[PROBLEM].drop_duplicates())
+    table = reached.unstack("method").reindex(index=every, columns=method_order(rows["method"]))
+    return table.div(table.min(axis="columns"), axis="index")
 
 
-def time_to_accuracy(frame: pd.DataFrame) -> pd.DataFrame:
+def performance_profile(ratios: pd.DataFrame) -> dict[str, pd.Series]:
+    """For each method the share of problems solved, by the ratios τ at which it grows.
+
+    A problem that no method solves counts against all.
+    """
+    return {
+        method: found.value_counts().sort_index().cumsum() / len(ratios)
+        for method, found in ratios.items()
+    }
+
+
+def comparable(frame: pd.DataFrame) -> bool:
+    """Whether there are two methods, one of them with several configurations, and their costs."""
+    configurations = hypergradients(frame).groupby("method")["gradient"].nunique()
+    return len(configurations) > 1 and bool((configurations > 1).any())
+
+
+def time_to_accuracy(frame: pd.DataFrame) -> Table:
     """Per task, accuracy and method: the fastest configuration that reaches it.
 
     ``ratio`` is to the fastest method of the same file and repetition; numbers are medians over
     files and repetitions; a method that does not reach the accuracy has a row of NaN.
     """
-    rows = hypergradients(frame)
-    entries = []
-    for task, group in rows.groupby("task", sort=True):
-        problems = len(group[["source", "repetition"]].drop_duplicates())
+    found = []
+    for task, rows in hypergradients(frame).groupby("task", sort=True):
+        problems = len(rows[PROBLEM].drop_duplicates())
         for accuracy in ACCURACIES:
-            best = cheapest(group, accuracy=accuracy, cost="gradient_seconds")
-            fastest = best.groupby(["source", "repetition"])["gradient_seconds"].transform("min")
+            best = cheapest(rows, accuracy, "gradient_seconds")
+            fastest = best.groupby(PROBLEM)["gradient_seconds"].transform("min")
             best = best.assign(ratio=best["gradient_seconds"] / fastest)
-            for method in method_order(group["method"]):
+            for method in method_order(rows["method"]):
                 own = best[best["method"] == method]
                 entry = {"task": task, "accuracy": accuracy, "method": method}
                 entry["configuration"] = "; ".join(sorted(set(own["gradient"])))
                 entry["reached"] = f"{len(own)}/{problems}"
-                numbers = {name: own[name].median() for name in ("ratio", *SPENT)}
-                entries.append(entry | numbers)
+                found.append(entry | own[["ratio", *SPENT]].median().to_dict())
     names = ["task", "accuracy", "method", "configuration", "reached", "ratio", *SPENT]
-    return pd.DataFrame(entries, columns=names)
-
-
-def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
-    """``time_to_accuracy`` as text, a dash for never."""
-    decimals = {"ratio": 2, "layer_evals": 0, "vjp_evals": 0, "peak_memory_mib": 1}
-    headers = {
-        "ratio": "time / fastest",
-        "gradient_seconds": "hypergradient (s)",
-        "layer_evals": "layer evals",
-        "vjp_evals": "vjp evals",
-        "peak_memory_mib": "peak memory (MiB)",
+    numbers = pd.DataFrame(found, columns=names)
+    ever = numbers["configuration"] != ""
+    text = {
+        "task": numbers["task"],
+        "configuration": numbers["configuration"].where(ever, numbers["method"]),
+        "gradient error at most": numbers["accuracy"].map("{:g}".format),
+        **spelled(numbers.rename(columns={"ratio": "time_ratio"}), ["time_ratio", *SPENT]),
+        "reached": numbers["reached"],
     }
-    named = [
-        name or method
-        for name, method in zip(numbers["configuration"], numbers["method"], strict=True)
-    ]
-    table = {"task": numbers["task"], "configuration": named}
-    table["gradient error at most"] = [f"{accuracy:g}" for accuracy in numbers["accuracy"]]
-    for name, header in headers.items():
-        table[header] = [
-            measured(value, math.nan, decimals=decimals.get(name)) for value in numbers[name]
-        ]
-    return pd.DataFrame({**table, "reached": numbers["reached"]}, dtype=str)
+    return Table("time_to_accuracy", numbers, pd.DataFrame(text, dtype=str))
 
 
-def ranking(frame: pd.DataFrame) -> pd.DataFrame:
+def ranking(frame: pd.DataFrame) -> Table:
     """Per accuracy and method, over all problems: how many it solves, and at what price.
 
     ``time_ratio`` and ``evals_ratio`` are the medians over problems of the least time, or layers
@@ -151,108 +124,82 @@ def ranking(frame: pd.DataFrame) -> pd.DataFrame:
     the largest. ``fastest`` counts the problems on which no method was faster. Ordered by
     accuracy and then by ``time_ratio``.
     """
-    rows = hypergradients(frame)
-    tables = []
+    rows, parts = hypergradients(frame), []
     for accuracy in ACCURACIES:
-        time, evals = (
-            _ratios(_problems(rows, accuracy=accuracy, cost=cost)).fillna(math.inf)
-            for cost in ("gradient_seconds", "evals")
-        )
-        table = pd.DataFrame(
-            {
-                "solved": np.isfinite(time).sum(),
-                "problems": len(time),
-                "fastest": (time == 1).sum(),
-                "time_ratio": time.median(),
-                "worst_time_ratio": time.max(),
-                "evals_ratio": evals.median(),
-            }
-        )
-        table = table.sort_values(["time_ratio", "solved"], ascending=[True, False], kind="stable")
-        tables.append(table.rename_axis("method").reset_index().assign(accuracy=accuracy))
-    names = ["accuracy", "method", "solved", "problems", "fastest"]
-    names += ["time_ratio", "worst_time_ratio", "evals_ratio"]
-    return pd.concat(tables)[names].reset_index(drop=True)
-
-
-def formatted_ranking(numbers: pd.DataFrame) -> pd.DataFrame:
-    """``ranking`` as text."""
-    ratios = {
-        "median time / fastest": "time_ratio",
-        "largest": "worst_time_ratio",
-        "median evals / fewest": "evals_ratio",
+        time, evals = (ratios(rows, accuracy, cost).fillna(math.inf) for cost in COSTS)
+        price = {"accuracy": accuracy, "method": time.columns, "solved": np.isfinite(time).sum()}
+        price |= {"problems": len(time), "fastest": (time == 1).sum(), "time_ratio": time.median()}
+        price |= {"worst_time_ratio": time.max(), "evals_ratio": evals.median()}
+        order = {"by": ["time_ratio", "solved"], "ascending": [True, False], "kind": "stable"}
+        parts.append(pd.DataFrame(price).sort_values(**order))
+    numbers = pd.concat(parts, ignore_index=True)
+    prices = numbers[["time_ratio", "worst_time_ratio", "evals_ratio"]]
+    prices = prices.map("{:.2f}".format).where(np.isfinite(prices), "never")
+    text = {
+        "gradient error": numbers["accuracy"].map("at most {:g}".format),
+        "method": numbers["method"],
+        "problems solved": numbers["solved"].astype(str) + "/" + numbers["problems"].astype(str),
+        "fastest on": numbers["fastest"].astype(str),
+        "median time / fastest": prices["time_ratio"],
+        "largest": prices["worst_time_ratio"],
+        "median evals / fewest": prices["evals_ratio"],
     }
-    solved = zip(numbers["solved"], numbers["problems"], strict=True)
-    return pd.DataFrame(
-        {
-            "gradient error": [f"at most {accuracy:g}" for accuracy in numbers["accuracy"]],
-            "method": numbers["method"],
-            "problems solved": [f"{own}/{every}" for own, every in solved],
-            "fastest on": numbers["fastest"].astype(str),
-            **{
-                header: [f"{ratio:.2f}" if ratio < math.inf else "never" for ratio in numbers[name]]
-                for header, name in ratios.items()
-            },
-        },
-        dtype=str,
-    )
+    return Table("ranking", numbers, pd.DataFrame(text, dtype=str))
 
 
-def comparable(frame: pd.DataFrame) -> bool:
-    """Whether there are two methods, one of them with several configurations, and their costs."""
-    rows = hypergradients(frame)
-    configurations = rows.groupby("method")["gradient"].nunique()
-    return len(configurations) > 1 and bool((configurations > 1).any())
+def performance(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Performance profiles.
 
-
-# --- figures ---------------------------------------------------------------------------------
-
-
-def performance(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """All tasks: performance profiles in time and in evaluations, a column per accuracy."""
+    Of all tasks, in time and in evaluations, a column per accuracy.
+    """
     if not comparable(frame):
         raise NothingToDrawError(ALONE)
     rows = hypergradients(frame)
-    methods = method_order(rows["method"])
     panels = {
-        (cost, accuracy): performance_profile(_problems(rows, accuracy=accuracy, cost=cost))
+        (cost, accuracy): performance_profile(ratios(rows, accuracy, cost))
         for cost in COSTS
         for accuracy in ACCURACIES
     }
-    count = len(rows[PROBLEM].drop_duplicates())
-    top = max([2.0, *(ratio for found in panels.values() for one in found for ratio in one.ratios)])
-    narrow = width < TWO_COLUMNS
-    shape = (len(ACCURACIES), len(COSTS)) if narrow else (len(COSTS), len(ACCURACIES))
-    figure = Figure(
-        figsize=(width, (1.8 if narrow else 1.7) * shape[0] + 0.2), layout="constrained"
+    ends = [shares.index.max() for found in panels.values() for shares in found.values()]
+    stop, count = 1.3 * np.nanmax([2.0, *ends]), len(rows[PROBLEM].drop_duplicates())
+    shape = (len(COSTS), len(ACCURACIES))
+    lines, columns = shape[::-1] if page.narrow else shape
+    size = (page.width, (1.8 if page.narrow else 1.7) * lines + 0.2)
+    left = [f"share of {count} problem{'s' if count > 1 else ''}"] * lines
+    below = ["cost / least cost, τ"] * columns
+    figure, axes = drawing.grid(
+        lines, columns, size, left=left, below=below, sharex=True, sharey=True
     )
-    axes = figure.subplots(*shape, sharex=True, sharey=True)
-    cells = (axes.T if narrow else axes).flat
+    cells = (axes.T if page.narrow else axes).flat
     for axis, ((cost, accuracy), found) in zip(cells, panels.items(), strict=True):
-        between = "\n" if narrow else ", "
-        axis.set_title(f"{COSTS[cost]}{between}error ≤ {_power(accuracy)}", loc="left")
-        axis.set(xscale="log", xlim=(0.93, 1.3 * top), ylim=(-0.08, 1.1))
+        power, between = round(math.log10(accuracy)), "\n" if page.narrow else ", "
+        axis.set_title(f"{COSTS[cost]}{between}error ≤ $10^{{{power}}}$", loc="left")
+        axis.set(xscale="log", xlim=(0.93, stop), ylim=(-0.08, 1.1))
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        for position, one in enumerate(found):
+        for position, (method, shares) in enumerate(found.items()):
             apart = min(1.7, 9 / len(found)) * (position - (len(found) - 1) / 2)
-            _steps(axis, one, styles[one.method], stop=1.3 * top, apart=apart)
-    for line in axes:
-        line[0].set_ylabel(f"share of {count} problem{'s' if count > 1 else ''}")
-    for axis in axes[-1]:
-        axis.set_xlabel("cost / least cost, τ")
-    finish(figure, handles=[handle(method, styles[method]) for method in methods])
-    return Drawing(figure)
+            _steps(axis, shares, page.styles[method], stop=stop, apart=apart)
+    methods = method_order(rows["method"])
+    return drawing.finish(figure, "", drawing.entries({m: page.styles[m] for m in methods}))
 
 
-def pareto(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """One task: gradient error against time and memory of every configuration, and their front.
+def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, apart: float) -> None:
+    """A profile as steps from τ = 1 to the end of the axis; a line at 0 for never.
 
-    A dot is the median over runs. On the grey line are the configurations that no other beats in
-    both error and cost.
+    It is drawn ``apart`` points higher, so that equal profiles can be told from each other.
+    """
+    later = shares[shares.index > 1]
+    x, y = [1.0, *later.index, stop], [shares.get(1.0, 0.0), *later, shares.max()]
+    y = np.nan_to_num(y)  # of a method that never solves one
+    higher = ScaledTranslation(0, apart / 72, axis.get_figure().dpi_scale_trans)
+    options = {"markevery": range(len(x) - 1), "transform": axis.transData + higher}
+    axis.plot(x, y, drawstyle="steps-post", **style.line, **options)
+
+
+def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Error against cost.
+
+    Of one task, time and memory. A dot is the median over runs.
     """
     rows = hypergradients(frame)
     rows = rows[rows["gradient_error"] > 0]
@@ -260,22 +207,17 @@ def pareto(
     points = costs.median().dropna().reset_index()
     if len(points) < 4:
         raise NothingToDrawError("needs at least four configurations with error, time and memory")
-    figure, axes = in_a_line(len(FRONT_AXES), width=width, height=2.8)
-    for axis in axes if width < TWO_COLUMNS else axes[:1]:
-        axis.set_ylabel("relative gradient error")
-    for axis, (cost, label) in zip(axes, FRONT_AXES.items(), strict=True):
-        axis.set(xscale="log", yscale="log", xlabel=label)
-        edge = front(points[cost], points["gradient_error"])
-        axis.plot(*zip(*edge, strict=True), **FRONT)
+    figure, axes = drawing.in_a_line(page, FRONT_AXES, height=2.8)
+    for axis, cost in zip(axes, FRONT_AXES, strict=True):
+        axis.set(xscale="log", yscale="log")
+        axis.plot(*zip(*front(points[cost], points["gradient_error"]), strict=True), **FRONT)
         for method, own in points.groupby("method", sort=False):
-            dots = {**artist(styles[method]), "linestyle": "none"}
-            axis.plot(own[cost], own["gradient_error"], **dots)
+            axis.plot(own[cost], own["gradient_error"], **page.styles[method].dots)
         axis.margins(0.06)
     methods = method_order(points["method"])
-    handles = [handle(method, styles[method], line=False) for method in methods]
+    handles = [Line2D([], [], label=method, **page.styles[method].dots) for method in methods]
     handles.append(Line2D([], [], label="not beaten in both", **FRONT))
-    finish(figure, title=str(frame["task"].iloc[0]), handles=handles)
-    return Drawing(figure)
+    return drawing.finish(figure, frame["task"].iloc[0], handles)
 
 
 def front(costs: Sequence[float], errors: Sequence[float]) -> list[tuple[float, float]]:
@@ -285,52 +227,3 @@ def front(costs: Sequence[float], errors: Sequence[float]) -> list[tuple[float, 
         if not kept or error < kept[-1][1]:
             kept.append((float(cost), float(error)))
     return kept
-
-
-def _problems(rows: pd.DataFrame, *, accuracy: float, cost: str) -> pd.DataFrame:
-    """Every problem with every method: its least cost at an accuracy, NaN for never."""
-    methods = pd.DataFrame({"method": sorted(set(rows["method"]))})
-    every = rows[PROBLEM].drop_duplicates().merge(methods, how="cross")
-    reached = cheapest(rows, accuracy=accuracy, cost=cost)[[*PROBLEM, "method", cost]]
-    found = every.merge(reached, on=[*PROBLEM, "method"], how="left")
-    problem = found[PROBLEM].astype(str).agg("\n".join, axis=1)
-    return pd.DataFrame({"problem": problem, "method": found["method"], "cost": found[cost]})
-
-
-def _ratios(costs: pd.DataFrame) -> pd.DataFrame:
-    """A row per problem, a column per method, as for ``performance_profile``: the least cost of the
-    method over the least of all; NaN for never.
-    """
-    table = costs.pivot_table(
-        index="problem", columns="method", values="cost", aggfunc="min", dropna=False
-    )
-    table = table.reindex(sorted(set(costs["problem"]))).reindex(
-        columns=method_order(costs["method"])
-    )
-    table = table.where(np.isfinite(table))
-    return table.div(table.min(axis="columns"), axis="index")
-
-
-def _steps(axis: Axes, profile: Profile, style: Style, *, stop: float, apart: float) -> None:
-    """A profile as steps from τ = 1 to the end of the axis; a line at 0 for never.
-
-    It is drawn ``apart`` points higher, so that equal profiles can be told from each other.
-    """
-    at_once = sum(ratio <= 1 for ratio in profile.ratios) * (profile.shares or (0.0,))[0]
-    last = profile.shares[-1] if profile.shares else 0.0
-    later = [pair for pair in zip(profile.ratios, profile.shares, strict=True) if pair[0] > 1]
-    x, y = zip((1.0, at_once), *later, (stop, last), strict=True)
-    higher = ScaledTranslation(0, apart / 72, axis.get_figure().dpi_scale_trans)
-    axis.plot(
-        x,
-        y,
-        drawstyle="steps-post",
-        **artist(style),
-        markevery=range(len(x) - 1),
-        transform=axis.transData + higher,
-    )
-
-
-def _power(accuracy: float) -> str:
-    """1e-4 as 10⁻⁴."""
-    return rf"$10^{{{round(math.log10(accuracy))}}}$"

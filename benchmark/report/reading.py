@@ -1,4 +1,4 @@
-"""Benchopt's result files as raw rows, with what was left out of them and why.
+"""Benchopt's result files as raw rows, with what was left out of them and why; CSV and JSON.
 
 Strings come as categories and pictures as arrays. Values per test image stay packed, as benchopt
 wrote them, until ``unpacked`` is asked for one: there may be a million.
@@ -7,35 +7,23 @@ wrote them, until ``unpacked`` is asked for one: there may be a million.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
+import pandera.pandas as pa
 import pyarrow.parquet as pq
-from benchopt.results.parquet import PICKLE_PREFIX, ST_PREFIX, unpack
+from benchopt.results.parquet import unpack
 
 NAMES = ("objective_name", "dataset_name", "solver_name")
-METRICS = (
-    "value",
-    "test_psnr",
-    "test_ssim",
-    "test_psnr_deployed",
-    "gradient_error",
-    "gradient_cosine",
-    "reference_residual",
-    "contraction",
-    "state_residual",
-    "gradient_seconds",
-    "layer_seconds",
-    "peak_memory_mib",
-    "layer_evals",
-    "vjp_evals",
-    "training_layer_evals",
-    "outer_step",
-)
+QUALITY = ("value", "test_psnr", "test_ssim", "test_psnr_deployed")
+GRADIENT = ("gradient_error", "gradient_cosine", "reference_residual", "contraction")
+COST = ("gradient_seconds", "layer_seconds", "peak_memory_mib", "layer_evals", "vjp_evals")
+METRICS = (*QUALITY, *GRADIENT, "state_residual", *COST, "training_layer_evals", "outer_step")
 # what files of earlier versions may lack
 OPTIONAL = ("gradient_error_estimate", "overhead")
 IMAGES = ("reconstruction", "observation", "truth")
@@ -55,16 +43,12 @@ class Source:
     that do but lack numbers: failures, and gradients without a reference to compare them with.
     """
 
-    name: str
+    file: str
     sha256: str
     rows_read: int
+    rows_used: int
     left_out: Mapping[str, int]
     incomplete: Mapping[str, int]
-
-    @property
-    def rows_used(self) -> int:
-        """Rows that reach the tidy frame."""
-        return self.rows_read - sum(self.left_out.values())
 
 
 @dataclass(frozen=True)
@@ -80,6 +64,76 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@contextmanager
+def readable(path: Path, what: str = "readable") -> Iterator[None]:
+    """Whatever goes wrong inside is a ReportError: ``path`` is not that, and why."""
+    try:
+        yield
+    except ReportError:
+        raise
+    except Exception as error:  # arrow, pickle, json, the disk: each raises its own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ReportError(f"{path}: not {what} ({reason})") from error
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """An OSError inside is a ReportError: ``path`` cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, the same bytes on every system."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file."""
+    with readable(path):
+        return path.read_text(encoding="utf-8")
+
+
+def read_record(path: Path) -> dict[str, object]:
+    """A ``provenance.json``."""
+    with readable(path):
+        record = json.loads(read_text(path))
+    if not isinstance(record, dict):
+        raise ReportError(f"{path}: not an object")
+    return record
+
+
+def read_csv(
+    path: Path, *, texts: Sequence[str] = (), numbers: Sequence[str] = (), others: str = "(?!)"
+) -> pd.DataFrame:
+    """A CSV: columns of numbers (NaN where empty), others by a pattern; the rest is text."""
+    with readable(path, "a readable table"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    wanted = [*numbers, *table.columns[table.columns.str.fullmatch(others)]]
+    columns = {name: pa.Column(nullable=True) for name in texts}
+    columns |= {name: pa.Column(float, nullable=True, coerce=True) for name in wanted}
+    empty = dict.fromkeys(table.columns.intersection(wanted), "")
+    return conforming(table.replace(empty, np.nan), columns, path)
+
+
+def conforming(frame: pd.DataFrame, columns: Mapping[str, pa.Column], path: Path) -> pd.DataFrame:
+    """The frame with the types of a schema's columns; a ReportError names what it lacks."""
+    try:
+        return pa.DataFrameSchema(columns).validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        found = errors.failure_cases
+    missing = found.loc[found["check"] == "column_in_dataframe", "failure_case"]
+    if len(missing):
+        plural = "s" if len(missing) > 1 else ""
+        raise ReportError(f"{path}: no column{plural} {', '.join(missing)}")
+    first = found.iloc[0]
+    raise ReportError(f"{path}: column {first.column}: {first.failure_case!r}, expected a number")
+
+
 def read(paths: Iterable[Path]) -> Results:
     """Read benchopt parquet files and put their rows together.
 
@@ -92,28 +146,26 @@ def read(paths: Iterable[Path]) -> Results:
         If a file is missing, unreadable, lacks a column that is needed, or if no row is left.
     """
     paths = list(paths)
-    tables = [_checked(path) for path in paths]
-    digests = [digest(path) for path in paths]
-    again = [sha256 in digests[:position] for position, sha256 in enumerate(digests)]
-    keys = [fingerprints(table) for table in tables]
-    seen = pd.concat(keys, ignore_index=True).duplicated().to_numpy()
-    seen = np.split(seen, np.cumsum([len(table) for table in tables])[:-1])
-    kept, sources = [], []
-    for path, table, sha256, same, known in zip(paths, tables, digests, again, seen, strict=True):
+    tables = [read_file(path) for path in paths]
+    kept, sources, digests = [], [], set()
+    for path, table, known in zip(paths, tables, repeated(tables), strict=True):
+        sha256 = digest(path)
+        same = np.full(len(table), sha256 in digests)
         named = table[list(NAMES)].notna().all(axis=1).to_numpy()
         reasons = {
-            "same content as an earlier file": np.full(len(table), same),
-            "no solver, dataset or objective name": ~named & (not same),
-            "same content as an earlier row": named & known & (not same),
+            "same content as an earlier file": same,
+            "no solver, dataset or objective name": ~named & ~same,
+            "same content as an earlier row": named & known & ~same,
         }
         used = table[~np.logical_or.reduce(list(reasons.values()))]
         left_out = {why: int(rows.sum()) for why, rows in reasons.items() if rows.any()}
-        sources.append(Source(path.name, sha256, len(table), left_out, _incomplete(used)))
+        counts = (len(table), len(used), left_out, _incomplete(used))
+        sources.append(Source(path.name, sha256, *counts))
         origin = pd.Categorical.from_codes(np.zeros(len(used), dtype=int), categories=[sha256])
-        kept.append(used.assign(source=origin))
-    kept = [table for table in kept if len(table)]
+        kept += [used.assign(source=origin)] if len(used) else []
+        digests.add(sha256)
     if not kept:
-        raise ReportError(f"{', '.join(str(path) for path in paths)}: no rows to report on")
+        raise ReportError(f"{', '.join(map(str, paths))}: no rows to report on")
     return Results(rows=pd.concat(kept, ignore_index=True), sources=tuple(sources))
 
 
@@ -123,20 +175,23 @@ def read_file(path: Path) -> pd.DataFrame:
         raise ReportError(f"{path}: no such file")
     if path.suffix != ".parquet":
         raise ReportError(f"{path}: not a .parquet file")
-    try:
-        schema = pq.read_schema(path)
-        strings = [field.name for field in schema if _is_string(field.type)]
+    with readable(path, "a readable benchopt parquet file"):
+        kinds = {field.name: str(field.type) for field in pq.read_schema(path)}
+        strings = [name for name, kind in kinds.items() if kind.endswith("string")]
         table = pq.read_table(path, read_dictionary=strings)
         raw = table.to_pandas(split_blocks=True, self_destruct=True)
-    except Exception as error:  # arrow raises a kind of its own for each sort of damage
-        raise ReportError(f"{path}: not a readable benchopt parquet file ({_first(error)})") from (
-            error
-        )
-    for name in [field.name for field in schema if _is_binary(field.type)]:
-        _check_packed(raw[name], path=path)
-        if name.removeprefix("objective_") in IMAGES:
-            raw[name] = [unpacked(value) for value in raw[name]]
-    return raw
+    for name in [name for name, kind in kinds.items() if kind.endswith("binary")]:
+        if name in NUMBERS:
+            raise ReportError(f"{path}: column {name} holds packed objects, expected numbers")
+        images = name.removeprefix("objective_") in IMAGES
+        with readable(path, f"a file whose column {name} can be unpacked"):
+            found = [
+                unpacked(value) for value in (raw[name] if images else raw[name].dropna().head(1))
+            ]
+        if images:
+            raw[name] = found
+    needed = (*NAMES, *NUMBERS, "objective_status")
+    return conforming(raw, {name: pa.Column(nullable=True) for name in needed}, path)
 
 
 def unpacked(value: object) -> object:
@@ -144,47 +199,16 @@ def unpacked(value: object) -> object:
     return unpack(value) if isinstance(value, bytes) else value
 
 
-def check_columns(raw: pd.DataFrame, *, path: Path) -> None:
-    """Raise a ReportError that names the file and the columns it lacks (images are optional)."""
-    needed = (*NAMES, *NUMBERS, "objective_status")
-    missing = [name for name in needed if name not in raw.columns]
-    if missing:
-        plural = "s" if len(missing) > 1 else ""
-        raise ReportError(f"{path}: no column{plural} {', '.join(missing)}")
-
-
-def _checked(path: Path) -> pd.DataFrame:
-    raw = read_file(path)
-    check_columns(raw, path=path)
-    return raw
-
-
-def _check_packed(column: pd.Series, *, path: Path) -> None:
-    """Raise a ReportError if a packed cell holds a torch tensor or cannot be unpacked."""
-    known = [value for value in column if isinstance(value, bytes)]
-    if any(b"torch" in value[:200] for value in known if value.startswith(PICKLE_PREFIX)):
-        raise ReportError(
-            f"{path}: column {column.name} holds torch tensors, expected numbers or numpy arrays"
-        )
-    if column.name in NUMBERS and any(
-        value.startswith((PICKLE_PREFIX, ST_PREFIX)) for value in known
-    ):
-        raise ReportError(f"{path}: column {column.name} holds packed objects, expected numbers")
-    try:
-        for value in known if column.name.removeprefix("objective_") in IMAGES else known[:1]:
-            unpack(value)
-    except Exception as error:  # pickle and json each raise their own
-        raise ReportError(
-            f"{path}: column {column.name} cannot be unpacked ({_first(error)})"
-        ) from error
-
-
-def fingerprints(raw: pd.DataFrame) -> pd.Series:
-    """A number for each row: equal for rows with the same names, time and numbers."""
-    names = raw[[*NAMES, "objective_status"]].astype("category")
-    numbers = raw[[name for name in (*NUMBERS, "stop_val") if name in raw.columns]]
-    numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
-    return pd.util.hash_pandas_object(pd.concat([names, numbers], axis=1), index=False)
+def repeated(tables: Sequence[pd.DataFrame]) -> list[np.ndarray]:
+    """For each table, which of its rows are in an earlier one or above: names, time and numbers."""
+    keys = []
+    for raw in tables:
+        names = raw[[*NAMES, "objective_status"]].astype("category")
+        numbers = raw[[name for name in (*NUMBERS, "stop_val") if name in raw]]
+        numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
+        keys.append(pd.util.hash_pandas_object(pd.concat([names, numbers], axis=1), index=False))
+    seen = pd.concat(keys, ignore_index=True).duplicated().to_numpy()
+    return np.split(seen, np.cumsum([len(table) for table in tables])[:-1])
 
 
 def _incomplete(raw: pd.DataFrame) -> dict[str, int]:
@@ -193,19 +217,6 @@ def _incomplete(raw: pd.DataFrame) -> dict[str, int]:
     failed = status[status.notna() & (status != "ok")].value_counts().sort_index()
     found = {f"without numbers: {name}": int(count) for name, count in failed.items()}
     residual = pd.to_numeric(raw["objective_reference_residual"], errors="coerce")
-    loose = int((residual > TRUSTED).sum())
-    if loose:
+    if loose := int((residual > TRUSTED).sum()):
         found[f"without a gradient error: the reference's residual is above {TRUSTED:g}"] = loose
     return found
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _first(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

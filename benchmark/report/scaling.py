@@ -8,54 +8,39 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmark.report.figures import (
-    TWO_COLUMNS,
-    Drawing,
-    NothingToDrawError,
-    draw_curve,
-    finish,
-    handle,
-    ticks,
-)
-from benchmark.report.frame import Curve, across, measured_rows, summarised
-from benchmark.report.style import Style, method_order
+from benchmark.report import drawing
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
+from benchmark.report.frame import measured_rows
+from benchmark.report.style import AXES, method_order
 
-COSTS = {
-    "gradient_seconds": "seconds",
-    "peak_memory_mib": "peak memory (MiB)",
-    "evals": "layer + vjp evals",
-}
+COSTS = ["gradient_seconds", "peak_memory_mib", "evals"]
 PROBLEM = ("source", "setting", "size", "batch", "ridge")
+HELD = {"size": "{0:g} × {0:g}", "batch": "batch {:g}", "ridge": "ridge {:g}"}
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """What a panel is drawn against: the column that is varied, and the one on the axis."""
 
     varied: str
     x: str
-    label: str
     noun: str
 
 
 QUANTITIES = (
-    Quantity("size", "pixels", "pixels of an image", "image size"),
-    Quantity("batch", "batch", "batch (images)", "batch"),
-    Quantity("layers", "layers", "layers differentiated, K", "depth"),
-    Quantity("ridge", "slowness", "1/(1 − κ), κ measured", "contraction"),
+    Quantity("size", "pixels", "image size"),
+    Quantity("batch", "batch", "batch"),
+    Quantity("layers", "layers", "depth"),
+    Quantity("ridge", "slowness", "contraction"),
 )
 
 
-@dataclass(frozen=True)
-class Panels:
+class Panels(NamedTuple):
     """One quantity: its rows, at what the others are held (as text), and how else they could be."""
 
     quantity: Quantity
@@ -65,143 +50,112 @@ class Panels:
     others: int
 
 
-def scaling(
-    frame: pd.DataFrame, *, styles: Mapping[str, Style], width: float = TWO_COLUMNS
-) -> Drawing:
-    """All tasks: seconds, memory and evaluations of one hypergradient, a column per quantity.
+def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
+    """Scaling.
 
-    A line per method: the median over runs, the quartiles as a band. The configuration of a method
-    is the middle one of those in the data, in depth and restarts; against depth, all its depths. In
+    Of all tasks: the median over runs, the quartiles as a band. The configuration of a method is
+    the middle one of those in the data, in depth and restarts; against depth, all its depths. In
     one column of a page the quantities are stacked, and evaluations left out.
     """
     rows = prepared(frame)
     if rows.empty:
         raise NothingToDrawError("no time of a hypergradient in the data")
     middle = {method: middle_configuration(group) for method, group in rows.groupby("method")}
-    found, notes = [], []
-    for quantity in QUANTITIES:
-        panels = select(rows, quantity, middle=middle)
+    every = {quantity.noun: select(rows, quantity, middle) for quantity in QUANTITIES}
+    found, notes = [panels for panels in every.values() if panels], []
+    for noun, panels in every.items():
         if panels is None:
-            notes.append(f"against {quantity.noun}: it does not vary while the others are held")
-            continue
-        found.append(panels)
-        if panels.others:
+            notes.append(f"against {noun}: it does not vary while the others are held")
+        elif panels.others:
             plural = "s" if panels.others > 1 else ""
-            notes.append(f"against {quantity.noun}: {panels.others} other problem{plural}")
+            notes.append(f"against {noun}: {panels.others} other problem{plural}")
     if not found:
         raise NothingToDrawError("neither image size, batch, depth nor contraction varies alone")
-    settings = sorted({panels.setting for panels in found})
-    if narrow := width < TWO_COLUMNS:
-        notes.append("layer + vjp evals: in the version for two columns")
-    costs = dict(list(COSTS.items())[:2]) if narrow else COSTS
-    figure, axes = _grid(len(found), len(costs), width=width)
-    for panels, cells in zip(found, axes, strict=True):
-        held = f"{panels.setting}\n{panels.held}" if len(settings) > 1 else panels.held
-        cells[0].set_title(held, fontsize=6.5, loc="left")
-        for axis, (column, label) in zip(cells, costs.items(), strict=True):
-            _panel(axis, panels, cost=column, styles=styles)
-            if narrow or panels is found[0]:
-                axis.set_ylabel(label.removeprefix("peak ") if narrow else label)
-            if narrow or axis is cells[-1]:
-                axis.set_xlabel(panels.quantity.label)
+    if page.narrow:
+        notes.append(f"{AXES[COSTS[-1]]}: {drawing.WIDER}")
+    settings = {panels.setting for panels in found}
+    figure = _drawn(found, page, named=len(settings) > 1)
     methods = method_order(method for panels in found for method in panels.rows["method"])
-    title = "one hypergradient" + (f", {settings[0]}" if len(settings) == 1 else "")
     alone = all(panels.quantity.varied == "layers" for panels in found)
     names = rows.set_index("gradient")["series"].to_dict() if alone else {}
-    handles = [
-        handle(names.get(middle[method], middle[method]), styles[method]) for method in methods
-    ]
-    finish(figure, title=title, handles=handles)
-    return Drawing(figure, tuple(notes))
+    looks = {names.get(middle[method], middle[method]): page.styles[method] for method in methods}
+    title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
+    return drawing.finish(figure, title, drawing.entries(looks), notes)
 
 
 def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per run with its costs, and every quantity that a panel may be drawn against."""
     rows = measured_rows(frame, "gradient_seconds")
     kappa = rows["contraction"].where(rows["contraction"].between(0, 1, inclusive="neither"))
-    return rows.assign(
-        pixels=rows["size"] ** 2,
-        evals=rows["layer_evals"] + rows["vjp_evals"],
-        slowness=1 / (1 - kappa),
-        **{name: rows[name].fillna(0.0) for name in ("size", "batch", "ridge")},
-    )
+    evals = rows["layer_evals"] + rows["vjp_evals"]
+    rows = rows.assign(pixels=rows["size"] ** 2, evals=evals, slowness=1 / (1 - kappa))
+    return rows.fillna(dict.fromkeys(("size", "batch", "ridge"), 0.0))
 
 
 def middle_configuration(rows: pd.DataFrame) -> str:
     """Of one method's configurations the middle one: by depth, then restarts, then name."""
-    known = rows.drop_duplicates("gradient")[["layers", "restarts", "gradient"]]
-    for name in ("layers", "restarts"):
-        values = sorted(known[name].dropna().unique())
-        if values:
+    known = rows.drop_duplicates("gradient")
+    for name in ("layers", "restarts", "gradient"):
+        if values := sorted(known[name].dropna().unique()):
             known = known[known[name] == values[(len(values) - 1) // 2]]
-    names = sorted(known["gradient"])
-    return str(names[(len(names) - 1) // 2])
+    return str(known["gradient"].iloc[0])
 
 
-def select(rows: pd.DataFrame, quantity: Quantity, *, middle: Mapping[str, str]) -> Panels | None:
+def select(rows: pd.DataFrame, quantity: Quantity, middle: Mapping[str, str]) -> Panels | None:
     """The rows in which one quantity varies alone; None if it does not.
 
     Of several problems the one in which it takes the most values; of those, the one whose other
     values are the most frequent in the data.
     """
-    series = {m: rows.loc[rows["gradient"] == name, "series"].iloc[0] for m, name in middle.items()}
-    deep = quantity.varied == "layers"
-    column, chosen = ("series", series) if deep else ("gradient", middle)
-    own = rows[rows[column] == rows["method"].map(chosen)]
+    chosen, column = rows["method"].map(middle), "gradient"
+    if quantity.varied == "layers":
+        series = rows.drop_duplicates("gradient").set_index("gradient")["series"]
+        chosen, column = chosen.map(series), "series"
+    own = rows[rows[column] == chosen]
     held = [name for name in PROBLEM if name != quantity.varied]
-    frequent = {name: rows[name].value_counts() for name in held}
+    frequent = sum(own[name].map(rows[name].value_counts()) for name in held)
     candidates = []
     for values, group in own.groupby(held, sort=True):
-        at = group.loc[group[list(COSTS)].notna().any(axis=1)]
+        at = group[group[COSTS].notna().any(axis=1)]
         # by itself, in one method: two methods with a depth of their own are no sweep
         varied = at[at[quantity.x] > 0].groupby("method")[quantity.varied].nunique().max()
         if varied > 1:
-            common = sum(int(frequent[n][value]) for n, value in zip(held, values, strict=True))
-            candidates.append(((varied, common), values, at))
+            candidates.append(((varied, frequent[group.index[0]]), values, at))
     if not candidates:
         return None
     (_, values, group) = max(candidates, key=lambda candidate: candidate[0])
     fixed = dict(zip(held, values, strict=True))
-    words = [f"{fixed['size']:g} × {fixed['size']:g}"] if fixed.get("size") else []
-    words += [f"batch {fixed['batch']:g}"] if fixed.get("batch") else []
-    words += [f"ridge {fixed['ridge']:g}"] if fixed.get("ridge") else []
+    words = [text.format(fixed[name]) for name, text in HELD.items() if fixed.get(name)]
     return Panels(quantity, group, ", ".join(words), str(fixed["setting"]), len(candidates) - 1)
 
 
-def curves(panels: Panels, cost: str) -> Iterator[Curve]:
-    """A curve per method; against depth, one without depth has a single point, x NaN."""
-    quantity = panels.quantity
-    rows = panels.rows.assign(by=panels.rows[quantity.varied].fillna(0.0))
-    for method in method_order(rows["method"]):
-        group = rows[rows["method"] == method]
-        needed = [cost] if quantity.x == "layers" else [cost, quantity.x]
-        if group[needed].notna().all(axis=1).any():
-            yield summarised(group, by="by", x=quantity.x, y=cost, label=str(method))
+def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
+    """A column of panels per quantity, or in one column of a page a line; ``named`` by setting.
 
-
-def _grid(quantities: int, costs: int, *, width: float) -> tuple[Figure, np.ndarray]:
-    """Axes (quantity, cost): a column of panels per quantity, or in one column of a page a line."""
-    if width < TWO_COLUMNS:
-        figure = Figure(figsize=(width, 0.3 + 1.5 * quantities), layout="constrained")
-        return figure, figure.subplots(quantities, costs, squeeze=False, sharex="row")
-    share = (0.6 + max(2, quantities)) / (0.6 + len(QUANTITIES))
-    figure = Figure(figsize=(width * share, 0.5 + 1.25 * costs), layout="constrained")
-    axes = figure.subplots(costs, quantities, squeeze=False, sharex="col", sharey="row")
-    return figure, axes.T
-
-
-def _panel(axis: Axes, panels: Panels, *, cost: str, styles: Mapping[str, Style]) -> None:
-    """One cost against one quantity."""
-    axis.set(xscale="log", yscale="log")
-    deepest = panels.rows["layers"].max()
-    for curve in curves(panels, cost):
-        flat = across(curve, start=panels.rows["layers"].min(), stop=deepest)
-        draw_curve(axis, flat, styles[curve.method], markers=flat is curve)
-    ticks(axis, _at(panels))
-
-
-def _at(panels: Panels) -> list[float]:
-    """Where the axis has its ticks: for each value of what is varied the median."""
-    rows, x = panels.rows, panels.quantity.x
-    at = rows[rows[x] > 0].groupby(panels.quantity.varied)[x].median()
-    return sorted(float(f"{value:.2g}") if x == "slowness" else float(value) for value in at)
+    Ticks are at the median x of each value of the quantity.
+    """
+    costs, quantities = COSTS[: 2 if page.narrow else 3], len(found)
+    if page.narrow:
+        size = (page.width, 0.3 + 1.5 * quantities)
+        figure, axes = drawing.grid(quantities, len(costs), size, sharex="row")
+    else:
+        share = (0.6 + max(2, quantities)) / (0.6 + len(QUANTITIES))
+        size = (page.width * share, 0.5 + 1.25 * len(costs))
+        figure, axes = drawing.grid(len(costs), quantities, size, sharex="col", sharey="row")
+        axes = axes.T
+    for panels, cells in zip(found, axes, strict=True):
+        held = f"{panels.setting}\n{panels.held}" if named else panels.held
+        cells[0].set_title(held, fontsize=6.5, loc="left")
+        rows, (varied, x, _) = panels.rows, panels.quantity
+        ends = (rows["layers"].min(), rows["layers"].max())
+        at = rows[rows[x] > 0].groupby(varied)[x].median()
+        at = sorted(float(f"{value:.2g}") if x == "slowness" else value for value in at)
+        for axis, cost in zip(cells, costs, strict=True):
+            drawing.curves(axis, rows, ("method", varied), x, cost, page.styles, ends)
+            drawing.ticks(axis, at)
+            if page.narrow or panels is found[0]:
+                label = "seconds" if cost == "gradient_seconds" else AXES[cost]
+                axis.set_ylabel(label.removeprefix("peak " if page.narrow else ""))
+            if page.narrow or axis is cells[-1]:
+                axis.set_xlabel(AXES[x])
+    return figure

@@ -1,10 +1,10 @@
 """A static site from a results folder: an index and a page per study, usable from disk.
 
-    build(Path("results"), Path("site"))
+    python -m benchmark.report site [RESULTS] --out DIR
 
 A study is a folder with a ``provenance.json``, as ``python -m benchmark.report`` writes it; every
-number on a page is computed from that folder's ``table.csv``. Nothing is loaded from a network, and
-the same results give the same bytes. benchopt's own page of a study is linked where it lies in the
+number on a page is computed from that folder's tables. Nothing is loaded from a network, and the
+same results give the same bytes. benchopt's own page of a study is linked where it lies in the
 folder; that one loads its libraries from the network.
 """
 
@@ -15,26 +15,29 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 
-from benchmark.report.reading import ReportError
-from benchmark.report.study import DATA, Part, Study, added, find_studies, read_claims
-from benchmark.report.style import Style, method_order, method_styles
-from benchmark.report.tables import MISSING
+from benchmark.report.reading import ReportError, writable, write
+from benchmark.report.study import DATA, failures, find_studies, read_claims
+from benchmark.report.style import PAGES, Style, method_order, method_styles
 
-PAGES = Path(__file__).parent / "pages"
 ASSETS = ("site.css", "site.js")
 MARKER = "site.json"
 MADE_BY = "python -m benchmark.report site"
 DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the index
+#: cells that hold numbers alone, or dashes
+NUMBERS = r"([-−–—±+.,;%*()\[\]\s\d]|e[-+]\d)*"
 
 
-def build(results: Path, out: Path) -> None:
+def report(results: Path, out: Path) -> None:
     """Write the site of the studies below ``results`` into the folder ``out``.
 
     An earlier build in ``out`` is replaced once the new one is complete; a folder with anything
@@ -48,28 +51,18 @@ def build(results: Path, out: Path) -> None:
     results, out = results.resolve(), out.resolve()
     check_target(out, results=results)
     studies = find_studies(results)
-    overall = read_claims(results)
-    try:
+    claims = read_claims(results)
+    with writable(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
-            new, old = draft / "new", draft / "old"
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as draft:
+            new, old = Path(draft, "new"), Path(draft, "old")
             new.mkdir()
-            write_site(studies, claims=overall, out=new)
+            write_site(studies, claims=claims, out=new)
             if out.exists():
                 out.rename(old)
-            try:
-                new.rename(out)
-            except OSError:
-                if old.exists():
-                    old.rename(out)
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    except OSError as error:
-        raise ReportError(f"{out}: cannot be written ({error.strerror or error})") from error
+            new.rename(out)
     for study in studies:
-        print(f"{study.page}: {len(study.pictures)} figures, {len(study.rows)} table rows")
+        print(f"{study.page}: {len(study.pictures)} figures, {len(study.numbers)} table rows")
     print(f"site: {out / 'index.html'}")
 
 
@@ -81,67 +74,62 @@ def check_target(out: Path, *, results: Path) -> None:
         return
     if not out.is_dir():
         raise ReportError(f"{out}: not a folder")
-    try:
+    made_by = None
+    with suppress(OSError, ValueError, KeyError, TypeError):
         made_by = json.loads((out / MARKER).read_text(encoding="utf-8"))["made_by"]
-    except (OSError, ValueError, KeyError, TypeError):
-        made_by = None
     if made_by != MADE_BY and any(out.iterdir()):
         raise ReportError(f"{out}: not empty and not an earlier build of the site; left as it is")
 
 
-def write_site(studies: Sequence[Study], *, claims: Sequence[Part], out: Path) -> None:
+def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out: Path) -> None:
     """Write every page, the assets, the studies' files and the marker."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"href": lambda path: quote(str(path)), "powers": powers}
-    environment.globals |= {"studies": studies, "marker": marker, "missing": MISSING}
-    listed = {name for study in studies for name in study.methods}
+    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    strict = {"autoescape": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), **strict, **blocks)
+    environment.filters |= {
+        "href": lambda path: quote(str(path)),
+        "powers": powers,
+        "failures": failures,
+        "numeric": lambda text: text.str.fullmatch(NUMBERS).all(),
+    }
+    environment.globals |= {"studies": studies, "marker": marker, "zip": zip}
+    every = pd.concat([study.numbers for study in studies])
     page = environment.get_template("index.html").render(
         root="",
-        styles=method_styles({*DESCRIBED, *listed}),
-        others=[name for name in method_order(listed) if name not in DESCRIBED],
-        runs=sum(study.runs for study in studies),
-        ok=sum(study.ok for study in studies),
-        failures=added(study.failures for study in studies),
+        styles=method_styles({*DESCRIBED, *every["method"]}),
+        others=[name for name in method_order(every["method"]) if name not in DESCRIBED],
+        every=every,
         claims=claims,
     )
-    _write(out / "index.html", page)
+    write(out / "index.html", page)
     for study in studies:
         root = "../" * (study.name.count("/") + 1)
-        tasks = [*study.tasks, None]
-        groups = [(task, [p for p in study.pictures if p.task == task]) for task in tasks]
+        pictures = {task: [p for p in study.pictures if p["task"] == task] for task in study.tasks}
+        pictures[None] = [p for p in study.pictures if p["task"] not in study.tasks]
         page = environment.get_template("study.html").render(
             root=root,
             study=study,
             files=f"{root}files/{study.name}/",
-            groups=[(task, pictures) for task, pictures in groups if pictures],
-            downloads=[(n, DATA[Path(n).suffix]) for n in study.files if Path(n).suffix in DATA],
+            groups={task: found for task, found in pictures.items() if found},
+            downloads={n: DATA[Path(n).suffix] for n in study.files if Path(n).suffix in DATA},
         )
-        _write(out / study.page, page)
+        write(out / study.page, page)
+        (out / "files" / study.name).mkdir(parents=True)
         for name in study.files:
-            copy = out / "files" / study.name / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(study.folder / name, copy)
+            shutil.copyfile(study.folder / name, out / "files" / study.name / name)
     (out / "assets").mkdir()
     for name in ASSETS:
         shutil.copyfile(PAGES / name, out / "assets" / name)
     record = {"made_by": MADE_BY, "studies": [study.name for study in studies]}
-    _write(out / MARKER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write(out / MARKER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def powers(text: str) -> Markup:
     """``2.67e-11`` as 2.67·10⁻¹¹, for the page."""
+    power = Markup("·10<sup>{}</sup>")
     pieces = re.split(r"(?<=[\d)])e([+-]\d+)", text)
-    return Markup("").join(
-        Markup("·10<sup>{}</sup>").format(str(int(piece)).replace("-", "−")) if at % 2 else piece
-        for at, piece in enumerate(pieces)
-    )
+    pieces[1::2] = [power.format(str(int(piece)).replace("-", "−")) for piece in pieces[1::2]]
+    return Markup("").join(pieces)
 
 
 def marker(style: Style) -> Markup:
@@ -159,8 +147,3 @@ def marker(style: Style) -> Markup:
         '<svg class="marker" viewBox="0 0 16 16" aria-hidden="true">'
         '<path d="{}" fill="{}" stroke="{}" stroke-width="1.5"/></svg>'
     ).format("".join(steps), style.face, style.color)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")

@@ -52,30 +52,18 @@ class Interval:
         """Whether there is an interval at all."""
         return not math.isnan(self.low)
 
-    def within(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies in [low, high]."""
-        return self.known and low <= self.low and self.high <= high
 
-    def outside(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies outside [low, high]."""
-        return self.known and (self.high < low or self.low > high)
-
-
-def values(runs: pd.DataFrame, *, column: str = "test_psnr") -> pd.DataFrame:
-    """A row per repetition, a column per test image: the values of one row per run.
+def values(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per repetition, a column per test image: the test PSNRs of one row per run.
 
     Without values per image there is one column, the mean that the run reports. Several runs of
     one repetition (the same configuration in several files) are averaged.
     """
-    per_image = runs[PSNR_IMAGES] if column == "test_psnr" else pd.Series(None, index=runs.index)
-    arrays = [_array(value) for value in per_image]
+    arrays = [_array(value) for value in runs[PSNR_IMAGES]]
     if not arrays or any(array is None for array in arrays):
-        arrays = [np.atleast_1d(float(value)) for value in runs[column]]
-    padded = np.full((len(arrays), max(map(len, arrays), default=0)), np.nan)
-    for row, array in enumerate(arrays):
-        padded[row, : len(array)] = array
-    repetitions = runs["repetition"].to_numpy()
-    table = pd.DataFrame(padded).groupby(repetitions).mean().sort_index()
+        arrays = [np.atleast_1d(float(value)) for value in runs["test_psnr"]]
+    table = pd.DataFrame([pd.Series(array) for array in arrays], dtype=float)
+    table = table.groupby(runs["repetition"].to_numpy()).mean().sort_index()
     return table.dropna(axis="index", how="all").dropna(axis="columns", how="all")
 
 
@@ -99,18 +87,23 @@ def interval(table: pd.DataFrame, *, level: float = LEVEL) -> Interval:
     units, unit = (images, "image") if images > 1 else (repetitions, "repetition")
     if units < 2:
         return Interval(mean, math.nan, math.nan, "one repetition and no values per image")
-    how = _counted(units, unit)
-    how += f" and {_counted(repetitions, 'repetition')}" if images > 1 and repetitions > 1 else ""
-    means = np.nanmean(numbers, axis=0 if images > 1 else 1)
+    how = f"{units} {unit}s"
+    how += f" and {repetitions} repetitions" if images > 1 and repetitions > 1 else ""
     if np.ptp(numbers[~np.isnan(numbers)]) == 0:
         return Interval(mean, mean, mean, how)
     crossed = min(numbers.shape) > 1 and not np.isnan(numbers).any()
-    if units < FEW or (crossed and repetitions < FEW):
-        error, freedom = _crossed(numbers) if crossed else (stats.sem(means), units - 1)
-        half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
-        return Interval(mean, mean - half, mean + half, f"Student, {how}")
-    low, high = _bootstrap(numbers, units=units, level=level)
-    return Interval(mean, low, high, f"bootstrap, {how}")
+    if units >= FEW and not (crossed and repetitions < FEW):
+        return Interval(mean, *_bootstrap(numbers, units, level), f"bootstrap, {how}")
+    means = np.nanmean(numbers, axis=0 if images > 1 else 1)
+    error, freedom = _crossed(numbers) if crossed else (stats.sem(means), units - 1)
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
+    return Interval(mean, mean - half, mean + half, f"Student, {how}")
+
+
+def student(numbers: np.ndarray) -> tuple[float, float]:
+    """Student's interval of a mean."""
+    half = stats.t.ppf((1 + LEVEL) / 2, len(numbers) - 1) * stats.sem(numbers)
+    return float(numbers.mean() - half), float(numbers.mean() + half)
 
 
 def not_worse(tables: Mapping[str, pd.DataFrame], *, level: float = LEVEL) -> frozenset[str]:
@@ -168,7 +161,7 @@ def _crossed(numbers: np.ndarray) -> tuple[float, float]:
     return math.sqrt(variance / numbers.size), float(freedom)
 
 
-def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float, float]:
+def _bootstrap(numbers: np.ndarray, units: int, level: float) -> tuple[float, float]:
     """The expanded percentile interval of the mean; images and repetitions drawn apart."""
     z = math.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
     axes = [np.arange(count) for count in numbers.shape if count > 1]
@@ -181,16 +174,11 @@ def _bootstrap(numbers: np.ndarray, *, units: int, level: float) -> tuple[float,
         total, weight = (((rows @ part) * columns).sum(axis=-1) for part in (filled, known))
         return total / weight
 
-    found = stats.bootstrap(
-        axes,
-        mean,
-        n_resamples=RESAMPLES,
-        confidence_level=float(2 * stats.norm.cdf(z) - 1),
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    options = {"n_resamples": RESAMPLES, "method": "percentile", "vectorized": True}
+    expanded = float(2 * stats.norm.cdf(z) - 1)
+    generator = np.random.default_rng(SEED)
+    found = stats.bootstrap(axes, mean, confidence_level=expanded, rng=generator, **options)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def _times(index: np.ndarray) -> np.ndarray:
@@ -200,7 +188,3 @@ def _times(index: np.ndarray) -> np.ndarray:
     apart = draws + units * np.arange(len(draws))[:, None]
     counts = np.bincount(apart.ravel(), minlength=draws.size)
     return counts.reshape(index.shape).astype(float)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count > 1 else ''}"

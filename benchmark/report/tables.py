@@ -1,60 +1,83 @@
-"""The summary table: one row per task and configuration, mean ± standard deviation over runs."""
+"""Tables: numbers from the tidy frame, the same as text, and that in four formats."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 import pandas as pd
+from tabulate import DataRow, TableFormat
 
 from benchmark.report.frame import last_rows
+from benchmark.report.style import COLUMNS
 
 MISSING = "—"
+HEADERS = COLUMNS["header"].dropna()
 #: cells to emphasise: (row, column header)
 Bold = Set[tuple[int, str]]
+LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
+LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---"}
+#: a pipe table whose cells are as wide as they are: configurations have long names
+PIPES = TableFormat(
+    *(None, lambda widths, _: f"| {' | '.join(['---'] * len(widths))} |", None, None),
+    *(DataRow("|", "|", "|"), DataRow("|", "|", "|")),
+    padding=1,
+    with_header_hide=None,
+)
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of the table, from the tidy frame; ``decimals`` None: three significant digits."""
+class Table:
+    """Numbers, the same as text with some cells in bold, and what is said below it."""
 
     name: str
-    header: str
-    decimals: int | None = None
+    numbers: pd.DataFrame
+    text: pd.DataFrame
+    bold: Bold = frozenset()
+    note: str = ""
+
+    def files(self) -> dict[str, str]:
+        """The content of a file in each format, by name."""
+        return {
+            f"{self.name}.csv": to_csv(self.numbers),
+            f"{self.name}.md": to_markdown(self.text, self.bold),
+            f"{self.name}.tex": to_latex(self.text, self.bold),
+            f"{self.name}.html": to_html(self.text, self.bold, name=self.name, note=self.note),
+        }
 
 
-COLUMNS = (
-    Column("outer_step", "outer steps", 0),
-    Column("test_psnr", "test PSNR (dB)", 2),
-    Column("test_psnr_deployed", "deployed PSNR (dB)", 2),
-    Column("test_ssim", "test SSIM", 3),
-    Column("value", "F(θ)"),
-    Column("gradient_error", "gradient error"),
-    Column("gradient_error_estimate", "own estimate of it"),
-    Column("gradient_cosine", "gradient cosine", 4),
-    Column("gradient_seconds", "hypergradient (s)"),
-    Column("time_ratio", "time / fastest", 2),
-    Column("overhead", "time / its layers and products", 2),
-    Column("peak_memory_mib", "peak memory (MiB)", 1),
-    Column("layer_evals", "layer evals", 0),
-    Column("vjp_evals", "vjp evals", 0),
-    Column("seconds", "training (s)"),
-)
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "$": r"\$",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "θ": r"$\theta$",
-    "—": "---",
-}
+def summarised(frame: pd.DataFrame) -> Table:
+    """The summary table: a row per task and configuration, the mean ± deviation of each column."""
+    numbers = summary(frame)
+    heads = numbers[["task", "configuration"]]
+    text = pd.concat([heads, spelled(numbers, HEADERS.index), numbers["status"]], axis=1)
+    return Table("table", numbers, text)
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of the table: for each of ``HEADERS`` its mean, standard deviation and count.
+
+    They are taken over the last rows of the runs that ended well (``ddof=1``, NaN for one run);
+    a configuration whose runs all failed keeps its row. ``runs``, ``ok`` and ``status`` say how
+    many runs there are and how the others ended, ``solver_name`` spells out every parameter.
+    """
+    ends, key = last_rows(frame), ["task", "configuration"]
+    good = with_time_ratio(ends[ends["status"] == "ok"])
+    counted = good.groupby(key, sort=False)[[*HEADERS.index]].agg(["mean", "std", "count"])
+    counted.columns = [f"{name}_{part}" for name, part in counted.columns]
+    groups = ends.assign(ok=ends["status"] == "ok").groupby(key, sort=False)
+    heads = groups.agg(
+        method=("method", "first"),
+        status=("status", _status),
+        runs=("status", "size"),
+        ok=("ok", "sum"),
+    )
+    solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
+    numbers = heads.join(counted).assign(solver_name=solvers)
+    counts = [name for name in numbers if name.endswith("_count")]
+    return numbers.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int)).reset_index()
 
 
 def with_time_ratio(rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,60 +87,38 @@ def with_time_ratio(rows: pd.DataFrame) -> pd.DataFrame:
     are not comparable); the fastest is the configuration with the least median. NaN where the
     fastest has no time in that repetition.
     """
-    ratios = pd.Series(float("nan"), index=rows.index)
-    for _, group in rows.groupby(["source", "task"], sort=False):
-        medians = group.groupby("configuration")["gradient_seconds"].median().dropna()
-        if medians.empty:
-            continue
-        fastest = group[group["configuration"] == medians.idxmin()]
-        reference = fastest.groupby("repetition")["gradient_seconds"].median()
-        ratios[group.index] = group["gradient_seconds"] / group["repetition"].map(reference)
-    return rows.assign(time_ratio=ratios)
+    seconds, within = rows["gradient_seconds"], [rows["source"], rows["task"]]
+    medians = seconds.groupby([*within, rows["configuration"]]).transform("median")
+    fastest = seconds.where(medians == medians.groupby(within).transform("min"))
+    reference = fastest.groupby([*within, rows["repetition"]]).transform("median")
+    return rows.assign(time_ratio=seconds / reference)
 
 
-def headers() -> list[str]:
-    """The headers of the table of text, in order."""
-    return ["task", "configuration", *(column.header for column in COLUMNS), "status"]
+def _status(statuses: pd.Series) -> str:
+    """``3/5 ok, 1 diverged, 1 oom``."""
+    failed = statuses[statuses != "ok"].value_counts().sort_index()
+    share = f"{(statuses == 'ok').sum()}/{len(statuses)} ok"
+    return ", ".join([share, *(f"{count} {status}" for status, count in failed.items())])
 
 
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of the table: for each column of ``COLUMNS`` its mean, standard deviation and count.
+def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Columns of numbers as text under their headers: ``28.31 ± 0.04``, ``28.31`` for a single run.
 
-    They are taken over the last rows of the runs that ended well (``ddof=1``, NaN for one run);
-    a configuration whose runs all failed keeps its row. ``runs``, ``ok`` and ``status`` say how
-    many runs there are and how the others ended, ``solver_name`` spells out every parameter.
+    The values of ``name`` are in that column, or in ``name_mean`` and ``name_std``. One that is not
+    in ``HEADERS`` has its name for a header, and three significant digits.
     """
-    ends = last_rows(frame)
-    good = with_time_ratio(ends[ends["status"] == "ok"])
-    key = ["task", "configuration"]
-    names = [column.name for column in COLUMNS]
-    counted = good.groupby(key, sort=False)[names].agg(["mean", "std", "count"])
-    counted.columns = [f"{name}_{part}" for name, part in counted.columns]
-    groups = ends.groupby(key, sort=False)
-    heads = groups.agg(
-        method=("method", "first"),
-        status=("status", _status),
-        runs=("status", "size"),
-        ok=("status", lambda statuses: int((statuses == "ok").sum())),
-    )
-    solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
-    numbers = heads.join(counted, how="left").assign(solver_name=solvers)
-    counts = [name for name in numbers if name.endswith("_count")]
-    return numbers.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int)).reset_index()
+    text = {}
+    for name in names:
+        header = HEADERS.get(name, name.replace("_", " "))
+        decimals = COLUMNS["decimals"].get(name, math.nan)
+        means = numbers[name if name in numbers else f"{name}_mean"]
+        spreads = numbers.get(f"{name}_std", [math.nan] * len(numbers))
+        pairs = zip(means, spreads, strict=True)
+        text[header] = [measured(mean, std, decimals=decimals) for mean, std in pairs]
+    return pd.DataFrame(text, index=numbers.index, dtype=str)
 
 
-def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The table as text, from ``summary``: ``28.31 ± 0.04``, or ``28.31`` for a single run."""
-    table = {name: numbers[name] for name in ("task", "configuration", "status")}
-    for column in COLUMNS:
-        pairs = zip(numbers[f"{column.name}_mean"], numbers[f"{column.name}_std"], strict=True)
-        table[column.header] = [
-            measured(mean, std, decimals=column.decimals) for mean, std in pairs
-        ]
-    return pd.DataFrame(table, dtype=str)[headers()]
-
-
-def measured(mean: float, std: float, *, decimals: int | None) -> str:
+def measured(mean: float, std: float = math.nan, *, decimals: float = math.nan) -> str:
     """``mean ± std`` to fixed decimals, or so that the mean has three significant digits.
 
     Without a standard deviation (one run) the mean alone; without a mean a dash.
@@ -125,11 +126,11 @@ def measured(mean: float, std: float, *, decimals: int | None) -> str:
     if math.isnan(mean):
         return MISSING
     exponent = math.floor(math.log10(abs(mean))) if mean else 0
-    if decimals is None and not -3 <= exponent < 5:
+    if math.isnan(decimals) and not -3 <= exponent < 5:
         scale = 10.0**exponent
         inner = measured(mean / scale, std / scale, decimals=2)
         return f"({inner})e{exponent:+03d}" if "±" in inner else f"{inner}e{exponent:+03d}"
-    places = max(0, 2 - exponent) if decimals is None else decimals
+    places = max(0, 2 - exponent) if math.isnan(decimals) else int(decimals)
     if decimals == 0 and (mean != round(mean) or std > 0):
         places = 1
     spread = "" if math.isnan(std) else f" ± {std:.{places}f}"
@@ -137,41 +138,38 @@ def measured(mean: float, std: float, *, decimals: int | None) -> str:
 
 
 def to_csv(numbers: pd.DataFrame) -> str:
-    """The unrounded numbers of ``summary``."""
+    """The unrounded numbers."""
     return numbers.to_csv(index=False, lineterminator="\n")
 
 
-def to_markdown(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
+def to_markdown(text: pd.DataFrame, bold: Bold = frozenset()) -> str:
     """A pipe table."""
-    cells = [
-        [f"**{cell}**" if (row, name) in bold else cell for name, cell in entry.items()]
-        for row, entry in enumerate(text.to_dict("records"))
-    ]
-    rows = [list(text.columns), ["---"] * len(text.columns), *cells]
-    return "".join("| " + " | ".join(_piped(cell) for cell in row) + " |\n" for row in rows)
+    cells = text.map(lambda cell: cell.replace("|", "\\|"))
+    for row, name in bold:
+        cells.loc[row, name] = f"**{cells.loc[row, name]}**"
+    options = {"tablefmt": PIPES, "stralign": None, "disable_numparse": True}
+    return cells.to_markdown(index=False, **options) + "\n"
 
 
-def to_latex(text: pd.DataFrame, *, bold: Bold = frozenset()) -> str:
+def to_latex(text: pd.DataFrame, bold: Bold = frozenset()) -> str:
     """A booktabs ``tabular`` (for ``\\input``), a rule where the first column changes."""
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{ll{'r' * (len(text.columns) - 3)}l}}",
-        r"\toprule",
-        " & ".join(_latex(name) for name in text.columns) + r" \\",
-    ]
-    group, first = None, text.columns[0]
-    for row, entry in enumerate(text.to_dict("records")):
-        lines += [r"\midrule"] if entry[first] != group else []
-        group = entry[first]
-        cells = {name: _latex(cell) for name, cell in entry.items()}
-        cells |= {name: rf"\textbf{{{cells[name]}}}" for name in cells if (row, name) in bold}
-        lines.append(" & ".join(cells.values()) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+    styled = text.map(_latex).rename(columns=_latex).style.hide(axis="index")
+    for row, name in bold:
+        styled = styled.map(lambda _: "textbf:--rwrap", subset=(row, _latex(name)))
+    columns = f"ll{'r' * (text.shape[1] - 3)}l"
+    lines = styled.to_latex(column_format=columns, hrules=True).splitlines()
+    first, body = text.iloc[:, 0], lines.index(r"\midrule") + 1
+    for row in reversed(range(1, len(text))):
+        if first[row] != first[row - 1]:
+            lines.insert(body + row, r"\midrule")
+    return "\n".join([r"% needs \usepackage{booktabs}", *lines, ""])
 
 
-def to_html(
-    text: pd.DataFrame, *, name: str = "summary", bold: Bold = frozenset(), note: str = ""
-) -> str:
+def _latex(cell: str) -> str:
+    return cell.translate(str.maketrans(LATEX))
+
+
+def to_html(text: pd.DataFrame, bold: Bold = frozenset(), *, name: str, note: str = "") -> str:
     """A page fragment with its own style, grouped by the first column; the note stands below.
 
     The second column names the rows.
@@ -179,25 +177,9 @@ def to_html(
     from great_tables import GT, loc, style  # here: benchopt's pages do without it
 
     group, named = text.columns[:2]
-    table = GT(text, rowname_col=named, groupname_col=group, id=name)
-    for column in sorted({column for _, column in bold}):
-        rows = [row for row in range(len(text)) if (row, column) in bold]
-        table = table.tab_style(style.text(weight="bold"), loc.body(columns=column, rows=rows))
+    own = "summary" if name == "table" else name
+    table = GT(text, rowname_col=named, groupname_col=group, id=own)
+    for row, column in sorted(bold):
+        table = table.tab_style(style.text(weight="bold"), loc.body(columns=column, rows=[row]))
     table = table.tab_source_note(note) if note else table
     return table.as_raw_html() + "\n"
-
-
-def _status(statuses: pd.Series) -> str:
-    failed = statuses[statuses != "ok"].value_counts().sort_index()
-    reasons = ", ".join(f"{count} {status}" for status, count in failed.items())
-    share = f"{(statuses == 'ok').sum()}/{len(statuses)} ok"
-    return f"{share}, {reasons}" if reasons else share
-
-
-def _piped(cell: str) -> str:
-    return cell.replace("|", "\\|")
-
-
-def _latex(cell: str) -> str:
-    escaped = "".join(LATEX.get(character, character) for character in cell)
-    return escaped.replace(" ± ", r" $\pm$ ")

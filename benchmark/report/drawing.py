@@ -1,0 +1,240 @@
+"""What the figures share: the page, curves with bands, axes, legends, and saving."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmark.report.frame import levelled, placed, traces
+from benchmark.report.style import AXES, PAGES, Style, labelled_styles
+
+DPI = 200
+# inches: one column of a page, or both
+ONE_COLUMN = 3.4
+TWO_COLUMNS = 7.1
+FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
+WIDER = "in the version for two columns"
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a figure is drawn for: a style per method, and its width in inches."""
+
+    styles: Mapping[str, Style]
+    width: float = TWO_COLUMNS
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it is one column of a page, where panels are stacked and some left out."""
+        return self.width < TWO_COLUMNS
+
+    def looks(self, frame: pd.DataFrame, name: str) -> dict[str, Style]:
+        """A shade of its method's style for each name in a column of the frame."""
+        return labelled_styles(frame, name, self.styles)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, and what was left out of it and why (one line each)."""
+
+    figure: Figure
+    notes: tuple[str, ...] = ()
+
+
+class NothingToDrawError(Exception):
+    """There is nothing to draw; the message says why."""
+
+
+def look() -> AbstractContextManager[None]:
+    """The settings under which figures are both made and saved."""
+    own = mpl.rc_params_from_file(PAGES / "look.mplstyle", use_default_template=False)
+    return mpl.rc_context(sns.axes_style("ticks") | dict(own))
+
+
+def save(figure: Figure, stem: Path) -> list[str]:
+    """Write ``stem``.png and ``stem``.pdf, without dates; returns the file names."""
+    png, pdf = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf"))
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    figure.set_layout_engine("none")  # keep the layout just found
+    figure.savefig(pdf, metadata={"CreationDate": None})
+    return [png.name, pdf.name]
+
+
+def grid(
+    lines: int,
+    columns: int,
+    size: tuple[float, float],
+    *,
+    below: Sequence[str] = (),
+    left: Sequence[str] = (),
+    **options: object,
+) -> tuple[Figure, np.ndarray]:
+    """A figure of a size in inches, and its axes as an array (line, column), labelled outside."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, **options)
+    for axis, label in zip(axes[-1], below, strict=False):
+        axis.set_xlabel(label)
+    for axis, label in zip(axes[:, 0], left, strict=False):
+        axis.set_ylabel(label)
+    return figure, axes
+
+
+def in_a_line(page: Page, costs: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
+    """Panels of the gradient error against costs: abreast, in one column of a page stacked."""
+    shape = (len(costs), 1) if page.narrow else (1, len(costs))
+    high = 0.75 * height * len(costs) if page.narrow else height
+    label = [AXES["gradient_error"]] * len(costs)
+    figure, axes = grid(*shape, (page.width, high), left=label, sharey=True)
+    for axis, cost in zip(axes.flat, costs, strict=True):
+        axis.set_xlabel(AXES[cost])
+    return figure, axes.ravel()
+
+
+def headed(figure: Figure, title: str) -> None:
+    """A title, in as many lines as the figure's width takes."""
+    figure.suptitle("\n".join(textwrap.wrap(title, width=int(14 * figure.get_figwidth()))))
+
+
+def finish(
+    figure: Figure, title: str = "", handles: Sequence[Line2D] = (), notes: Sequence[str] = ()
+) -> Drawing:
+    """Title, legend in room of its own below the panels, and no box around the data."""
+    if title:
+        headed(figure, title)
+    if handles:
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        fit = max(1, int(figure.get_figwidth() / (0.55 + 0.055 * longest)))
+        figure.set_figheight(figure.get_figheight() + 0.15 * math.ceil(len(handles) / fit))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(fit, len(handles)))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
+            _decades(axis)
+    sns.despine(fig=figure)
+    return Drawing(figure, tuple(notes))
+
+
+def entries(looks: Mapping[str, Style]) -> list[Line2D]:
+    """Entries of a legend: the line and marker of each label."""
+    return [Line2D([], [], label=label, **look.line) for label, look in looks.items()]
+
+
+def failed_entry(label: str = "last point of a failed run") -> Line2D:
+    """The legend's entry of the crosses."""
+    return Line2D([], [], label=label, color="#555555", **FAILED)
+
+
+def ticks(axis: Axes, values: Sequence[float]) -> None:
+    """Ticks at the values themselves, as plain numbers, those that would collide left out."""
+    kept = [values[0]]
+    span = np.log(values[-1] / values[0])
+    for value in values[1:]:
+        if np.log(value / kept[-1]) > 0.06 * span:
+            kept.append(value)
+    axis.xaxis.set_major_locator(FixedLocator(kept))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(PLAIN)
+
+
+def spread(axis: Axes) -> None:
+    """A log axis where the lines' ends lie over a decade apart, linear before the first step."""
+    lines = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) > 1]
+    seconds = [line[1] for line in lines if line[1] > 0]
+    ends = [line[-1] for line in lines if line[-1] > 0]
+    if seconds and max(ends) > 10 * min(ends):
+        axis.set_xscale("symlog", linthresh=min(seconds), linscale=0.5)
+        decades = range(math.ceil(math.log10(min(seconds))), math.ceil(math.log10(max(ends))) + 1)
+        axis.xaxis.set_major_locator(FixedLocator([0, *(10.0**k for k in decades)]))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
+
+
+def room(axis: Axes, share: float) -> None:
+    """Room on the right of a log axis, a share of it, for the numbers beside the dots."""
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high * (high / low) ** share)
+
+
+def _decades(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 of each decade as plain numbers; of many decades, them alone."""
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(PLAIN)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def curves(
+    axis: Axes,
+    rows: pd.DataFrame,
+    across: tuple[str, str],
+    x: str,
+    y: str,
+    looks: Mapping[str, Style],
+    ends: tuple[float, float] | None = None,
+) -> None:
+    """A line for each value of the first of two columns, through the values of the second.
+
+    Medians of x and y, the quartiles of y as a band (``frame.traces``). With ends both axes are
+    logs, and what has no depth is a level line from one to the other, without markers.
+    """
+    label, by = across
+    points = placed(rows, label=label, by=by, x=x, y=y)
+    level = set(points.loc[points["at"].isna(), label])
+    if ends is not None:
+        axis.set(xscale="log", yscale="log")
+    for trace in traces(levelled(points, ends or ()), label, y, looks):
+        look, at = looks[trace["label"]], trace["x"]
+        axis.plot(at, trace["y"], **look.line | ({"marker": ""} if trace["label"] in level else {}))
+        if "y_low" in trace:
+            band = {"color": look.color, "alpha": 0.18, "linewidth": 0}
+            axis.fill_between(at, trace["y_low"], trace["y_high"], **band)
+
+
+def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
+    """A failure, at a point or at the top of the axis."""
+    transform = axis.get_xaxis_transform() if at_top else axis.transData
+    axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
+
+
+def dots(
+    axis: Axes, page: Page, rows: pd.DataFrame, *, middle: bool, above: float, below: float
+) -> None:
+    """A named row for each of ``frame.costs``, the first on top: values on a log axis, and a note.
+
+    A dot for each value, the least and the most written beside them; or with ``middle`` one for the
+    median, which is written.
+    """
+    axis.set_xscale("log")
+    for position, row in enumerate(rows.itertuples()):
+        look, values = page.styles[row.method], row.values
+        if not len(values):
+            at = {"xycoords": axis.get_yaxis_transform(), "va": "center", "fontsize": 6}
+            axis.annotate(row.failed or "not measured", (0.02, position), color=look.color, **at)
+            continue
+        shown = [float(np.median(values))] if middle else values
+        bar = {"linewidth": 3, "alpha": 0.3} if middle else {"alpha": 0.4}
+        axis.plot([min(values), max(values)], [position] * 2, color=look.color, **bar)
+        axis.plot(shown, [position] * len(shown), **look.dots)
+        # three significant digits; whole numbers from a thousand to a million
+        ends = (f"{v:.0f}" if 1e3 <= v < 1e6 else f"{v:.3g}" for v in (min(shown), max(shown)))
+        text = " – ".join(dict.fromkeys(ends)) + (f" ({row.failed})" if row.failed else "")
+        at = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 6}
+        axis.annotate(text, (max(values), position), **at)
+    axis.set_yticks(range(len(rows)), rows.index)
+    axis.set_ylim(len(rows) - below, -above)
+    axis.grid(visible=False, axis="y")
