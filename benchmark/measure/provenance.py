@@ -69,14 +69,24 @@ def as_text(files: Mapping[str, str]) -> str:
     return json.dumps(files, sort_keys=True, separators=(",", ":"))
 
 
+def files_of(digest: object, text: object) -> dict[str, str]:
+    """The files of a row by its two columns, ``digest`` and ``as_text``.
+
+    Rows of before there was a text have one digest for all; they agree with none that has.
+    """
+    if not isinstance(text, str):
+        return {"(the whole package)": str(digest)}
+    return {"(the whole package)": "(file by file)", **json.loads(text)}
+
+
 def changed(text: str, *, package: Path = PACKAGE) -> list[str]:
-    """The files of ``as_text`` that are not here as they were, those that are not here included."""
-    known = json.loads(text)
+    """The files of ``as_text`` that are not here as they were, or not here at all."""
+    known: dict[str, str] = json.loads(text)
+    here = {name: package.parent / name for name in known}
     return [
         name
-        for name, digest in known.items()
-        if not (file := package.parent / name).is_file()
-        or _read(file.resolve(), package.resolve())[0] != digest
+        for name, file in here.items()
+        if not file.is_file() or _read(file.resolve(), package.resolve())[0] != known[name]
     ]
 
 

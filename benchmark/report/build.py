@@ -99,7 +99,7 @@ def report(
     except OSError as error:
         raise ReportError(f"{out}: cannot be written to ({error.strerror})") from error
     print("provenance: provenance.json")
-    for name in ("sources_digests", "torch_versions", "devices", "threads"):
+    for name in ("torch_versions", "devices", "threads"):
         if len(record[name]) > 1:
             print(f"note: the rows come from {len(record[name])} different {name}")
 

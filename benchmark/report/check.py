@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.measure.provenance import sources_digest
+from benchmark.measure.provenance import changed
 from benchmark.report.build import table_files
 from benchmark.report.frame import tidy
 from benchmark.report.reading import ReportError, Results, digest, read
@@ -100,13 +100,14 @@ def _changed(recorded: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def _other_sources(results: Results) -> Iterator[str]:
-    """Rows made by other sources than those here."""
-    column = "objective_sources_digest"
-    rows = results.rows
-    made = {str(value) for value in rows[column]} if column in rows.columns else {"unknown"}
-    others = sorted(made - {sources_digest()})
-    if others:
-        yield f"rows made by sources {', '.join(others)}, the code now is {sources_digest()}"
+    """Rows made by other files than those here, or that do not name theirs."""
+    origin = results.rows.reindex(columns=["objective_sources_digest", "objective_sources"])
+    unnamed, texts = origin[origin.iloc[:, 1].isna()], origin.iloc[:, 1].dropna().unique()
+    if len(unnamed):
+        made = sorted({str(value) for value in unnamed.iloc[:, 0].fillna("unknown")})
+        yield f"rows made by sources {', '.join(made)}, which name no files to compare with these"
+    if others := sorted({name for text in texts for name in changed(text)}):
+        yield f"rows made by other files than those here: {', '.join(others)}"
 
 
 def _other_tables(results: Results, folder: Path, only: Sequence[str]) -> Iterator[str]:

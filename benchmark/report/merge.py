@@ -20,9 +20,11 @@ import pandas as pd
 from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
 
+from benchmark.measure.provenance import files_of
 from benchmark.report.reading import NAMES, ReportError, check_columns, fingerprints, read_file
 
 SOURCES, IMAGES = "objective_sources_digest", "objective_images_digest"
+FILES = "objective_sources"
 TASK = [*NAMES[:2], "idx_rep"]
 VERSIONS = ("objective_torch_version", "version-numpy", "version-cuda", "objective_device_name")
 
@@ -67,8 +69,9 @@ def main(argv: Sequence[str]) -> int:
 def merge(paths: Sequence[Path], *, allow_other_sources: bool = False) -> Merged:
     """The rows of all files; a ReportError where they cannot be compared."""
     tables = [_checked(path) for path in paths]
-    if not allow_other_sources:
-        _same_sources(paths, tables)
+    other = _other_sources(paths, tables)
+    if other and not allow_other_sources:
+        raise ReportError(f"{other} (--allow-other-sources accepts it)")
     _same_images(paths, tables)
     known = pd.concat([fingerprints(table) for table in tables], ignore_index=True).duplicated()
     kept, start = [], 0
@@ -79,7 +82,7 @@ def merge(paths: Sequence[Path], *, allow_other_sources: bool = False) -> Merged
         rows=pd.concat(kept, ignore_index=True),
         added=tuple(len(table) for table in kept),
         dropped=tuple(len(a) - len(b) for a, b in zip(tables, kept, strict=True)),
-        notes=tuple(_differences(tables)),
+        notes=(*([other] if other else []), *_differences(tables)),
     )
 
 
@@ -113,16 +116,21 @@ def _checked(path: Path) -> pd.DataFrame:
     return raw.astype(dict.fromkeys(texts, object))
 
 
-def _same_sources(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
-    """Raise where rows come from sources other than those of the first row."""
-    expected = tables[0][SOURCES].iloc[0]
+def _other_sources(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> str | None:
+    """Where a file behind a row is another than behind an earlier row, the first time."""
+    seen: dict[str, tuple[str, str, Path]] = {}
     for path, table in zip(paths, tables, strict=True):
-        others = sorted({str(value) for value in table[SOURCES]} - {str(expected)})
-        if others:
-            raise ReportError(
-                f"{path}: made by sources {', '.join(others)}, expected {expected} as in "
-                f"{paths[0]} (--allow-other-sources accepts it)"
-            )
+        origin = table.reindex(columns=[SOURCES, FILES]).drop_duplicates()
+        for made, text in origin.itertuples(index=False):
+            files = files_of(made, text)
+            known = {name: seen.setdefault(name, (files[name], made, path)) for name in files}
+            if others := sorted(name for name in files if known[name][0] != files[name]):
+                _, expected, first = known[others[0]]
+                return (
+                    f"{path}: made by sources {made}, expected {expected} as in {first}; they "
+                    f"differ in {', '.join(others)}"
+                )
+    return None
 
 
 def _same_images(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
@@ -142,7 +150,7 @@ def _same_images(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> None:
 def _differences(tables: Sequence[pd.DataFrame]) -> list[str]:
     """One line for each version or machine in which the rows differ."""
     found = []
-    for name in (*VERSIONS, SOURCES):
+    for name in VERSIONS:
         values = {str(v) for t in tables if name in t.columns for v in t[name].dropna().unique()}
         if len(values) > 1:
             found.append(f"{name.removeprefix('objective_')}: {', '.join(sorted(values))}")
