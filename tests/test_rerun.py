@@ -114,7 +114,7 @@ def test_what_differs_is_told_with_the_reason_if_there_is_one(rows, capsys):
         ({"solver_name": "Newton[steps=1]"}, "no solver 'Newton' in solvers/deq.py here"),
         ({"file_dataset": "datasets/none.py"}, "no dataset 'Simulated' in datasets/none.py here"),
         ({"p_solver_tol": -1.0}, "tol must be a positive number, got -1"),
-        ({"p_obj_lower": "none"}, "the objective skips this task here"),
+        ({"p_obj_lower": "none"}, "the run is skipped here: unknown lower level 'none'"),
         ({"stop_val": 7}, "expected a row at stop_val 7, the run now ends at "),
     ],
 )

@@ -52,6 +52,13 @@ class RerunError(Exception):
     """A row that cannot be made again; the message is one line, meant for the user."""
 
 
+class _Quiet(TerminalOutput):
+    """benchopt's terminal, which tells of a task that the objective skips in no other way."""
+
+    def skip(self, reason: str | None = None, objective: bool = False) -> None:
+        raise RerunError(f"the run is skipped here: {reason}")
+
+
 @dataclass(frozen=True)
 class Rerun:
     """Columns that differ, each with what it was and is; how many were compared; what else is not
@@ -170,11 +177,9 @@ def _run(row: pd.Series, benchmark: Benchmark) -> pd.DataFrame:
         **plugins,
         n_repetitions=repetition + 1,
         max_runs=10**9,
-        terminal=TerminalOutput(1, show_progress=False),
+        terminal=_Quiet(1, show_progress=False),
     )
-    (chosen,) = [run for run in runs if run["repetition"] == repetition] or [None]
-    if chosen is None:
-        raise RerunError("the objective skips this task here")
+    (chosen,) = [run for run in runs if run["repetition"] == repetition]
     try:
         curve, _, status, reason = run_one_to_cvg(**chosen)
     except FailedRun as error:
