@@ -13,7 +13,7 @@ if str(_ROOT) not in sys.path[:1]:
 
 _OWN = _ROOT / "benchmark" / "__init__.py"
 _LOADED = getattr(sys.modules.get("benchmark"), "__file__", None)
-if _OWN.is_file() and _LOADED is not None and Path(_LOADED).resolve() != _OWN:
+if _OWN.is_file() and _LOADED is not None and not _OWN.samefile(_LOADED):
     raise ImportError(
         f"the package 'benchmark' of {Path(_LOADED).parents[1]} is loaded, expected that of the "
         f"clone that is run, {_ROOT}: run each clone in a process of its own"

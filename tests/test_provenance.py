@@ -200,6 +200,12 @@ def test_files_that_a_parameter_names(tmp_path, monkeypatch):
     assert named([f"pnp(denoiser:'{brought}',sigma:0.5)"]) == [family, brought]
     assert named(["inpainting(keep=0.5)", "x" * 5000, "none.py", "(0.1,0.2)"]) == []
     assert set(sources([brought])) == {"mine.py"}
+    other = tmp_path / "other" / "mine.py"
+    other.parent.mkdir()
+    other.write_text("a = 2\n")
+    both = sources([brought, other])
+    assert set(both) == {"mine.py"}
+    assert both["mine.py"] not in {sources([file])["mine.py"] for file in (brought, other)}
 
 
 def test_a_file_that_is_no_python_is_taken_as_it_is(tmp_path):

@@ -28,16 +28,18 @@ def sources(roots: Iterable[Path], *, package: Path = PACKAGE) -> dict[str, str]
 
     Followed are imports of modules of ``package``, the ``__init__.py`` above them included, and of
     the checkout around it; and the data beside a module that it names, such as weights. A file
-    outside of the checkout goes by its name alone. Each file is read once in a process: what has
-    been imported is what counts. Cost: some ms for each file that is new.
+    outside of the checkout goes by its name alone, two of one name together. Each file is read once
+    in a process: what has been imported is what counts. Cost: some ms for each file that is new.
     """
+    package = package.resolve()
     found: dict[str, str] = {}
-    waiting = [Path(root).resolve() for root in roots]
+    waiting = list(dict.fromkeys(Path(root).resolve() for root in roots))
     seen = set(waiting)
     while waiting:
         file = waiting.pop()
-        digest, imported = _read(file, package.resolve())
-        found[_name(file, package.resolve())] = digest
+        digest, imported = _read(file, package)
+        name = _name(file, package)
+        found[name] = _short((found[name] + digest).encode()) if name in found else digest
         waiting += [other for other in imported if other not in seen]
         seen |= set(imported)
     return dict(sorted(found.items()))
