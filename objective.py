@@ -4,16 +4,16 @@ import torch
 from benchopt import BaseObjective
 
 from benchmark.imaging.images import digest
-from benchmark.measure import evaluation
+from benchmark.measure import evaluation, provenance
 from benchmark.measure.device import device_name, resolve_device, threads
-from benchmark.measure.provenance import sources_digest
 from benchmark.options.checks import boolean, one_of
+from benchmark.plugins.keyed import KeyedObjective, behind
 from benchmark.plugins.task import make_task
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-class Objective(BaseObjective):
+class Objective(KeyedObjective, BaseObjective):
     """F(θ) = 1/n Σ_i ‖R_θ(x*(θ; y_i)) − x̄_i‖², x* the equilibrium of a layer T_θ(·; y).
 
     Parameters
@@ -60,11 +60,10 @@ class Objective(BaseObjective):
         self.truth = evaluation.Truth(exact.to(device=device, dtype=torch.float64))
         self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
         self.task.lower.compiled = self.compiled
-        self.provenance = {
+        self.origin = {
             "images_digest": digest(
                 *(t for b in (exact.train, exact.test) for t in (b.truth, b.observation))
             ),
-            "sources_digest": sources_digest(),
             "torch_version": torch.__version__,
             "device_name": device_name(device),
             "threads": threads(),
@@ -82,16 +81,12 @@ class Objective(BaseObjective):
         columns = evaluation.evaluate(
             method, theta, truth=self.truth, task=self.task, training=training, last=last
         )
+        sources = behind(self, self._dataset, method)
         return columns | {
             "method": method.name,
             "outer_step": outer_step,
             "training_layer_evals": training_layer_evals,
-            **self.provenance,
+            **self.origin,
+            "sources_digest": provenance.digest(sources),
+            "sources": provenance.as_text(sources),
         }
-
-    # benchopt's cache knows this file alone, not the package behind it
-    def _get_state(self):
-        return {"sources": sources_digest()}
-
-    def __setstate__(self, state):
-        pass

@@ -1,11 +1,20 @@
 """Makes this clone's package importable, installed or not: benchopt imports this folder first.
 
-The clone's own ``benchmark`` comes before one that is installed from elsewhere.
+The clone's own ``benchmark`` comes before one that is installed from elsewhere; where another one
+has been imported already, the clone is not run.
 """
 
 import sys
 from pathlib import Path
 
-_ROOT = str(Path(__file__).resolve().parents[1])
-if _ROOT not in sys.path[:1]:
-    sys.path.insert(0, _ROOT)
+_ROOT = Path(__file__).resolve().parents[1]
+if str(_ROOT) not in sys.path[:1]:
+    sys.path.insert(0, str(_ROOT))
+
+_OWN = _ROOT / "benchmark" / "__init__.py"
+_LOADED = getattr(sys.modules.get("benchmark"), "__file__", None)
+if _OWN.is_file() and _LOADED is not None and not _OWN.samefile(_LOADED):
+    raise ImportError(
+        f"the package 'benchmark' of {Path(_LOADED).parents[1]} is loaded, expected that of the "
+        f"clone that is run, {_ROOT}: run each clone in a process of its own"
+    )

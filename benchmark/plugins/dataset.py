@@ -9,9 +9,10 @@ from benchopt import BaseDataset
 from torch import Tensor
 
 from benchmark.options.checks import positive_integer
+from benchmark.plugins.keyed import KeyedDataset
 
 
-class ImageDataset(BaseDataset, ABC):
+class ImageDataset(KeyedDataset, BaseDataset, ABC):
     """Training and test images, and how they are degraded.
 
     Parameters

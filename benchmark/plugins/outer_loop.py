@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import Outcome, attempt
-from benchmark.measure.provenance import sources_digest
 from benchmark.options import checks
 from benchmark.plugins.carried import Carried
+from benchmark.plugins.keyed import Keyed
 from benchmark.plugins.rules import RULES
 from benchmark.problems.bilevel import Batch, BilevelTask
 from benchmark.problems.lower_level import LowerLevelProblem
@@ -30,7 +30,7 @@ from benchmark.solve.search import ToTolerance
 TO_TOLERANCE = {"tol": [1e-10], "max_layers": [5000], "equilibrium_solver": ["fista"]}
 
 
-class OuterLoop(BaseSolver, ABC):
+class OuterLoop(Keyed, BaseSolver, ABC):
     """Minimises F(θ) step by step; benchopt calls it.
 
     Parameters (the same for every method, and part of what is recorded)
@@ -115,11 +115,3 @@ class OuterLoop(BaseSolver, ABC):
             "training_layer_evals": self.counted.layer_evals,
             "last": self.outer_step >= self.steps or not self.outcome.ok,
         }
-
-    # benchopt's cache knows the plugin's file alone: without the digest, rows would outlive a
-    # change of the package
-    def _get_state(self) -> dict[str, str]:
-        return {"sources": sources_digest()}
-
-    def __setstate__(self, state: dict[str, str]) -> None:
-        pass

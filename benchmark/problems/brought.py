@@ -9,12 +9,10 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
 from benchmark.options.brought import one_line
+from benchmark.problems import LOWER_LEVEL
 from benchmark.problems.bilevel import Batch
 from benchmark.problems.lower_level import LowerLevelProblem
 
-LOWER_LEVEL_FORM = (
-    "a torch.nn.Module with step(x, y), made from what it takes of physics, lipschitz, image_shape"
-)
 #: relative, in float64: the same layer on a batch, on one of its samples, and once more
 SAME_TOL = 1e-9
 
@@ -52,7 +50,7 @@ def as_lower_level(made: object, physics: LinearPhysics, *, what: str) -> LowerL
     if isinstance(made, nn.Module) and callable(getattr(made, "step", None)):
         return ModuleLowerLevel(made, physics)
     raise ValueError(
-        f"{what} is a {type(made).__name__} without step(x, y), expected {LOWER_LEVEL_FORM}"
+        f"{what} is a {type(made).__name__} without step(x, y), expected {LOWER_LEVEL.form}"
     )
 
 

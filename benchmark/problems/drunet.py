@@ -45,3 +45,6 @@ def learned_drunet(
         learn_regularisation=learn_regularisation,
         learn_denoiser=True,
     )
+
+
+FAMILY = learned_drunet

@@ -127,3 +127,6 @@ class PlugAndPlay(LowerLevelProblem):
 
 def _parameter(value: float | list[float], learned: bool) -> nn.Parameter:
     return nn.Parameter(torch.tensor(value, dtype=torch.float64), requires_grad=learned)
+
+
+FAMILY = PlugAndPlay

@@ -19,3 +19,6 @@ class Tikhonov(WaveletProximal):
 
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
         return d / (1 + threshold)
+
+
+FAMILY = Tikhonov

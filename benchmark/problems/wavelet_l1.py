@@ -22,3 +22,6 @@ class WaveletL1(WaveletProximal):
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
         # d − clip(d, −t, t) is the same, but on the CPU its product with Jᵀ is slow
         return torch.relu(d - threshold) - torch.relu(-d - threshold)
+
+
+FAMILY = WaveletL1

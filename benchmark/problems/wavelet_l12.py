@@ -140,3 +140,6 @@ class WaveletL12(WaveletForwardBackward):
     def _inverse_root(self) -> Tensor:
         """1/√w (C or 1, 3 or 1, 1, 1), to multiply details by."""
         return (-0.5 * self.log_w()).exp().T[..., None, None]
+
+
+FAMILY = WaveletL12

@@ -68,7 +68,7 @@ def report(
     record = provenance(results, made, curve=memory_curve, columns=width, only=only)
     write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print("provenance: provenance.json")
-    for name in ("sources_digests", "torch_versions", "devices", "threads"):
+    for name in ("torch_versions", "devices", "threads"):
         if len(record[name]) > 1:
             print(f"note: the rows come from {len(record[name])} different {name}")
 

@@ -13,10 +13,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.measure.provenance import sources_digest
+import pandas as pd
+
+from benchmark.measure.provenance import changed
 from benchmark.report.build import table_files
 from benchmark.report.frame import tidy
-from benchmark.report.merge import SOURCES
+from benchmark.report.merge import FILES, SOURCES
 from benchmark.report.reading import ReportError, digest, read
 
 RECORD = "provenance.json"
@@ -66,9 +68,18 @@ def reasons(folder: Path) -> Iterator[str]:
     except ReportError as error:
         yield str(error)
         return
-    made = set(map(str, rows[SOURCES])) if SOURCES in rows.columns else {"unknown"}
-    if others := sorted(made - {sources_digest()}):
-        yield f"rows made by sources {', '.join(others)}, the code now is {sources_digest()}"
+    yield from _other_sources(rows)
     now = {name: text.encode("utf-8") for name, text in table_files(tidy(rows), only=only).items()}
     if differ := [n for n in now if n not in there or there[n].read_bytes() != now[n]]:
         yield f"tables that the report would write otherwise: {', '.join(differ)}"
+
+
+def _other_sources(rows: pd.DataFrame) -> Iterator[str]:
+    """Rows made by other files than those here, or that do not name theirs."""
+    origin = rows.reindex(columns=[SOURCES, FILES])
+    unnamed, texts = origin[origin[FILES].isna()], origin[FILES].dropna().unique()
+    if len(unnamed):
+        made = sorted(set(unnamed[SOURCES].fillna("unknown").astype(str)))
+        yield f"rows made by sources {', '.join(made)}, which name no files to compare with these"
+    if others := sorted({name for text in texts for name in changed(text)}):
+        yield f"rows made by other files than those here: {', '.join(others)}"

@@ -18,9 +18,11 @@ import pandas as pd
 from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
 
+from benchmark.measure.provenance import files_of
 from benchmark.report.reading import NAMES, ReportError, read_file, repeated, writable
 
 SOURCES, IMAGES = "objective_sources_digest", "objective_images_digest"
+FILES = "objective_sources"
 TASK = [*NAMES[:2], "idx_rep"]
 VERSIONS = ("objective_torch_version", "version-numpy", "version-cuda", "objective_device_name")
 
@@ -45,7 +47,9 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
         added = int((rows.index.get_level_values(0) == number).sum())
         dropped = len(table) - added
         print(f"{path}: {added} rows" + (f", {dropped} duplicates dropped" if dropped else ""))
-    for name in rows.columns.intersection([*VERSIONS, SOURCES]):
+    if allow_other_sources and (other := other_sources(parquet, tables)):
+        print(f"note: {other}")
+    for name in rows.columns.intersection(VERSIONS):
         if len(values := sorted(map(str, rows[name].dropna().unique()))) > 1:
             print(f"note: {name.removeprefix('objective_')}: {', '.join(values)}")
     print(f"{out}: {len(rows)} rows")
@@ -58,14 +62,10 @@ def merged(
 
     A ReportError where sources differ, or a task and repetition has other images than earlier.
     """
+    other = other_sources(paths, tables)
+    if other and not allow_other_sources:
+        raise ReportError(f"{other} (--allow-other-sources accepts it)")
     rows = pd.concat(dict(enumerate(tables)))
-    other = rows[rows[SOURCES].astype(str) != str(rows[SOURCES].iloc[0])]
-    if len(other) and not allow_other_sources:
-        (number, _), found = other.index[0], ", ".join(sorted(set(other[SOURCES].astype(str))))
-        raise ReportError(
-            f"{paths[number]}: made by sources {found}, expected {rows[SOURCES].iloc[0]} as in "
-            f"{paths[0]} (--allow-other-sources accepts it)"
-        )
     known = rows.dropna(subset=[*TASK, IMAGES])
     first = known.groupby(TASK)[IMAGES].transform("first")
     for (number, _), row in known[known[IMAGES] != first].head(1).iterrows():
@@ -78,6 +78,23 @@ def merged(
         )
     new = [table[~known] for table, known in zip(tables, repeated(tables), strict=True)]
     return pd.concat(dict(enumerate(new)))
+
+
+def other_sources(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> str | None:
+    """Where a file behind a row is another than behind an earlier row, the first time."""
+    seen: dict[str, tuple[str, str, Path]] = {}
+    for path, table in zip(paths, tables, strict=True):
+        origin = table.reindex(columns=[SOURCES, FILES]).drop_duplicates()
+        for made, text in origin.itertuples(index=False):
+            files = files_of(made, text)
+            known = {name: seen.setdefault(name, (files[name], made, path)) for name in files}
+            if others := sorted(name for name in files if known[name][0] != files[name]):
+                _, expected, first = known[others[0]]
+                return (
+                    f"{path}: made by sources {made}, expected {expected} as in {first}; they "
+                    f"differ in {', '.join(others)}"
+                )
+    return None
 
 
 def checked(path: Path) -> pd.DataFrame:
