@@ -49,16 +49,33 @@ def named(values: Iterable[object], *, package: Path = PACKAGE) -> list[Path]:
     """The files that the texts among the parameters ``values`` name.
 
     "pnp(denoiser='mine.py')" names the family of layers of ``benchmark/problems/pnp.py`` and, where
-    it is there, the file ``mine.py``.
+    it is there, the file ``mine.py``; "pnp(denoiser='mine')" also ``denoisers/mine.py``, and any
+    ``mine.py`` in a folder of the working directory or of the checkout. With a file of Python comes
+    one of weights that has its name.
     """
     files = []
     for value in values:
-        head, *rest = (word.strip() for word in re.split(r"[()\[\]{}'\"=,]", str(value)))
-        if re.fullmatch(r"\w+", head):
-            files.append(package / "problems" / f"{head}.py")
-        ends = (word for word in (head, *rest) if re.search(r"\.[A-Za-z]\w*$", word))
-        files += [Path(os.path.expanduser(word)) for word in ends]
-    return [file for file in files if os.path.isfile(file)]  # the method raises for long names
+        words = [word.strip() for word in re.split(r"[()\[\]{}'\"=,;]", str(value))]
+        if re.fullmatch(r"\w+", words[0]):
+            files.append(package / "problems" / f"{words[0]}.py")
+        for word in words:
+            if re.search(r"\.[A-Za-z]\w*$", word):
+                files.append(Path(os.path.expanduser(word)))
+            elif word.isidentifier() and len(word) < 100:
+                files += [f for root in (Path(), package.parent) for f in _placed(root, word)]
+    weights = [file.with_suffix(".safetensors") for file in files if file.suffix == ".py"]
+    # the method of Path raises for long names
+    return [file for file in (*files, *weights) if os.path.isfile(file)]
+
+
+@cache
+def _placed(root: Path, name: str) -> list[Path]:
+    """The files ``name.py`` in folders of ``root``, those of benchopt and of this package aside."""
+    return [
+        file
+        for file in sorted(root.resolve().glob(f"*/{name}.py"))
+        if file.parent.name not in ("solvers", "datasets", "plots", "tests", PACKAGE.name)
+    ]
 
 
 def digest(files: Mapping[str, str]) -> str:

@@ -16,6 +16,8 @@ from benchmark.options.brought import FileError, entry_of, one_line, placed
 
 T = TypeVar("T")
 
+_PACKAGE = f"{__name__.partition('.')[0]}."
+
 #: a file's name or path, and the options after it
 _FILE = re.compile(r"\s*(?P<path>[^()]+\.py)\s*(?P<options>\(.*\))?\s*", re.DOTALL)
 
@@ -103,8 +105,9 @@ class Kind(Generic[T]):
             raise ValueError(f"{self.name} {spec!r}: {one_line(error)}") from error
 
     def has(self, called: Callable[..., Any]) -> bool:
-        """Whether ``called`` is an entry of the package, options bound to it or not."""
-        return getattr(called, "func", called) in self.entries.values()
+        """Whether ``called`` was written in this package, options bound to it or not."""
+        module = getattr(getattr(called, "func", called), "__module__", None) or ""
+        return module.startswith(_PACKAGE)
 
     def _find(self, name: str) -> Callable[..., T]:
         if name in self.entries:

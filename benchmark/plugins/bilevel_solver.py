@@ -139,6 +139,10 @@ class PairMethod(BilevelSolver):
         """
 
     @final
+    def check_parameters(self) -> None:
+        self.pair(inf)
+
+    @final
     def skip(self, task: BilevelTask) -> tuple[bool, str | None]:
         """benchopt's hook: whether the rule needs more of the layer than it has, and why."""
         if self.pair(inf).rule.needs_splitting and not task.lower.splits:

@@ -60,6 +60,9 @@ class OuterLoop(Keyed, BaseSolver, ABC):
     def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
         """The method's own x̂ for the observations ``y``, without a graph."""
 
+    def check_parameters(self) -> None:
+        """Raise ValueError where parameters that are in range alone do not go together."""
+
     @property
     @final
     def search(self) -> ToTolerance:
@@ -72,6 +75,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         super().save_parameters(**parameters)
         checks.check_all(self._parameters, RULES)
         self.carried = Carried()
+        self.check_parameters()
 
     @final
     def set_objective(self, task: BilevelTask) -> None:
