@@ -124,8 +124,12 @@ class Descent:
         self.optimizer = OPTIMIZER.build(
             _as_listed(OPTIMIZER, optimizer), params=_grouped(theta, groups), lr=learning_rate
         )
-        if not isinstance(self.optimizer, Optimizer):
-            raise ValueError(f"optimizer {optimizer!r} is {self.optimizer!r}: {OPTIMIZER.form}")
+        whole = isinstance(self.optimizer, Optimizer) and hasattr(self.optimizer, "param_groups")
+        if not whole:
+            raise ValueError(
+                f"optimizer {optimizer!r} made a {type(self.optimizer).__name__} that is no torch "
+                f"optimizer, or was not initialised as one: expected {OPTIMIZER.form}"
+            )
         _check_groups(self.optimizer, optimizer)
         self.schedule = None if schedule is None else _scheduled(schedule, self.optimizer)
         self.project = None
