@@ -294,6 +294,8 @@ def test_two_of_one_name_are_refused(file):
         "deepinv.LpNorm(p=1)",
         "mine",
     ]
+    # benchopt's command line turns "=" into ":"
+    assert [m.name for m in make_metrics("deepinv.LpNorm(p:1)")] == ["deepinv.LpNorm(p=1)"]
     with pytest.raises(ValueError, match=r"unknown metric 'lpip': .*did you mean lpips\?"):
         make_metrics("lpip")
 

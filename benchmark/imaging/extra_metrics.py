@@ -177,4 +177,4 @@ def _column(spec: str) -> str:
     name, bracket, options = spec.partition("(")
     if name.strip().endswith(".py"):
         name = Path(name.strip()).stem
-    return name.strip() + bracket + options
+    return name.strip() + bracket + options.replace(":", "=")  # as the command line rewrites them
