@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from benchmark.options.brought import one_line
 from benchmark.options.several import listed
 from benchmark.options.spec import Kind
 
@@ -86,7 +87,7 @@ class Metric:
                 torch.manual_seed(0)
                 found = torch.as_tensor(self.measure(image, truth)).double()
         except Exception as error:
-            raise ValueError(f"{what}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{what}: {one_line(error)}") from error
         finally:
             getattr(self.measure, "reset", lambda: None)()  # torchmetrics' are sums over calls
         if found.shape not in ((), (1,), (len(image),)):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
+from benchmark.options.brought import FileError, one_line
 from benchmark.options.checks import nonnegative_number
 from benchmark.options.several import listed
 from benchmark.options.spec import Kind
@@ -66,27 +67,32 @@ _GROUP = re.compile(r"(?P<pattern>[^()]+?)\s*(?P<options>\(.*\))", re.DOTALL)
 _GROUP_OPTIONS: Kind[dict[str, object]] = Kind("group", {"group": lambda **options: options})
 
 
-def is_in_a_file(spec: object) -> bool:
-    """Whether ``spec`` names what a file holds, which is known only when the file is run."""
-    return bool(re.match(r"[^()]*\.py\s*(\(|$)", str(spec)))
-
-
 def check_optimizer(_: str, spec: str) -> None:
-    """Raise ValueError for a name or option that is not known; files are looked into in the run."""
-    if not is_in_a_file(spec):
-        OPTIMIZER.choose(_as_listed(OPTIMIZER, spec), given=("params", "lr"))
+    """Raise ValueError for a name or option that is not known.
+
+    A file that cannot be read or run passes: its own run is to end with that, and no other.
+    """
+    _check(OPTIMIZER, spec, given=("params", "lr"))
 
 
 def check_schedule(_: str, spec: str | None) -> None:
     """As ``check_optimizer``; None is a constant learning rate."""
-    if spec is not None and not is_in_a_file(spec):
-        SCHEDULE.choose(_as_listed(SCHEDULE, spec), given=("optimizer",))
+    if spec is not None:
+        _check(SCHEDULE, spec, given=("optimizer",))
 
 
 def check_projection(_: str, spec: str | None) -> None:
     """As ``check_optimizer``; None is no projection."""
-    if spec is not None and not is_in_a_file(spec):
-        PROJECTION.choose(spec, given=("value", "name"))
+    if spec is not None:
+        _check(PROJECTION, spec, given=("value", "name"))
+
+
+def _check(kind: Kind[Any], spec: str, *, given: tuple[str, ...]) -> None:
+    try:
+        kind.choose(_as_listed(kind, spec), given=given)
+    except ValueError as error:
+        if not isinstance(error.__cause__, FileError):
+            raise
 
 
 @final
@@ -248,4 +254,4 @@ def _as_listed(kind: Kind[Any], spec: str) -> str:
 
 
 def _named(kind: str, spec: str, error: Exception) -> ValueError:
-    return ValueError(f"{kind} {spec!r}: {type(error).__name__}: {error}")
+    return ValueError(f"{kind} {spec!r}: {one_line(error)}")

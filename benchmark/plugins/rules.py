@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from math import inf
 
+from benchmark.gradients.named import gradient_rule
 from benchmark.options import checks
 from benchmark.plugins.descent import check_optimizer, check_projection, check_schedule
 from benchmark.plugins.schedules import DECREASES
@@ -45,6 +46,7 @@ RULES = {
     "equilibrium_solver": lambda _, value: equilibrium_solver(value),
     "adjoint_solver": lambda _, value: adjoint_solver(value),
     "tangent_solver": lambda _, value: adjoint_solver(value),
+    "gradient": lambda _, value: gradient_rule(value),
     # as torchdeq and deepinv call theirs
     "f_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
     "b_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
