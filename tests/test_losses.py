@@ -313,7 +313,7 @@ def test_without_its_weights_or_package_a_metric_is_empty(monkeypatch, tmp_path,
     found = measure_all(made, images(), images())
     assert isnan(found.values["lpips"]) and isnan(found.values["needs"])
     assert found.values["torchmetrics.MeanSquaredError"] == 0
-    assert f"metric 'lpips' is empty: no weights at {tmp_path}" in found.message
+    assert f"metric 'lpips' is empty: FileNotFoundError: no weights at {tmp_path}" in found.message
     assert "No module named 'not_there'" in found.message
 
 

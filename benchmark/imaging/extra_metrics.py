@@ -159,7 +159,7 @@ def _metric(spec: str) -> Metric:
     except (ValueError, OSError, ImportError) as error:
         reason = error.__cause__ if isinstance(error, ValueError) else error
         if isinstance(reason, ImportError | OSError):
-            return Metric(name, spec, None, None, absent=str(error))
+            return Metric(name, spec, None, None, absent=one_line(reason))
         raise
     said = made.func if isinstance(made, partial) else made
     higher = getattr(said, "higher_is_better", None)
