@@ -311,7 +311,7 @@ def test_brought_files_are_in_a_run_and_broken_ones_stop_no_other(file, tmp_path
     objective = {
         "lower": ["tikhonov(wavelet='haar',levels=1)"],
         "loss": [f"{loss}(eps=0.1)", broken],
-        "metrics": [f"{worst}; {file(failing, 'failing.py')}"],
+        "metrics": [f"{worst}, {file(failing, 'failing.py')}"],
     }
     config = {
         "seed": 0,

@@ -119,6 +119,7 @@ def test_deepinv_s_are_turned_towards_the_minimum():
     inverted = make_loss("deepinv.SSIM").of_each(x, y)
     torch.testing.assert_close(inverted, make_loss("ssim").of_each(x, y))
     torch.testing.assert_close(make_loss("deepinv.PSNR").of_each(x, y), -metrics.psnr_of_each(x, y))
+    assert make_loss(lambda x, y: x[:, 0, 0, 0] - y[:, 0, 0, 0]).of_each(x, x).eq(0).all()
     assert make_loss("deepinv.LpNorm(p=1)").of_each(x, y).shape == (3,)
 
 
@@ -204,7 +205,7 @@ def test_what_can_be_learned_with_passes_the_check():
 
 def test_metrics_are_those_of_the_libraries(file):
     x, y = images(), images().flip(0)
-    asked = f"deepinv.PSNR, torchmetrics.MeanSquaredError; {file(WORST, 'worst.py')}"
+    asked = f"deepinv.PSNR, torchmetrics.MeanSquaredError, {file(WORST, 'worst.py')}"
     made = make_metrics(asked)
     errors = (x - y).flatten(1)
     expected = {

@@ -115,7 +115,7 @@ class Measured:
 
 
 def make_metrics(specs: str | None) -> tuple[Metric, ...]:
-    """The metrics that a text names, separated by commas or semicolons outside of brackets.
+    """The metrics that a text names, separated by commas outside of brackets.
 
     A metric whose package or weights are absent is made all the same, and empty. Raises ValueError
     for one that is not known, that says no direction or that is named twice.

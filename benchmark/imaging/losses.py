@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.options.brought import one_line
-from benchmark.options.spec import Kind
+from benchmark.options.spec import Kind, described
 
 
 def squared_error(image: Tensor, truth: Tensor) -> Tensor:
@@ -75,12 +75,15 @@ class UpperLoss:
 MEAN_SQUARED_ERROR = UpperLoss("mse", squared_error)
 
 
-def make_loss(spec: str) -> UpperLoss:
-    """The loss that ``spec`` names: "mse", "l1", "ssim", "deepinv.NAME", or a file's.
+def make_loss(spec: str | Callable[[Tensor, Tensor], Tensor]) -> UpperLoss:
+    """The loss that ``spec`` names: "mse", "l1", "ssim", "deepinv.NAME", or a file's; a function
+    (x̂, x̄) as it is.
 
     A class is made with the options, and called; of deepinv's metrics that are better the higher,
     the inverted one. Raises ValueError for what is not known, or what making it raises.
     """
+    if not isinstance(spec, str):
+        return UpperLoss(described(spec), spec)
     chosen = UPPER_LOSS.choose(spec, given=("x_hat", "x"))
     if not isinstance(chosen.func, type):
         return UpperLoss(spec, chosen if chosen.keywords else chosen.func)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 
-#: a comma or semicolon, what is in brackets or quotes (which is kept), anything else
-_PARTS = re.compile(r"""(?P<between>[,;])|"[^"]*"|'[^']*'|\((?:[^()]|\([^()]*\))*\)|.""", re.DOTALL)
+#: a comma, what is in brackets or quotes (which is kept), anything else
+_PARTS = re.compile(r"""(?P<between>,)|"[^"]*"|'[^']*'|\((?:[^()]|\([^()]*\))*\)|.""", re.DOTALL)
 
 
 def listed(text: str | None) -> list[str]:
-    """The texts between the commas or semicolons of ``text`` that are in no brackets or quotes.
+    """The texts between the commas of ``text`` that are in no brackets or quotes.
 
     Examples
     --------
-    >>> listed("lpips, mine.py(a=1, b=(2, 3)); deepinv.NIQE")
+    >>> listed("lpips, mine.py(a=1, b=(2, 3)), deepinv.NIQE")
     ['lpips', 'mine.py(a=1, b=(2, 3))', 'deepinv.NIQE']
     >>> listed(None)
     []

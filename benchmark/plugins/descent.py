@@ -146,7 +146,7 @@ class Descent:
 
     def step(self, gradient: Gradient) -> None:
         """One step; ``gradient`` is called once, or as often as an optimizer asks that searches
-        along lines (LBFGS). Its errors pass; others name what raised them.
+        along lines (LBFGS). Its errors pass, and torch's; others name what raised them.
         """
         losses: list[Tensor] = []
         inside = False
@@ -163,7 +163,7 @@ class Descent:
         try:
             self.optimizer.step(closure) if self._asks else self.optimizer.step()
         except Exception as error:
-            if inside:
+            if inside or type(self.optimizer) in OPTIMIZERS.values():
                 raise
             raise _named("optimizer", self.spec, error) from error
         if not losses:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,7 @@ def make_task(
     lower: str,
     probe_size: int,
     seed: int,
-    loss: str = "mse",
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "mse",
 ) -> BilevelTask:
     """The task in float64 on the CPU, where every random draw is made; ``.to`` moves it.
 
