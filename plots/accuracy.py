@@ -7,7 +7,7 @@ from benchopt import BasePlot
 from benchmark.report.frame import placed, select, tidy, traces, trained
 from benchmark.report.style import labelled_styles, method_styles
 
-COLUMNS = {"objective_value": "F(θ), true equilibrium (MSE)", "objective_test_psnr": "PSNR (dB)"}
+COLUMNS = {"objective_value": "F(θ), true equilibrium", "objective_test_psnr": "PSNR (dB)"}
 AXES = {
     "time": ("seconds", "training time (s)"),
     "layers": ("training_layer_evals", "layer applications"),

@@ -15,15 +15,20 @@ import torch
 from conftest import ROOT, plugins, small_task
 from oracles import AffineLayer, relative_error
 from pretend_device import DEVICE, pretend_device, to_pretend, unwrap
+from test_descent import leaves, of
+from test_losses import hypergradient_of_central_differences, task_with
 
 from benchmark import Implicit, equilibrium
 from benchmark.gradients.named import gradient_rule
 from benchmark.imaging.degradations import make_degradation
 from benchmark.imaging.denoisers import make_denoiser
+from benchmark.imaging.extra_metrics import make_metrics, measure_all
+from benchmark.imaging.losses import make_loss
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.options.brought import entry_of, loaded
 from benchmark.plugins.bilevel_solver import BilevelSolver
 from benchmark.plugins.dataset import ImageDataset
+from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import OuterLoop
 from benchmark.problems.bilevel import upper_loss
 from benchmark.running.new import KINDS, write
@@ -112,7 +117,7 @@ def test_lower_level_is_differentiable(path):
         with torch.no_grad():
             moved.theta()[name].add_(shift)
             x = true_equilibrium(moved, batch.observation, tol=1e-12).x
-            return float(upper_loss(moved, x, batch.truth))
+            return float(upper_loss(moved, x, batch))
 
     parts = iter(reference.gradient.split([p.numel() for p in task.lower.theta().values()]))
     for name, parameter in task.lower.theta().items():
@@ -160,6 +165,50 @@ def test_denoiser_is_differentiable(path):
     assert task.lower.theta()
 
 
+# --- losses, metrics, optimizers ------------------------------------------------------------
+
+
+def test_upper_loss_is_differentiable(path):
+    """At the equilibrium, against central differences; in float32; on another device."""
+    task = task_with(str(path))
+    hypergradient_of_central_differences(task)
+    loss, images = make_loss(str(path)), (task.train.truth, task.test.truth)
+    assert loss.to(dtype=torch.float32)(*(x.float() for x in images)).dtype == torch.float32
+    here = loss(*images)
+    if not isinstance(loss.of_each, torch.nn.Module):
+        with pretend_device():
+            there = loss(*map(to_pretend, images))
+            assert there.device == DEVICE
+        assert relative_error(unwrap(there), here) < 1e-12
+
+
+def test_metric_is_better_with_less_noise(path):
+    made = make_metrics(str(path))
+    truth = task_with("mse").test.truth
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0)).double()
+    values = []
+    for level in (0.02, 0.2, 0.02):
+        found = measure_all(made, truth + level * noise, truth)
+        assert found.message == ""
+        values += found.values.values()
+    little, much, again = values
+    assert little == again
+    assert (little > much) == made[0].higher_is_better and little != much
+
+
+@pytest.mark.parametrize("schedule", [None, "ExponentialLR(gamma=0.95)"])
+def test_optimizer_is_a_descent(path, schedule):
+    ends = []
+    for _ in range(2):
+        gradient = of(theta := leaves(a=3, b=1))
+        descent = Descent(theta, optimizer=str(path), learning_rate=0.05, schedule=schedule)
+        start = float(gradient())
+        for _ in range(20):
+            descent.step(gradient)
+        ends.append(float(gradient()))
+    assert ends[0] == ends[1] < start
+
+
 # --- plugins --------------------------------------------------------------------------------
 
 
@@ -181,7 +230,7 @@ def test_method_is_pure_and_lowers_f(path):
     def callback():
         lower = copy.deepcopy(solver.lower)
         x = true_equilibrium(lower, task.train.observation, tol=1e-8).x
-        values.append(float(upper_loss(lower, x, task.train.truth).detach()))
+        values.append(float(upper_loss(lower, x, task.train).detach()))
         return True
 
     solver.run(callback)

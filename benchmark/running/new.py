@@ -25,6 +25,9 @@ KINDS = {
         "denoisers",
         "benchopt run . -o \"Learning at equilibrium[lower=pnp(denoiser='{name}')]\"",
     ),
+    "upper_loss": ("upper_losses", 'benchopt run . -o "Learning at equilibrium[loss={name}]"'),
+    "metric": ("metrics", 'benchopt run . -o "Learning at equilibrium[metrics={name}]"'),
+    "optimizer": ("optimizers", 'benchopt run . -s "DEQ[optimizer={name}]"'),
 }
 
 
