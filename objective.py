@@ -3,6 +3,7 @@
 import torch
 from benchopt import BaseObjective
 
+from benchmark.imaging.extra_metrics import directions, make_metrics
 from benchmark.imaging.images import digest
 from benchmark.measure import evaluation
 from benchmark.measure.device import device_name, resolve_device, threads
@@ -14,7 +15,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Objective(BaseObjective):
-    """F(θ) = 1/n Σ_i ‖R_θ(x*(θ; y_i)) − x̄_i‖², x* the equilibrium of a layer T_θ(·; y).
+    """F(θ) = 1/n Σ_i ℓ(R_θ(x*(θ; y_i)), x̄_i), x* the equilibrium of a layer T_θ(·; y).
 
     Parameters
     ----------
@@ -23,6 +24,11 @@ class Objective(BaseObjective):
     dtype : "float32" or "float64", of the methods; the reference is always in float64.
     device : "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:i".
     compiled : whether the methods' layers go through torch.compile.
+    loss : ℓ, "mse", "l1", "ssim" (1 − SSIM), "deepinv.NAME" or a file: see
+        ``benchmark/imaging/losses.py``.
+    metrics : of the test set beside PSNR and SSIM, in one text, "lpips, deepinv.NAME, FILE.py": a
+        column ``metric_NAME`` each; ``higher_is_better`` holds their directions, as JSON. See
+        ``benchmark/imaging/extra_metrics.py``.
     """
 
     name = "Learning at equilibrium"
@@ -35,6 +41,8 @@ class Objective(BaseObjective):
         "dtype": ["float32"],
         "device": ["auto"],
         "compiled": [False],
+        "loss": ["mse"],
+        "metrics": [None],
     }
     sampling_strategy = "callback"
     test_dataset_name = "simulated"
@@ -54,13 +62,17 @@ class Objective(BaseObjective):
                 lower=self.lower,
                 probe_size=self.probe_size,
                 seed=seed,
+                loss=self.loss,
             )
+            metrics = make_metrics(self.metrics)
         except ValueError as error:
             return True, str(error)
-        self.truth = evaluation.Truth(exact.to(device=device, dtype=torch.float64))
+        self.truth = evaluation.Truth(exact.to(device=device, dtype=torch.float64), metrics)
         self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
         self.task.lower.compiled = self.compiled
         self.provenance = {
+            "loss": self.loss,
+            "higher_is_better": directions(metrics),
             "images_digest": digest(
                 *(t for b in (exact.train, exact.test) for t in (b.truth, b.observation))
             ),

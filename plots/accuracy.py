@@ -14,7 +14,7 @@ from benchmark.report.frame import (
 )
 from benchmark.report.style import method_styles
 
-COLUMNS = {"objective_value": "F(θ), true equilibrium (MSE)", "objective_test_psnr": "PSNR (dB)"}
+COLUMNS = {"objective_value": "F(θ), true equilibrium", "objective_test_psnr": "PSNR (dB)"}
 AXES = {
     "time": ("seconds", "training time (s)"),
     "layers": ("training_layer_evals", "layer applications"),

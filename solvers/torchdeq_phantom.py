@@ -21,6 +21,9 @@ class Solver(TorchDEQMethod):
     parameters = {
         "optimizer": ["adam"],
         "learning_rate": [0.1],
+        "schedule": [None],
+        "groups": [None],
+        "projection": [None],
         "steps": [20],
         "batch_size": [0],
         "evaluate_every": [5],

@@ -86,7 +86,7 @@ class Solver(BilevelSolver):
         if self.how == "oom":
             raise torch.OutOfMemoryError("CUDA out of memory: as the test wants it")
         x = iterate(lower.layer(batch.observation), lower.init(batch.observation), steps=30)
-        loss = upper_loss(lower, x, batch.truth)
+        loss = upper_loss(lower, x, batch)
         gradient = torch.autograd.grad(loss, list(lower.theta().values()))
         if lower is getattr(self, "counted", None) and self.outer_step == 1:
             if self.how == "raise":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import plugins, small_task
+from conftest import ROOT, plugins, small_task
 from oracles import AffineLayer, relative_error
 from pretend_device import DEVICE, pretend_device, to_pretend, unwrap
 
@@ -112,7 +112,7 @@ def test_lower_level_is_differentiable(path):
         with torch.no_grad():
             moved.theta()[name].add_(shift)
             x = true_equilibrium(moved, batch.observation, tol=1e-12).x
-            return float(upper_loss(moved, x, batch.truth))
+            return float(upper_loss(moved, x, batch))
 
     parts = iter(reference.gradient.split([p.numel() for p in task.lower.theta().values()]))
     for name, parameter in task.lower.theta().items():
@@ -181,7 +181,7 @@ def test_method_is_pure_and_lowers_f(path):
     def callback():
         lower = copy.deepcopy(solver.lower)
         x = true_equilibrium(lower, task.train.observation, tol=1e-8).x
-        values.append(float(upper_loss(lower, x, task.train.truth).detach()))
+        values.append(float(upper_loss(lower, x, task.train).detach()))
         return True
 
     solver.run(callback)
@@ -219,6 +219,14 @@ def test_a_new_file_has_its_name_in_it(kind, tmp_path):
         write(kind, "my_own", tmp_path)
     with pytest.raises(ValueError, match="a Python name in small letters, got 'my-own'"):
         write(kind, "my-own", tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_a_page_with_the_smallest_file(kind):
+    page = (ROOT / "docs" / "bring" / f"{kind}.md").read_text(encoding="utf-8")
+    smallest = ROOT / "benchmark" / "running" / "templates" / f"{kind}.py"
+    assert f"```python\n{smallest.read_text(encoding='utf-8').rstrip()}\n```" in page
+    assert f"(docs/bring/{kind}.md)" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 LAYER = "from torch import nn\nimport torch\nclass Mine(nn.Module):\n"

@@ -169,4 +169,4 @@ def test_a_planted_mix_is_caught():
             there.lower.step(there.probe.truth, task.probe.observation)
         there.lower.log_weights = torch.nn.Parameter(task.lower.log_weights.detach())
         with pytest.raises(MixedDevices):
-            upper_loss(there.lower, there.lower.step(there.lower.init(y), y), there.probe.truth)
+            upper_loss(there.lower, there.lower.step(there.lower.init(y), y), there.probe)

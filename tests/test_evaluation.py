@@ -109,7 +109,7 @@ def test_accuracy_where_the_equilibrium_is_hard_to_find():
         T = task.lower.layer(batch.observation)
         x = iterate(T, task.lower.init(batch.observation), steps=1000)
         assert metrics.relative_residual(T(x), x) < 1e-8
-        expected = upper_loss(task.lower, x, batch.truth)
+        expected = upper_loss(task.lower, x, batch)
     found = Truth(task).accuracy(theta_of(task))
     assert found.value == pytest.approx(float(expected), rel=0.05)
 

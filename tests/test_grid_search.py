@@ -39,7 +39,7 @@ def value_at(task, theta) -> float:
     problem = task.to(device=torch.device("cpu"), dtype=torch.float64).lower
     set_theta(problem, theta)
     x = true_equilibrium(problem, task.train.observation, tol=1e-11).x
-    return float(upper_loss(problem, x, task.train.truth))
+    return float(upper_loss(problem, x, task.train))
 
 
 def shifted(task, shift: float) -> dict:

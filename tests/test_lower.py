@@ -18,7 +18,7 @@ from benchmark.imaging.images import simulated
 from benchmark.imaging.wavelets import OrthonormalWavelet
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.plugins.task import make_task
-from benchmark.problems.bilevel import upper_loss
+from benchmark.problems.bilevel import Batch, upper_loss
 
 
 def dense(operator, shape) -> torch.Tensor:
@@ -229,7 +229,7 @@ def test_float32_is_close_to_float64():
         exact, rounded = task.lower.step(x, y), single.lower.step(x.float(), y.float())
         assert rounded.dtype == torch.float32
         assert relative_error(rounded.double(), exact) < 1e-6
-        assert float(upper_loss(task.lower, x, x)) == 0
+        assert float(upper_loss(task.lower, x, Batch(x, y))) == 0
 
 
 @pytest.mark.parametrize(

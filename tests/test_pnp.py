@@ -85,7 +85,7 @@ def test_every_parameter_has_its_gradient(degradation, lower):
 
     def exact():
         x = true_equilibrium(problem, batch.observation, tol=1e-13).x
-        return upper_loss(problem, x, batch.truth).item()
+        return upper_loss(problem, x, batch).item()
 
     size = reference.gradient.norm().item()
     for (name, parameter), computed in zip(theta.items(), estimate.gradient, strict=True):
@@ -235,7 +235,7 @@ def test_extreme_parameters_are_finite(name, extreme):
     with torch.no_grad():
         task.lower.theta()[name].add_(extreme)
     x = task.lower.step(task.probe.truth, task.probe.observation)
-    loss = upper_loss(task.lower, x, task.probe.truth)
+    loss = upper_loss(task.lower, x, task.probe)
     gradient = torch.autograd.grad(loss, list(task.lower.theta().values()))
     assert flat(gradient).isfinite().all()
 
@@ -289,7 +289,7 @@ def test_the_denoiser_s_weights_have_their_gradient():
 
     def exact():
         x = true_equilibrium(problem, batch.observation, tol=1e-13).x
-        return upper_loss(problem, x, batch.truth).item()
+        return upper_loss(problem, x, batch).item()
 
     slope = central_difference(exact, theta, direction, step=1e-6)
     assert slope == pytest.approx(reference.gradient.norm().item(), rel=1e-4)

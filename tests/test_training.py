@@ -17,7 +17,7 @@ from conftest import gradient_methods, plugins, small_task
 from oracles import central_difference
 
 from benchmark.measure.reference import true_equilibrium
-from benchmark.plugins import rules
+from benchmark.plugins import descent
 from benchmark.problems.bilevel import upper_loss
 from benchmark.problems.lower_level import set_theta
 
@@ -53,7 +53,7 @@ def value(task) -> float:
     """F at the θ of ``task``."""
     x = true_equilibrium(task.lower, task.train.observation, tol=1e-11).x
     with torch.no_grad():
-        return upper_loss(task.lower, x, task.train.truth).item()
+        return upper_loss(task.lower, x, task.train).item()
 
 
 def value_at(theta) -> float:
@@ -184,13 +184,13 @@ def test_a_wrong_gradient_is_noticed(fault, name, optimizer):
 
 
 OPTIMIZER_FAULTS = {
-    "its own learning rate": lambda right, theta, lr: right(theta),
-    "a third of the learning rate": lambda right, theta, lr: right(theta, lr=lr / 3),
-    "ascent": lambda right, theta, lr: right(theta, lr=lr, maximize=True),
-    "the first parameter alone": lambda right, theta, lr: right(theta[:1], lr=lr),
-    "the other optimizer": lambda right, theta, lr: (
+    "its own learning rate": lambda right, params, lr: right(params),
+    "a third of the learning rate": lambda right, params, lr: right(params, lr=lr / 3),
+    "ascent": lambda right, params, lr: right(params, lr=lr, maximize=True),
+    "the first parameter alone": lambda right, params, lr: right(params[:1], lr=lr),
+    "the other optimizer": lambda right, params, lr: (
         torch.optim.SGD if right is torch.optim.Adam else torch.optim.Adam
-    )(theta, lr=lr),
+    )(params, lr=lr),
 }
 
 
@@ -199,5 +199,5 @@ OPTIMIZER_FAULTS = {
 def test_a_wrong_optimizer_is_noticed(fault, optimizer, monkeypatch):
     right = OPTIMIZERS[optimizer]
     planted = partial(OPTIMIZER_FAULTS[fault], right)
-    monkeypatch.setitem(rules.OPTIMIZERS, optimizer, planted)
+    monkeypatch.setitem(descent.OPTIMIZERS, optimizer, planted)
     assert not as_exact(trained("DEQ", optimizer))

@@ -123,7 +123,7 @@ def test_the_gradient_at_unequal_weights(options, degradation):
 
     def exact():
         x = true_equilibrium(problem, batch.observation, tol=1e-14).x
-        return upper_loss(problem, x, batch.truth).item()
+        return upper_loss(problem, x, batch).item()
 
     for name, gradient in zip(theta, estimate.gradient, strict=True):
         generator = torch.Generator().manual_seed(0)
@@ -142,7 +142,7 @@ def test_the_direct_term_is_part_of_the_gradient():
     task = perturbed(COUPLINGS[0], degradation="inpainting(keep=0.5)")
     problem, batch = task.lower, task.probe
     x = true_equilibrium(problem, batch.observation, tol=1e-13).x
-    loss = upper_loss(problem, x, batch.truth)
+    loss = upper_loss(problem, x, batch)
     (direct,) = torch.autograd.grad(loss, problem.log_couplings)
     assert direct.norm() > 1e-2 * reference_hypergradient(problem, batch).gradient.norm()
 
@@ -156,7 +156,7 @@ def test_unrolling_is_the_gradient_of_what_it_computes():
 
     def truncated():
         x = unrolling.deploy(problem, batch.observation)
-        return upper_loss(problem, x, batch.truth).item()
+        return upper_loss(problem, x, batch).item()
 
     theta = list(problem.theta().values())
     for p, gradient in zip(theta, estimate.gradient, strict=True):
@@ -227,7 +227,7 @@ def test_extreme_weights_are_safe(extreme, dtype):
         problem.log_weights.add_(extreme)
     for x in (torch.zeros_like(batch.truth), problem.init(batch.observation)):
         x = x.requires_grad_()
-        loss = upper_loss(problem, problem.step(x, 0 * batch.observation), batch.truth)
+        loss = upper_loss(problem, problem.step(x, 0 * batch.observation), batch)
         assert all(
             g.isfinite().all() for g in torch.autograd.grad(loss, [x, *problem.theta().values()])
         )

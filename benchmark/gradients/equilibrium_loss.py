@@ -40,7 +40,7 @@ class EquilibriumLoss:
 
         return cls(
             T=lower.layer(batch.observation),
-            loss=lambda x: upper_loss(lower, x, batch.truth),
+            loss=lambda x: upper_loss(lower, x, batch),
             parameters=tuple(lower.theta().values()),
             copied=copied,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Protocol, runtime_checkable
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmark.gradients.result import Hypergradient
 from benchmark.imaging import metrics
+from benchmark.imaging.extra_metrics import Measured, Metric, measure_all, unmeasured
 from benchmark.imaging.images import to_uint8
 from benchmark.measure import memory, timing
 from benchmark.measure.counting import CountedProblem
@@ -144,13 +145,21 @@ class Cost:
     peak_device_mib: float = nan
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Of θ alone: what is always measured, and the metrics that were asked for."""
+
+    accuracy: Accuracy
+    extra: Measured
+
+
 class Truth:
     """What is true at a θ whichever method reached it, in float64; computed once for each θ."""
 
-    def __init__(self, task: BilevelTask) -> None:
-        """``task`` in float64, on the device of the run."""
-        self.task = task
-        self._accuracy: dict[bytes, Accuracy] = {}
+    def __init__(self, task: BilevelTask, metrics: Sequence[Metric] = ()) -> None:
+        """``task`` in float64, on the device of the run; ``metrics`` of its test set."""
+        self.task, self.metrics = task, metrics
+        self._judged: dict[bytes, Judged] = {}
         self._reference: dict[bytes, Reference] = {}
 
     def accuracy(self, theta: Theta) -> Accuracy:
@@ -158,7 +167,7 @@ class Truth:
 
         Raises DivergedError where it cannot be found.
         """
-        found = self._once(self._accuracy, theta, self._compute_accuracy)
+        found = self._once(self._judged, theta, self._judge).accuracy
         if not found.equilibrium_residual <= NO_EQUILIBRIUM:
             raise DivergedError(
                 "the layer has no equilibrium within reach: relative residual "
@@ -166,6 +175,10 @@ class Truth:
                 f"expected at most {NO_EQUILIBRIUM:g}"
             )
         return found
+
+    def extra(self, theta: Theta) -> Measured:
+        """``metrics`` on the test set at the true equilibrium; empty where ``accuracy`` raises."""
+        return self._once(self._judged, theta, self._judge).extra
 
     def reference(self, theta: Theta) -> Reference:
         """The reference hypergradient on the probe."""
@@ -180,22 +193,23 @@ class Truth:
         return known[key]
 
     @torch.no_grad()
-    def _compute_accuracy(self, lower: LowerLevelProblem) -> Accuracy:
+    def _judge(self, lower: LowerLevelProblem) -> Judged:
         train, test = (
             true_equilibrium(lower, batch.observation, tol=EQUILIBRIUM_TOL)
             for batch in (self.task.train, self.task.test)
         )
         residual = max(train.residual, test.residual)
         if not residual <= NO_EQUILIBRIUM:
-            return Accuracy(equilibrium_residual=residual)
+            return Judged(Accuracy(equilibrium_residual=residual), unmeasured(self.metrics))
         image = lower.reconstruct(test.x)
-        return Accuracy(
-            value=float(upper_loss(lower, train.x, self.task.train.truth)),
+        accuracy = Accuracy(
+            value=float(upper_loss(lower, train.x, self.task.train)),
             test_psnr=metrics.psnr(image, self.task.test.truth),
             test_psnr_images=metrics.psnr_of_each(image, self.task.test.truth).cpu().numpy(),
             test_ssim=metrics.ssim(image, self.task.test.truth),
             equilibrium_residual=residual,
         )
+        return Judged(accuracy, measure_all(self.metrics, image, self.task.test.truth))
 
 
 def evaluate(
@@ -211,8 +225,11 @@ def evaluate(
     it is small, as JSON: for each parameter the list of its entries (else empty).
 
     ``truth`` is that of ``task``. Costs and pictures are taken in the ``last`` row of a run alone.
-    What fails leaves its columns empty and its status in the row; the rest is measured.
+    What fails leaves its columns empty and its status in the row; the rest is measured. A metric of
+    ``truth`` that fails leaves its column ``metric_NAME`` empty, and says why in the message of a
+    row that is "ok" all the same.
     """
+    extra = unmeasured(truth.metrics)
     row: dict[str, object] = {}
     for part in (Accuracy(), Deployed(), ReferenceQuality(), Estimate(), Cost()):
         row |= vars(part)
@@ -226,6 +243,8 @@ def evaluate(
     if all(bool(value.isfinite().all()) for value in theta.values()):
         lower = _at(task.lower, theta)
         measure(lambda: truth.accuracy(theta))
+        if outcomes[-1].ok:
+            extra = truth.extra(theta)
         measure(lambda: deployed(method, task, lower, pictures=last))
         measure(lambda: reference_quality(truth.reference(theta)))
         if isinstance(method, EstimatesGradients):
@@ -235,8 +254,9 @@ def evaluate(
                 measure(lambda: cost(method, task, counted))
     else:
         outcomes.append(Outcome("diverged", "θ is not finite"))
-    worst = next((o for o in outcomes if not o.ok), Outcome())
-    return row | {"status": worst.status, "message": worst.message, "learned": _as_text(theta)}
+    worst = next((o for o in outcomes if not o.ok), Outcome(message=extra.message))
+    ends = {"status": worst.status, "message": worst.message, "learned": _as_text(theta)}
+    return row | extra.columns() | ends
 
 
 @torch.no_grad()

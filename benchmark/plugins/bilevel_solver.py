@@ -16,8 +16,8 @@ from benchmark.gradients.result import Hypergradient
 from benchmark.gradients.rule import AdjointRecord
 from benchmark.measure.device import synchronize
 from benchmark.measure.failure import require_finite
+from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
-from benchmark.plugins.rules import OPTIMIZERS
 from benchmark.problems.bilevel import Batch, BilevelTask
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
@@ -28,7 +28,10 @@ class BilevelSolver(OuterLoop):
 
     Parameters (beside those of ``OuterLoop``)
     ----------
-    optimizer : "adam" or "gradient_descent", torch's with their other settings at default.
+    optimizer, schedule, groups, projection : how θ follows the estimates, each a text or, but for
+        the first, None: see ``benchmark.plugins.descent.Descent``. An optimizer that searches along
+        lines (LBFGS) takes several estimates a step; each is counted, and carries over what it
+        leaves.
     learning_rate : of the optimizer.
     warm_start : whether a training image starts from the state at which it was left, instead of
         x⁰; solvers of adjoint systems start from the adjoint that they left.
@@ -37,6 +40,9 @@ class BilevelSolver(OuterLoop):
     parameters = {
         "optimizer": ["adam"],
         "learning_rate": [0.1],
+        "schedule": [None],
+        "groups": [None],
+        "projection": [None],
         **OuterLoop.parameters,
         "warm_start": [False],
     }
@@ -80,16 +86,26 @@ class BilevelSolver(OuterLoop):
     @final
     def prepare(self) -> None:
         self.theta = list(self.lower.theta().values())
-        self.descent = OPTIMIZERS[self.optimizer](self.theta, lr=self.learning_rate)
+        self.descent = Descent(
+            self.lower.theta(),
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            groups=self.groups,
+            projection=self.projection,
+        )
 
     @final
     def advance(self, batch: Batch) -> None:
-        estimate = self.hypergradient(self.counted, batch)
-        require_finite(estimate, when=f"at outer step {self.outer_step}")
-        for parameter, gradient in zip(self.theta, estimate.gradient, strict=True):
-            parameter.grad = gradient
-        self.descent.step()
-        synchronize(estimate.loss.device)
+        def gradient() -> Tensor:
+            estimate = self.hypergradient(self.counted, batch)
+            require_finite(estimate, when=f"at outer step {self.outer_step}")
+            for parameter, entry in zip(self.theta, estimate.gradient, strict=True):
+                parameter.grad = entry.contiguous()
+            return estimate.loss
+
+        self.descent.step(gradient)
+        synchronize(batch.truth.device)
 
     @final
     def rehearse(self) -> None:

@@ -96,8 +96,8 @@ class OuterLoop(BaseSolver, ABC):
         self.carried = Carried()
         self.outer_step, self.outcome = 0, Outcome()
         batches = self.task.minibatches(self.batch_size)
-        self.prepare()
-        while callback() and self.outer_step < self.steps:
+        self.outcome = attempt(self.prepare)
+        while callback() and self.outcome.ok and self.outer_step < self.steps:
             self.outcome = attempt(lambda: self.advance(next(batches)))
             if not self.outcome.ok:
                 callback()

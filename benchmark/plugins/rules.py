@@ -5,21 +5,20 @@ from __future__ import annotations
 from functools import partial
 from math import inf
 
-import torch
-
 from benchmark.gradients.named import gradient_rule
 from benchmark.options import checks
+from benchmark.plugins.descent import check_optimizer, check_projection, check_schedule
 from benchmark.plugins.schedules import DECREASES
 from benchmark.solve.named import adjoint_solver, equilibrium_solver
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "gradient_descent": torch.optim.SGD}
 
 #: the solvers that torchdeq has by name; it may be absent
 TORCHDEQ_SOLVERS = dict.fromkeys(("fixed_point_iter", "anderson", "broyden"))
 
 #: what a parameter of that name may be, in whichever plugin it occurs
 RULES = {
-    "optimizer": partial(checks.one_of, table=OPTIMIZERS),
+    "optimizer": check_optimizer,
+    "schedule": check_schedule,
+    "projection": check_projection,
     "learning_rate": checks.positive_number,
     "steps": checks.nonnegative_integer,
     "batch_size": checks.nonnegative_integer,

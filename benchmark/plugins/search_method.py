@@ -65,4 +65,4 @@ class SearchMethod(OuterLoop):
 
     @torch.no_grad()
     def _loss(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:
-        return upper_loss(lower, self.deploy(lower, batch.observation), batch.truth)
+        return upper_loss(lower, self.deploy(lower, batch.observation), batch)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmark.imaging.degradations import make_degradation
+from benchmark.imaging.losses import make_loss, require_loss
 from benchmark.options.checks import positive_integer
 from benchmark.problems import LOWER_LEVEL
 from benchmark.problems.bilevel import Batch, BilevelTask, require_influence
@@ -13,7 +14,14 @@ from benchmark.problems.brought import as_lower_level, require_layer
 
 
 def make_task(
-    *, train: Tensor, test: Tensor, degradation: str, lower: str, probe_size: int, seed: int
+    *,
+    train: Tensor,
+    test: Tensor,
+    degradation: str,
+    lower: str,
+    probe_size: int,
+    seed: int,
+    loss: str = "mse",
 ) -> BilevelTask:
     """The task in float64 on the CPU, where every random draw is made; ``.to`` moves it.
 
@@ -24,10 +32,11 @@ def make_task(
     degradation : as ``benchmark.imaging.degradations.make_degradation`` reads it.
     lower : ``"name"`` or ``"name(option=value, …)"`` of ``benchmark.problems.LOWER_LEVELS``.
     seed : of the operator, the noise and the order of mini-batches.
+    loss : as ``benchmark.imaging.losses.make_loss`` reads it.
 
     Raises ValueError naming the value where a set is empty or smaller than the probe, the images of
-    the two sets differ in shape, a name or option is not known, or a learned parameter does not
-    influence the probe.
+    the two sets differ in shape, a name or option is not known, the loss is none to learn with, or
+    a learned parameter does not influence the probe.
     """
     positive_integer("probe_size", probe_size)
     for name, images in (("train", train), ("test", test)):
@@ -46,8 +55,10 @@ def make_task(
         raise ValueError(f"test images of shape {tuple(test.shape[1:])}, expected {shape} as train")
     observed = make_degradation(degradation, shape, seed=seed)
     train, test = train.double(), test.double()
-    learned = Batch(train, observed.observe(train, stream=1), index=tuple(range(len(train))))
-    judged = Batch(test, observed.observe(test, stream=2))
+    upper = make_loss(loss)
+    require_loss(upper, torch.cat([train[:1], test[:1]]))
+    learned = Batch(train, observed.observe(train, stream=1), tuple(range(len(train))), upper)
+    judged = Batch(test, observed.observe(test, stream=2), loss=upper)
     problem = LOWER_LEVEL.build(
         lower,
         physics=observed.physics,

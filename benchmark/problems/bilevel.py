@@ -1,7 +1,7 @@
 """The bilevel problem: images and what was observed of them, the upper loss, the task.
 
 θ is chosen to make F(θ) = 1/n Σ_i ℓ(R_θ(x*(θ; y_i)), x̄_i) small, x* the equilibrium of a lower
-level and ℓ the mean squared error.
+level and ℓ an upper loss (``benchmark.imaging.losses``).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmark.imaging.losses import MEAN_SQUARED_ERROR, UpperLoss
 from benchmark.problems.lower_level import LowerLevelProblem
 
 
@@ -21,12 +22,14 @@ class Batch:
     """True images x̄ (N, C, H, W) and what was observed of them, y (N, …).
 
     ``index`` names the images, one number each, where a method may carry something over from one
-    meeting with an image to the next: the training images and, among them, the probe.
+    meeting with an image to the next: the training images and, among them, the probe. ``loss`` is
+    the ℓ of the task that the images belong to.
     """
 
     truth: Tensor
     observation: Tensor
     index: tuple[int, ...] | None = None
+    loss: UpperLoss = MEAN_SQUARED_ERROR
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -36,12 +39,12 @@ class Batch:
             chosen = range(len(self))[chosen]
         rows = torch.tensor(chosen, dtype=torch.int64).to(self.truth.device)
         index = None if self.index is None else tuple(self.index[i] for i in chosen)
-        return Batch(self.truth[rows], self.observation[rows], index)
+        return Batch(self.truth[rows], self.observation[rows], index, self.loss)
 
     def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device or in another dtype."""
         moved = (t.to(device=device, dtype=dtype) for t in (self.truth, self.observation))
-        return Batch(*moved, self.index)
+        return Batch(*moved, self.index, self.loss.to(device=device, dtype=dtype))
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ class BilevelTask:
                     yield self.train[chosen.tolist()]
 
 
-def upper_loss(lower: LowerLevelProblem, x: Tensor, truth: Tensor) -> Tensor:
-    """ℓ(R_θ(x), x̄): the mean over all elements of the squared error, a 0-d tensor."""
-    return nn.functional.mse_loss(lower.reconstruct(x), truth)
+def upper_loss(lower: LowerLevelProblem, x: Tensor, batch: Batch) -> Tensor:
+    """1/N Σ_i ℓ(R_θ(x_i), x̄_i) for states ``x`` (N, …) of ``batch``, a 0-d tensor."""
+    return batch.loss(lower.reconstruct(x), batch.truth)
 
 
 @torch.enable_grad()
@@ -98,7 +101,7 @@ def require_influence(lower: LowerLevelProblem, batch: Batch, *, layers: int = 2
     x = lower.init(batch.observation)
     for _ in range(layers):
         x = lower.step(x, batch.observation)
-    loss, theta = upper_loss(lower, x, batch.truth), lower.theta()
+    loss, theta = upper_loss(lower, x, batch), lower.theta()
     if not loss.requires_grad:
         raise ValueError("nothing is learned: no parameter of the lower level reaches the loss")
     gradient = torch.autograd.grad(
