@@ -1,16 +1,23 @@
 """The metrics of the benchmark; the bilevel task that they judge is made here, not trained."""
 
+import json
+from pathlib import Path
+
 import torch
 from benchopt import BaseObjective
 
 from benchmark.imaging.extra_metrics import directions, make_metrics
 from benchmark.imaging.images import digest
-from benchmark.measure import evaluation
 from benchmark.measure.device import device_name, resolve_device, threads
+from benchmark.measure.evaluation import Truth
 from benchmark.measure.provenance import sources_digest
 from benchmark.options.checks import boolean, one_of
+from benchmark.plugins.rows import Rows
 from benchmark.plugins.task import make_task
+from benchmark.running.course import Course
 
+#: where runs are kept that have not ended
+UNFINISHED = Path(__file__).resolve().parent / "outputs" / "unfinished"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -67,9 +74,10 @@ class Objective(BaseObjective):
             metrics = make_metrics(self.metrics)
         except ValueError as error:
             return True, str(error)
-        self.truth = evaluation.Truth(exact.to(device=device, dtype=torch.float64), metrics)
+        truth = Truth(exact.to(device=device, dtype=torch.float64), metrics)
         self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
         self.task.lower.compiled = self.compiled
+        self.rows = Rows(truth, self.task)
         self.provenance = {
             "loss": self.loss,
             "higher_is_better": directions(metrics),
@@ -88,18 +96,15 @@ class Objective(BaseObjective):
         pass
 
     def get_objective(self):
-        return {"task": self.task}
-
-    def evaluate_result(self, theta, method, outer_step, training, training_layer_evals, last):
-        columns = evaluation.evaluate(
-            method, theta, truth=self.truth, task=self.task, training=training, last=last
-        )
-        return columns | {
-            "method": method.name,
-            "outer_step": outer_step,
-            "training_layer_evals": training_layer_evals,
-            **self.provenance,
+        identity = json.dumps([self._parameters, self.provenance, self.task.seed], default=str)
+        return {
+            "task": self.task,
+            "evaluate": self.rows,
+            "stream": Course(UNFINISHED, identity, self.rows.truth),
         }
+
+    def evaluate_result(self, row, method):
+        return row | {"method": method.name, **self.provenance}
 
     # benchopt's cache knows this file alone, not the package behind it
     def _get_state(self):

@@ -25,6 +25,9 @@ PRELOADED = [
     "benchmark.measure.evaluation",
 ]
 
+#: that a process may take to start: with the first one, the server imports torch
+STARTING_SECONDS = 300.0
+
 
 class ChildEnded(RuntimeError):  # noqa: N818 (named after what happened)
     """The process ended before its work did; ``status`` is "timeout" or "error"."""
@@ -45,7 +48,7 @@ def streamed(
     what it has forked. ``work`` and the values travel by cloudpickle: classes of files that only
     this process has loaded travel with their code.
 
-    seconds : of the clock, that the process may take in all; None: any number.
+    seconds : of the clock, that the process may take in all, once it is there; None: any number.
 
     Raises ChildEnded where the process takes longer, dies (of a signal, by ``os._exit``, by running
     out of memory) or its work raises anything; the message says which. Cost: some 20 ms each, and
@@ -56,10 +59,11 @@ def streamed(
     here, there = context.Pipe()
     payload = cloudpickle.dumps((sys.path, work))
     process = context.Process(target=_serve, args=(there, payload), daemon=False)
-    deadline = None if seconds is None else time.monotonic() + seconds
     process.start()
     there.close()
     try:
+        _received(process, here, time.monotonic() + STARTING_SECONDS, STARTING_SECONDS)
+        deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             kind, value = _received(process, here, deadline, seconds)
             if kind == "end":
@@ -106,6 +110,7 @@ def _serve(there: Connection, payload: bytes) -> None:
     try:
         path, work = cloudpickle.loads(payload)
         sys.path[:] = path
+        there.send_bytes(cloudpickle.dumps(("started", None)))
         for value in work():
             there.send_bytes(cloudpickle.dumps(("value", value)))
             there.recv_bytes()
