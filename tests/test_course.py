@@ -92,7 +92,7 @@ def test_between_rows_it_is_kept_as_often_as_asked(tmp_path):
 
 
 class Dying(StateMethod):
-    """Dies, as ``how`` says, in the third outer step."""
+    """Dies, as ``how`` says, in the evaluation after the second outer step."""
 
     name = "Dying"
     parameters = {**StateMethod.parameters, "how": [None]}
@@ -136,7 +136,7 @@ def test_a_run_that_dies_is_a_row_after_those_it_had(
     solver.run(callback)
     assert {row["status"] for row in seen[:-1]} <= {"ok"} and seen[-1]["status"] == status
     # a slow machine may not come so far within the limit
-    assert [row["outer_step"] for row in seen] == [0, 1, 2, 2] or limit
+    assert [row["outer_step"] for row in seen] == [0, 1, 1] or limit
     assert message in seen[-1]["message"] and np.isnan(seen[-1]["value"])
     # what the process found out is known here, and nothing is left lying about
     assert rows.truth.known() and not list(tmp_path.iterdir())
