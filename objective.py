@@ -1,16 +1,24 @@
 """The metrics of the benchmark; the bilevel task that they judge is made here, not trained."""
 
+import json
+from pathlib import Path
+
 import torch
 from benchopt import BaseObjective
 
 from benchmark.imaging.extra_metrics import directions, make_metrics
 from benchmark.imaging.images import digest
-from benchmark.measure import evaluation, provenance
+from benchmark.measure import provenance
 from benchmark.measure.device import device_name, resolve_device, threads
+from benchmark.measure.evaluation import Truth
 from benchmark.options.checks import boolean, one_of
 from benchmark.plugins.keyed import KeyedObjective, behind
+from benchmark.plugins.rows import Rows
 from benchmark.plugins.task import make_task
+from benchmark.running.course import Course
 
+#: where runs are kept that have not ended
+UNFINISHED = Path(__file__).resolve().parent / "outputs" / "unfinished"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -67,9 +75,10 @@ class Objective(KeyedObjective, BaseObjective):
             metrics = make_metrics(self.metrics)
         except ValueError as error:
             return True, str(error)
-        self.truth = evaluation.Truth(exact.to(device=device, dtype=torch.float64), metrics)
+        truth = Truth(exact.to(device=device, dtype=torch.float64), metrics)
         self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
         self.task.lower.compiled = self.compiled
+        self.rows = Rows(truth, self.task)
         self.origin = {
             "loss": self.loss,
             "higher_is_better": directions(metrics),
@@ -87,17 +96,19 @@ class Objective(KeyedObjective, BaseObjective):
         pass
 
     def get_objective(self):
-        return {"task": self.task}
+        sources = provenance.digest(behind(self, self._dataset))
+        identity = json.dumps([self._parameters, self.origin, self.task.seed, sources], default=str)
+        return {
+            "task": self.task,
+            "evaluate": self.rows,
+            "stream": Course(UNFINISHED, identity, self.rows.truth),
+        }
 
-    def evaluate_result(self, theta, method, outer_step, training, training_layer_evals, last):
-        columns = evaluation.evaluate(
-            method, theta, truth=self.truth, task=self.task, training=training, last=last
-        )
+    def evaluate_result(self, row, method):
         sources = behind(self, self._dataset, method)
-        return columns | {
+        return {
+            **row,
             "method": method.name,
-            "outer_step": outer_step,
-            "training_layer_evals": training_layer_evals,
             **self.origin,
             "sources_digest": provenance.digest(sources),
             "sources": provenance.as_text(sources),

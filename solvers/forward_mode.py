@@ -30,10 +30,9 @@ class Solver(EquilibriumMethod):
         "polish": [True],
     }
 
-    def skip(self, task):
+    def unfit(self, task):
         if task.lower.compiled:
-            return True, "products with J are double backward passes, which torch.compile has not"
-        return False, None
+            return "products with J are double backward passes, which torch.compile has not"
 
     def hypergradient(self, lower, batch):
         at = self.promoted(lower, batch)

@@ -17,11 +17,10 @@ class Solver(SearchMethod):
     name = "Grid-Search"
     parameters = {**SearchMethod.parameters, "steps": [15], "factor": [10.0]}
 
-    def skip(self, task):
-        """benchopt's hook: whether there is nothing to shift, and why."""
+    def unfit(self, task):
         if task.lower.theta().keys() & set(task.lower.strength):
-            return False, None
-        return True, (
+            return None
+        return (
             "Grid-Search shifts the strength of the regularisation and θ does not hold it: "
             f"expected one of {', '.join(task.lower.strength) or 'none'} to be learned"
         )

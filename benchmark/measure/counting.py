@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -26,6 +26,16 @@ class Counts:
     def total(self, what: str) -> int:
         """Over all dtypes."""
         return sum(counter[what] for counter in self.by_dtype.values())
+
+    def state(self) -> dict[str, dict[str, int]]:
+        """All numbers, by the name of the dtype; ``restore`` is the inverse."""
+        return {str(d).removeprefix("torch."): dict(c) for d, c in self.by_dtype.items()}
+
+    def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
+        """Count on from what ``state`` gave."""
+        self.by_dtype.clear()
+        for name, numbers in state.items():
+            self.by_dtype[getattr(torch, name)].update(numbers)
 
 
 class _Tick(torch.autograd.Function):

@@ -161,6 +161,20 @@ class Truth:
         self.task, self.metrics = task, metrics
         self._judged: dict[bytes, Judged] = {}
         self._reference: dict[bytes, Reference] = {}
+        self._computed: dict[str, dict] = {"judged": self._judged, "reference": self._reference}
+
+    def known(self) -> set[tuple[str, bytes]]:
+        """Names of what has been computed so far."""
+        return {(kind, key) for kind, of in self._computed.items() for key in of}
+
+    def taught(self, names: set[tuple[str, bytes]]) -> dict[tuple[str, bytes], object]:
+        """What goes by these names, for the ``learn`` of another."""
+        return {(kind, key): self._computed[kind][key] for kind, key in names}
+
+    def learn(self, found: Mapping[tuple[str, bytes], object]) -> None:
+        """Take over what another has computed for the same task."""
+        for (kind, key), value in found.items():
+            self._computed[kind].setdefault(key, value)
 
     def accuracy(self, theta: Theta) -> Accuracy:
         """F on the training set and the metrics on the test set, both at the true equilibrium.
@@ -229,10 +243,7 @@ def evaluate(
     ``truth`` that fails leaves its column ``metric_NAME`` empty, and says why in the message of a
     row that is "ok" all the same.
     """
-    extra = unmeasured(truth.metrics)
-    row: dict[str, object] = {}
-    for part in (Accuracy(), Deployed(), ReferenceQuality(), Estimate(), Cost()):
-        row |= vars(part)
+    extra, row = unmeasured(truth.metrics), {}
     outcomes = [training]
 
     def measure(call: Callable[[], object]) -> None:
@@ -255,8 +266,16 @@ def evaluate(
     else:
         outcomes.append(Outcome("diverged", "θ is not finite"))
     worst = next((o for o in outcomes if not o.ok), Outcome(message=extra.message))
-    ends = {"status": worst.status, "message": worst.message, "learned": _as_text(theta)}
-    return row | extra.columns() | ends
+    return unknown(truth, worst) | row | extra.columns() | {"learned": _as_text(theta)}
+
+
+def unknown(truth: Truth, outcome: Outcome) -> dict[str, object]:
+    """The columns of ``evaluate`` where nothing is known but the ``outcome``."""
+    row: dict[str, object] = {}
+    for part in (Accuracy(), Deployed(), ReferenceQuality(), Estimate(), Cost()):
+        row |= vars(part)
+    ends = {"status": outcome.status, "message": outcome.message, "learned": None}
+    return row | unmeasured(truth.metrics).columns() | ends
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from math import inf
 from typing import final
 
@@ -96,6 +97,14 @@ class BilevelSolver(OuterLoop):
         )
 
     @final
+    def own_state(self) -> dict[str, object]:
+        return self.descent.state()
+
+    @final
+    def restore_own_state(self, state: Mapping[str, object]) -> None:
+        self.descent.restore(state)
+
+    @final
     def advance(self, batch: Batch) -> None:
         def gradient() -> Tensor:
             estimate = self.hypergradient(self.counted, batch)
@@ -159,11 +168,10 @@ class PairMethod(BilevelSolver):
         self.pair(inf)
 
     @final
-    def skip(self, task: BilevelTask) -> tuple[bool, str | None]:
-        """benchopt's hook: whether the rule needs more of the layer than it has, and why."""
+    def unfit(self, task: BilevelTask) -> str | None:
         if self.pair(inf).rule.needs_splitting and not task.lower.splits:
-            return True, "cg needs a layer that is a gradient step followed by soft-thresholding"
-        return False, None
+            return "cg needs a layer that is a gradient step followed by soft-thresholding"
+        return None
 
     @final
     def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -44,3 +45,13 @@ class Carried:
     def copy(self) -> Carried:
         """One that can be changed without changing this one."""
         return Carried(dict(self._kept), dict(self._counts))
+
+    def state(self) -> dict[str, object]:
+        """Its tensors and counters, by name; ``of_state`` is the inverse."""
+        return {"kept": dict(self._kept), "counts": dict(self._counts)}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, dict], device: torch.device) -> Carried:
+        """What had that ``state``, its tensors on ``device``."""
+        kept = {key: value.to(device) for key, value in state["kept"].items()}
+        return cls(kept, dict(state["counts"]))

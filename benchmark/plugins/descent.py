@@ -177,6 +177,17 @@ class Descent:
         self._follow_schedule(losses[0])
         self._project()
 
+    def state(self) -> dict[str, object]:
+        """What optimizer and schedule have come to; ``restore`` is the inverse."""
+        schedule = None if self.schedule is None else self.schedule.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "schedule": schedule}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+
     def _follow_schedule(self, loss: Tensor) -> None:
         if self.schedule is None:
             return

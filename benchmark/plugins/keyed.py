@@ -7,6 +7,7 @@ the files behind each plugin, and that of the images. It can only add misses.
 from __future__ import annotations
 
 import os
+from inspect import getfile
 
 from torch import Tensor
 
@@ -18,7 +19,8 @@ def behind(*plugins) -> dict[str, str]:
     """The files of plugins of benchopt, what they import and what their parameters name, each with
     its digest.
     """
-    own = [plugin._module_filename for plugin in plugins]
+    # benchopt says where it has loaded a plugin from; a class made elsewhere has its module's file
+    own = [getattr(p, "_module_filename", None) or getfile(type(p)) for p in plugins]
     return sources([*own, *(f for p in plugins for f in named(p._parameters.values()))])
 
 

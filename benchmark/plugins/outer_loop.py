@@ -9,25 +9,44 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from typing import final
 
 from benchopt import BaseSolver
 from benchopt.stopping_criterion import NoCriterion
 from torch import Tensor
 
+from benchmark.measure import timing
 from benchmark.measure.counting import CountedProblem
-from benchmark.measure.failure import Outcome, attempt
+from benchmark.measure.failure import attempt
 from benchmark.options import checks
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.keyed import Keyed
 from benchmark.plugins.rules import RULES
 from benchmark.problems.bilevel import Batch, BilevelTask
-from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 from benchmark.solve.search import ToTolerance
 
 #: the parameters of methods that solve for equilibria: the relative residual of each sample, the
 #: layers that it may take, a name of ``benchmark.solve.fixed_point.EQUILIBRIUM_SOLVERS``
 TO_TOLERANCE = {"tol": [1e-10], "max_layers": [5000], "equilibrium_solver": ["fista"]}
+
+
+#: the columns of a row from what ``OuterLoop`` has come to
+Evaluate = Callable[..., dict[str, object]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An outer step that is done: its number, the seconds of training so far, without those of
+    evaluation, and the columns of its row where it has one.
+    """
+
+    number: int
+    seconds: float
+    row: dict[str, object] | None
 
 
 class OuterLoop(Keyed, BaseSolver, ABC):
@@ -57,6 +76,14 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         """What one outer step does, on the probe and without effect: done once, not counted."""
 
     @abstractmethod
+    def own_state(self) -> dict[str, object]:
+        """What the method's part of the loop needs to go on, as ``state`` has it."""
+
+    @abstractmethod
+    def restore_own_state(self, state: Mapping[str, object]) -> None:
+        """Go back to what ``own_state`` gave, after ``prepare``."""
+
+    @abstractmethod
     def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
         """The method's own x̂ for the observations ``y``, without a graph."""
 
@@ -77,15 +104,38 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self.carried = Carried()
         self.check_parameters()
 
+    def unfit(self, task: BilevelTask) -> str | None:
+        """Why the method cannot be used on ``task``; None where it can."""
+        return None
+
     @final
-    def set_objective(self, task: BilevelTask) -> None:
-        """Take the task; nothing is computed."""
-        self.task = task
+    def skip(
+        self, task: BilevelTask, evaluate: object = None, stream: object = None
+    ) -> tuple[bool, str | None]:
+        """benchopt's hook, which is given what ``set_objective`` is."""
+        reason = self.unfit(task)
+        return reason is not None, reason
+
+    @final
+    def set_objective(
+        self,
+        task: BilevelTask,
+        evaluate: Evaluate | None = None,
+        stream: Callable[[OuterLoop, float | None], Generator[Step, None, None]] | None = None,
+    ) -> None:
+        """Take the task; nothing is computed.
+
+        evaluate : the columns of a row from what the loop has come to; None: there are none, and
+            ``get_result`` is that itself. stream : where the loop runs and what surrounds it, given
+            the seconds that it may take (``benchmark.running``); None: here.
+        """
+        self.task, self.evaluate, self.stream = task, evaluate, stream
 
     @final
     def warm_up(self) -> None:
         """One step that is not counted, so that no method pays for lazy initialisation."""
-        attempt(self.rehearse)
+        if self.stream is None:
+            attempt(self.rehearse)
 
     @final
     def get_next(self, stop_val: int) -> int:
@@ -94,23 +144,54 @@ class OuterLoop(Keyed, BaseSolver, ABC):
 
     @final
     def run(self, callback) -> None:
-        """The outer loop; a step that fails ends it with one more row, which says why."""
+        """The outer loop, as benchopt calls it, ``callback`` after each step."""
+        limit = getattr(getattr(callback, "stopping_criterion", None), "timeout", None)
+        steps = self.course() if self.stream is None else self.stream(self, limit)
+        with closing(steps):
+            for step in steps:
+                self.row = step.row or self.row
+                timing.set_clock(callback, step.seconds)
+                if not callback():
+                    break
+
+    @final
+    def course(self, resumed: Mapping[str, object] | None = None) -> Generator[Step, None, None]:
+        """The loop, step by step, from its start or from what ``state`` gave; a step that fails
+        ends it, and its row says why.
+        """
+        self.clock = timing.Stopwatch()
         self.lower = copy.deepcopy(self.task.lower)
         self.counted = CountedProblem(self.lower)
         self.carried = Carried()
-        self.outer_step, self.outcome = 0, Outcome()
-        batches = self.task.minibatches(self.batch_size)
+        self.outer_step, self.row = 0, None
         self.outcome = attempt(self.prepare)
-        while callback() and self.outcome.ok and self.outer_step < self.steps:
-            self.outcome = attempt(lambda: self.advance(next(batches)))
-            if not self.outcome.ok:
-                callback()
-                return
-            self.outer_step += 1
+        if resumed is None:
+            yield self._reached()
+        else:
+            self._restore(resumed)
+        batches = self.task.minibatches(self.batch_size, after=self.outer_step)
+        while self.outcome.ok and self.outer_step < self.steps:
+            with self.clock.running():
+                self.outcome = attempt(lambda: self.advance(next(batches)))
+            self.outer_step += self.outcome.ok
+            yield self._reached()
+
+    @final
+    def _reached(self) -> Step:
+        """The step that was just done; where there is a row to it, evaluated."""
+        result = self._result()
+        due = self.outer_step % getattr(self, "evaluate_every", 1) == 0
+        row = self.evaluate(**result) if self.evaluate and (due or result["last"]) else None
+        return Step(self.outer_step, self.clock.seconds, row)
 
     @final
     def get_result(self) -> dict[str, object]:
-        """θ, the method itself, and how far it is: what ``Objective.evaluate_result`` takes."""
+        """What ``Objective.evaluate_result`` takes: the row of the last step that has one."""
+        return self._result() if self.evaluate is None else {"row": self.row, "method": self}
+
+    @final
+    def _result(self) -> dict[str, object]:
+        """θ, the method itself, and how far it is."""
         return {
             "theta": {name: p.detach().clone() for name, p in self.lower.theta().items()},
             "method": self,
@@ -119,3 +200,26 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             "training_layer_evals": self.counted.layer_evals,
             "last": self.outer_step >= self.steps or not self.outcome.ok,
         }
+
+    @final
+    def state(self) -> dict[str, object]:
+        """What the loop needs to go on from here as if it had not stopped: tensors, numbers and
+        texts in dicts and lists.
+        """
+        return {
+            "outer_step": self.outer_step,
+            "seconds": self.clock.seconds,
+            "theta": {name: p.detach().clone() for name, p in self.lower.theta().items()},
+            "counts": self.counted.counts.state(),
+            "carried": self.carried.state(),
+            "own": self.own_state(),
+        }
+
+    @final
+    def _restore(self, state: Mapping[str, object]) -> None:
+        """Go back to what ``state`` gave."""
+        self.outer_step, self.clock.seconds = state["outer_step"], state["seconds"]
+        set_theta(self.lower, state["theta"])
+        self.counted.counts.restore(state["counts"])
+        self.carried = Carried.of_state(state["carried"], device=self.task.train.truth.device)
+        self.restore_own_state(state["own"])

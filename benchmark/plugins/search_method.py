@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import final
@@ -45,6 +45,18 @@ class SearchMethod(OuterLoop):
     @final
     def prepare(self) -> None:
         self.tried: list[Trial] = []
+
+    @final
+    def own_state(self) -> dict[str, object]:
+        return {"tried": [(trial.theta, trial.value) for trial in self.tried]}
+
+    @final
+    def restore_own_state(self, state: Mapping[str, object]) -> None:
+        device = self.task.train.truth.device
+        self.tried = [
+            Trial({name: value.to(device) for name, value in theta.items()}, found)
+            for theta, found in state["tried"]
+        ]
 
     @final
     @torch.no_grad()

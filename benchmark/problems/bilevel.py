@@ -67,8 +67,9 @@ class BilevelTask:
         lower = copy.deepcopy(self.lower).to(device=device, dtype=dtype)
         return BilevelTask(lower, *batches, seed=self.seed)
 
-    def minibatches(self, size: int) -> Iterator[Batch]:
-        """Endless mini-batches of ``size`` training images, reshuffled at each epoch.
+    def minibatches(self, size: int, *, after: int = 0) -> Iterator[Batch]:
+        """Endless mini-batches of ``size`` training images, reshuffled at each epoch; those that
+        come ``after`` so many.
 
         The order depends on ``seed`` alone (drawn on the CPU), so that all methods and devices
         see the same batches. A size of 0, or one not below the number of images, gives the whole
@@ -81,7 +82,11 @@ class BilevelTask:
         while True:
             order = torch.randperm(len(self.train), generator=generator)
             for chosen in order.split(size):
-                if len(chosen) == size:
+                if len(chosen) < size:
+                    continue
+                if after > 0:
+                    after -= 1
+                else:
                     yield self.train[chosen.tolist()]
 
 

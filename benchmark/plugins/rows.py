@@ -1,0 +1,46 @@
+"""The columns of a row that are measured, where the loop runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import nan
+from typing import final
+
+from torch import Tensor
+
+from benchmark.measure.evaluation import Deploys, Truth, evaluate, unknown
+from benchmark.measure.failure import Outcome
+from benchmark.problems.bilevel import BilevelTask
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """What ``OuterLoop`` is evaluated by: the columns of ``benchmark.measure.evaluation``, and how
+    far the loop has come.
+
+    truth : of ``task``, the task of the methods.
+    """
+
+    truth: Truth
+    task: BilevelTask
+
+    def __call__(
+        self,
+        theta: Mapping[str, Tensor],
+        method: Deploys,
+        outer_step: int,
+        training: Outcome,
+        training_layer_evals: float,
+        last: bool,
+    ) -> dict[str, object]:
+        """The columns of ``method`` at ``theta``, its last step having come out as ``training``."""
+        options = {"truth": self.truth, "task": self.task, "training": training, "last": last}
+        columns = evaluate(method, theta, **options)
+        return columns | {"outer_step": outer_step, "training_layer_evals": training_layer_evals}
+
+    def failed(self, outcome: Outcome, outer_step: int) -> dict[str, object]:
+        """The columns where the loop itself is gone, and ``outcome`` says why."""
+        columns = unknown(self.truth, outcome)
+        return columns | {"outer_step": outer_step, "training_layer_evals": nan}

@@ -1,0 +1,86 @@
+"""What a run has come to, on disk: one safetensors file, whole or not there at all, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+#: the key of what JSON has no word for
+TENSOR, ARRAY, TUPLE, ITEMS = "⟨tensor⟩", "⟨array⟩", "⟨tuple⟩", "⟨items⟩"
+
+
+def write(path: Path, tree: object) -> None:
+    """Put ``tree`` into the file at ``path``; what was there stays whole until the new file is.
+
+    tree : dicts, lists and tuples, nested, of tensors, NumPy arrays of numbers, numbers, texts,
+    flags and None. Raises TypeError for anything else, OSError where it cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_plain(tree, tensors))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        save_file(tensors, unfinished, metadata={"tree": text})
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read(path: Path) -> object:
+    """The tree that ``write`` put there, tensors on the CPU, bit for bit.
+
+    Raises FileNotFoundError where there is none, ValueError where it is not such a file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _tree(json.loads(file.metadata()["tree"]), tensors)
+    except Exception as error:
+        raise ValueError(f"{path} is no checkpoint: {type(error).__name__}: {error}") from error
+
+
+def _plain(value: object, tensors: dict[str, Tensor]) -> object:
+    """``value`` in what JSON has, its tensors put into ``tensors`` under numbers."""
+    if isinstance(value, Tensor | np.ndarray):
+        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+        name = str(len(tensors))
+        tensors[name] = tensor.detach().cpu().contiguous().clone()
+        return {TENSOR if isinstance(value, Tensor) else ARRAY: name}
+    if isinstance(value, dict):
+        return {ITEMS: [[_plain(k, tensors), _plain(v, tensors)] for k, v in value.items()]}
+    if isinstance(value, tuple):
+        return {TUPLE: [_plain(v, tensors) for v in value]}
+    if isinstance(value, list):
+        return [_plain(v, tensors) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a checkpoint holds no {type(value).__name__}, got {value!r}")
+
+
+def _tree(plain: object, tensors: dict[str, Tensor]) -> object:
+    """The inverse of ``_plain``."""
+    if isinstance(plain, list):
+        return [_tree(v, tensors) for v in plain]
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, value),) = plain.items()
+    if kind == TENSOR:
+        return tensors[value]
+    if kind == ARRAY:
+        return tensors[value].numpy()
+    if kind == TUPLE:
+        return tuple(_tree(v, tensors) for v in value)
+    return {_tree(k, tensors): _tree(v, tensors) for k, v in value}

@@ -1,0 +1,127 @@
+"""A run in a process of its own: what it yields comes over a pipe, however the process ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
+
+import cloudpickle
+
+V = TypeVar("V")
+
+#: imported once, in the process that the others are forked from
+PRELOADED = [
+    "__main__",
+    "torch",
+    "benchmark.plugins.bilevel_solver",
+    "benchmark.measure.evaluation",
+]
+
+#: that a process may take to start: with the first one, the server imports torch
+STARTING_SECONDS = 300.0
+
+
+class ChildEnded(RuntimeError):  # noqa: N818 (named after what happened)
+    """The process ended before its work did; ``status`` is "timeout" or "error"."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def streamed(
+    work: Callable[[], Iterator[V]], *, seconds: float | None = None
+) -> Generator[V, None, None]:
+    """What ``work()`` yields, one by one, made in a process of its own.
+
+    The process is forked from a server that has torch loaded (multiprocessing's forkserver), so it
+    has no thread, lock or setting of this one, and none of its own is left here. It waits after
+    each value until the next is asked for; when the generator is closed it is killed, and with it
+    what it has forked. ``work`` and the values travel by cloudpickle: classes of files that only
+    this process has loaded travel with their code.
+
+    seconds : of the clock, that the process may take in all, once it is there; None: any number.
+
+    Raises ChildEnded where the process takes longer, dies (of a signal, by ``os._exit``, by running
+    out of memory) or its work raises anything; the message says which. Cost: some 20 ms each, and
+    once, for the server, the import of torch.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    here, there = context.Pipe()
+    payload = cloudpickle.dumps((sys.path, work))
+    process = context.Process(target=_serve, args=(there, payload), daemon=False)
+    process.start()
+    there.close()
+    try:
+        _received(process, here, time.monotonic() + STARTING_SECONDS, STARTING_SECONDS)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            kind, value = _received(process, here, deadline, seconds)
+            if kind == "end":
+                return
+            if kind == "raised":
+                raise ChildEnded("error", value)
+            yield value
+            here.send_bytes(b"next")
+    finally:
+        _kill(process)
+        here.close()
+
+
+def _received(
+    process: BaseProcess, here: Connection, deadline: float | None, seconds: float | None
+) -> tuple[str, object]:
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    if not wait([here, process.sentinel], left):
+        raise ChildEnded("timeout", f"the run took longer than {seconds:g} s and was stopped")
+    if here.poll():
+        with suppress(EOFError, ConnectionResetError):
+            return cloudpickle.loads(here.recv_bytes())
+    process.join(5)
+    code = process.exitcode
+    if code is not None and code < 0:
+        raise ChildEnded(
+            "error", f"the process of the run was killed by {signal.Signals(-code).name}"
+        )
+    raise ChildEnded("error", f"the process of the run ended by itself, with exit code {code}")
+
+
+def _kill(process: BaseProcess) -> None:
+    """End the process and what it has forked."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+    process.close()
+
+
+def _serve(there: Connection, payload: bytes) -> None:
+    os.setsid()
+    path, work = None, None
+    try:
+        path, work = cloudpickle.loads(payload)
+        sys.path[:] = path
+        there.send_bytes(cloudpickle.dumps(("started", None)))
+        for value in work():
+            there.send_bytes(cloudpickle.dumps(("value", value)))
+            there.recv_bytes()
+        there.send_bytes(cloudpickle.dumps(("end", None)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # nobody asks any more
+    except BaseException as error:  # exits among them: they are faults of the work
+        there.send_bytes(cloudpickle.dumps(("raised", f"{type(error).__name__}: {error}")))
+    finally:
+        # threads that the work left alive must not keep the process
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(0)

@@ -1,0 +1,117 @@
+"""A run in a process of its own, and each way in which it can end."""
+
+import ctypes
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from benchmark.running.child import ChildEnded, streamed
+
+
+def numbers(n, then=lambda: None):
+    for i in range(n):
+        yield torch.tensor(float(i))
+    then()
+
+
+def taken(work, **options):
+    values = []
+    with pytest.raises(ChildEnded) as ended:
+        for value in streamed(work, **options):
+            values.append(float(value))
+    return values, ended.value
+
+
+def test_values_come_in_order_and_the_process_is_another():
+    assert [float(v) for v in streamed(lambda: numbers(3))] == [0, 1, 2]
+    (pid,) = streamed(lambda: iter([os.getpid()]))
+    assert pid != os.getpid()
+
+
+def test_it_waits_until_it_is_asked_and_ends_when_no_one_does(tmp_path):
+    def work():
+        for i in range(100):
+            (tmp_path / str(i)).touch()
+            yield os.getpid()
+
+    values = streamed(work)
+    pid = next(values)
+    time.sleep(0.2)
+    assert len(list(tmp_path.iterdir())) == 1
+    values.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def hang():
+    while True:
+        pass
+
+
+def fork_and_hang():
+    if os.fork() == 0:
+        hang()
+    hang()
+
+
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        (lambda: os._exit(0), "ended by itself, with exit code 0"),
+        (lambda: os._exit(3), "ended by itself, with exit code 3"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "killed by SIGKILL"),
+        (lambda: ctypes.string_at(0), "killed by SIGSEGV"),
+        (os.abort, "killed by SIGABRT"),
+        (lambda: exit(0), "SystemExit: 0"),
+        (lambda: (_ for _ in ()).throw(KeyboardInterrupt), "KeyboardInterrupt"),
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: (yield), None),
+    ],
+    ids=["exit0", "exit3", "kill", "segfault", "abort", "systemexit", "interrupt", "raise", "none"],
+)
+def test_however_it_ends_what_it_yielded_is_there(then, message):
+    if message is None:
+        assert len(list(streamed(lambda: numbers(2, then)))) == 2
+        return
+    values, ended = taken(lambda: numbers(2, then))
+    assert values == [0, 1]
+    assert ended.status == "error" and message in str(ended)
+
+
+@pytest.mark.parametrize("then", [hang, lambda: time.sleep(60), fork_and_hang])
+def test_a_limit_of_time_ends_it_and_its_children(then):
+    started = time.monotonic()
+    values, ended = taken(lambda: numbers(2, then), seconds=1.0)
+    assert values == [0, 1] and time.monotonic() - started < 20
+    assert ended.status == "timeout"
+    assert "took longer than 1 s" in str(ended)
+
+
+def test_a_thread_that_lives_keeps_nothing():
+    def work():
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        yield 1
+
+    started = time.monotonic()
+    assert list(streamed(work)) == [1]
+    assert time.monotonic() - started < 20
+
+
+def test_no_state_of_it_is_left_here(tmp_path):
+    def work():
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        os.chdir(tmp_path)
+        os.environ["LEFT"] = "1"
+        yield 1
+
+    before = os.getcwd()
+    assert list(streamed(work)) == [1]
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+    assert os.getcwd() == before and "LEFT" not in os.environ
+    # nor does the next one see it
+    assert list(streamed(lambda: iter([torch.is_grad_enabled()]))) == [True]

@@ -1,0 +1,142 @@
+"""A run that was stopped goes on as if it had not been, and one that dies is a row."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import plugins, small_task
+
+from benchmark.measure.evaluation import Truth
+from benchmark.plugins.bilevel_solver import StateMethod
+from benchmark.plugins.rows import Rows
+from benchmark.running import checkpoint
+from benchmark.running.course import PROCESSES, Course, kept
+
+LOWER = "wavelet_l1(wavelet='haar',levels=2,ridge=0.1)"
+#: columns that a clock or a system measures
+MEASURED = ("seconds", "cost", "overhead", "contended", "device_mib")
+
+#: methods that carry something from step to step, each in a way of its own
+RUNS = {
+    "adam, mini-batches": ("JFB", {"batch_size": 1}),
+    "warm states": ("DEQ", {"warm_start": True, "tol": 1e-6, "adjoint_tol": 1e-6}),
+    "tolerances by call": ("HOAG", {}),
+    "states of images": ("Single-Loop", {"batch_size": 1}),
+    "directions by call": ("SPSA", {"directions": 2}),
+    "trials": ("TPE", {}),
+    "lines, schedule": (
+        "JFB",
+        {"optimizer": "LBFGS(max_iter=2)", "schedule": "StepLR(step_size=2)"},
+    ),
+    "averages": (
+        "JFB",
+        {"optimizer": "AdamW(amsgrad=True)", "schedule": "CosineAnnealingLR(T_max=5)"},
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    """Costs are no matter here."""
+    monkeypatch.setattr("benchmark.measure.evaluation.TIMING_BUDGET", 0.0)
+    monkeypatch.setattr("benchmark.measure.memory.device_memory", lambda call, device: 0.0)
+
+
+def solver_of(name, parameters, task=None):
+    task = task or small_task(lower=LOWER, size=8)
+    solver = plugins()[name].get_instance(steps=5, evaluate_every=2, **parameters)
+    truth = Truth(task.to(device=torch.device("cpu"), dtype=torch.float64))
+    solver.set_objective(task, Rows(truth, task))
+    return solver
+
+
+def plain(step):
+    row = {k: v for k, v in (step.row or {}).items() if not any(m in k for m in MEASURED)}
+    arrays = {k: v.tobytes() for k, v in row.items() if isinstance(v, np.ndarray)}
+    return repr((step.number, {**row, **arrays}))
+
+
+STOPPED = [(case, 2) for case in RUNS] + [("adam, mini-batches", 1), ("trials", 4)]
+
+
+@pytest.mark.parametrize(("case", "stopped"), STOPPED)
+def test_a_stopped_run_has_the_bytes_of_one_that_was_not(case, stopped, tmp_path):
+    whole = solver_of(*RUNS[case])
+    expected = [plain(step) for step in kept(whole, tmp_path / "whole")]
+    theta = {name: p.detach() for name, p in whole.lower.theta().items()}
+    steps = kept(solver_of(*RUNS[case]), tmp_path / "stopped", seconds=0)
+    for _ in range(stopped + 1):
+        next(steps)
+    del steps
+    torch.rand(7)  # whatever happens in between
+    again = solver_of(*RUNS[case])
+    assert [plain(step) for step in kept(again, tmp_path / "stopped")] == expected
+    for name, parameter in again.lower.theta().items():
+        assert torch.equal(parameter.detach(), theta[name])
+
+
+def test_between_rows_it_is_kept_as_often_as_asked(tmp_path):
+    steps = kept(solver_of("JFB", {}), tmp_path / "rows alone", seconds=1e9)
+    for _ in range(4):
+        next(steps)
+    assert len(checkpoint.read(tmp_path / "rows alone")["steps"]) == 3
+    steps = kept(solver_of("JFB", {}), tmp_path / "all", seconds=0)
+    for _ in range(4):
+        next(steps)
+    assert len(checkpoint.read(tmp_path / "all")["steps"]) == 4
+
+
+class Dying(StateMethod):
+    """Dies, as ``how`` says, in the evaluation after the second outer step."""
+
+    name = "Dying"
+    parameters = {**StateMethod.parameters, "how": [None]}
+
+    def equilibrium(self, T, x0):
+        if getattr(self, "outer_step", 0) == 2:
+            self.how()
+        return T(T(x0.detach()).detach())
+
+
+def hang():
+    time.sleep(600)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "message", "limit"),
+    [
+        (lambda: os._exit(0), "error", "ended by itself, with exit code 0", None),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "error", "was killed by SIGSEGV", None),
+        (hang, "timeout", "took longer than 5 s", 5.0),
+    ],
+    ids=["exit", "segfault", "hang"],
+)
+def test_a_run_that_dies_is_a_row_after_those_it_had(
+    how, status, message, limit, tmp_path, monkeypatch
+):
+    monkeypatch.delenv(PROCESSES, raising=False)
+    monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
+    monkeypatch.setattr("benchmark.running.course.GRACE", (0.0, 0.0))
+    task = small_task(lower=LOWER, size=8)
+    rows = Rows(Truth(task), task)
+    solver = Dying.get_instance(steps=5, evaluate_every=1, how=how)
+    solver.set_objective(task, rows, Course(tmp_path, "one", rows.truth))
+    seen = []
+
+    def callback():
+        seen.append(solver.get_result()["row"])
+        return True
+
+    callback.stopping_criterion = type("Limit", (), {"timeout": limit})
+    solver.run(callback)
+    assert {row["status"] for row in seen[:-1]} <= {"ok"} and seen[-1]["status"] == status
+    # a slow machine may not come so far within the limit
+    assert [row["outer_step"] for row in seen] == [0, 1, 1] or limit
+    assert message in seen[-1]["message"] and np.isnan(seen[-1]["value"])
+    # what the process found out is known here, and nothing is left lying about
+    assert rows.truth.known() and not list(tmp_path.iterdir())
