@@ -107,6 +107,11 @@ def test_the_rate_is_taken_at_equilibrium_and_above_the_reference():
     assert span(found) == pytest.approx((1, 1, 1)) and "K = 2, 3, 4, 5, 7," in found.note
 
 
+def test_a_state_at_the_bound_is_at_equilibrium():
+    rows = errors(lambda k, r: 0.01**k, (1, 2, 3), restarts=(1,), contraction=0.01)
+    assert only(rows, "rate").note.startswith("κ = 0.01, K = 1, 2, 3,")
+
+
 @pytest.mark.parametrize(
     ("changes", "depths", "note"),
     [
