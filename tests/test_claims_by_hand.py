@@ -280,9 +280,10 @@ def test_memory_that_does_not_grow(method, growth, verdict):
 
 
 @pytest.mark.parametrize(("mib", "verdict"), [(12.9, HOLDS), (13.1, UNDECIDED)])
-def test_memory_at_one_number_of_layers_is_bounded(mib, verdict):
+@pytest.mark.parametrize("fewer", [{}, {50: 7.0}])
+def test_memory_at_one_or_two_numbers_of_layers_is_bounded(mib, verdict, fewer):
     """What is above one unrolled layer's 3 MiB, over the 99 other layers and unrolling's 2 MiB."""
-    own = memory("DEQ", {100: mib}, of="layer_evals")
+    own = memory("DEQ", fewer | {100: mib}, of="layer_evals")
     (found,) = [c for c in claims_of(UNROLLED + own, "memory-constant") if "DEQ" in c.statement]
     assert found.value == pytest.approx((mib - 3) / 99 / 2) and found.verdict == verdict
     assert math.isnan(found.low) and math.isnan(found.high)
