@@ -107,6 +107,11 @@ def test_the_rate_is_taken_at_equilibrium_and_above_the_reference():
     assert span(found) == pytest.approx((1, 1, 1)) and "K = 2, 3, 4, 5, 7," in found.note
 
 
+def test_a_state_at_the_bound_is_at_equilibrium():
+    rows = errors(lambda k, r: 0.01**k, (1, 2, 3), restarts=(1,), contraction=0.01)
+    assert only(rows, "rate").note.startswith("κ = 0.01, K = 1, 2, 3,")
+
+
 @pytest.mark.parametrize(
     ("changes", "depths", "note"),
     [
@@ -275,9 +280,10 @@ def test_memory_that_does_not_grow(method, growth, verdict):
 
 
 @pytest.mark.parametrize(("mib", "verdict"), [(12.9, HOLDS), (13.1, UNDECIDED)])
-def test_memory_at_one_number_of_layers_is_bounded(mib, verdict):
+@pytest.mark.parametrize("fewer", [{}, {50: 7.0}])
+def test_memory_at_one_or_two_numbers_of_layers_is_bounded(mib, verdict, fewer):
     """What is above one unrolled layer's 3 MiB, over the 99 other layers and unrolling's 2 MiB."""
-    own = memory("DEQ", {100: mib}, of="layer_evals")
+    own = memory("DEQ", fewer | {100: mib}, of="layer_evals")
     (found,) = [c for c in claims_of(UNROLLED + own, "memory-constant") if "DEQ" in c.statement]
     assert found.value == pytest.approx((mib - 3) / 99 / 2) and found.verdict == verdict
     assert math.isnan(found.low) and math.isnan(found.high)

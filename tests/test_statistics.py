@@ -178,7 +178,7 @@ def analysis_of_variance(table: np.ndarray) -> tuple[float, float]:
     return math.sqrt(total / (r * c)), total**2 / parts
 
 
-@pytest.mark.parametrize(("repetitions", "images"), [(2, 3), (5, 20), (7, 5), (5, 6)])
+@pytest.mark.parametrize(("repetitions", "images"), [(2, 3), (3, 2), (5, 20), (7, 5), (5, 6)])
 @pytest.mark.parametrize("effects", [1.0, 0.0])
 def test_few_units_of_a_crossed_table_get_student_s_interval(repetitions, images, effects):
     generator = np.random.default_rng(11)
@@ -235,6 +235,15 @@ def test_more_are_resampled(repetitions, images, missing, how, monkeypatch):
     units = images if images > 1 else repetitions
     assert (found.low, found.high) == pytest.approx(resampled(table, units=units, level=0.9))
     assert found.mean == pytest.approx(np.nanmean(table)) and found.how == f"bootstrap, {how}"
+
+
+def test_two_images_are_enough():
+    found = interval(few(1, 3))
+    low, high = stats.t.interval(0.95, 1, 2, 1)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.how == "Student, 2 images"
+    with pytest.raises(AttributeError):
+        found.low = 0.0
 
 
 def test_what_is_resampled_and_how_often_is_fixed():

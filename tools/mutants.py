@@ -50,7 +50,8 @@ COVERED_BY = {
     "benchmark/report/claims*.py": "claims_by_hand claims",
 }
 #: slow for what they notice, or blind to mutants since they start a process of their own
-LEFT_OUT = """fixed_point::test_solvers_agree_on_every_lower_level
+LEFT_OUT = """brought::test_each_kind_has_a_page_with_the_smallest_file
+    fixed_point::test_solvers_agree_on_every_lower_level
     fixed_point::test_acceleration_needs_fewer_layers
     fixed_point::test_momentum_does_no_harm_above_a_stepsize_of_one_over_l
     library::test_the_face_names_what_it_has_and_imports_nothing_before
