@@ -42,9 +42,23 @@ class ImageDataset(BaseDataset, ABC):
         """What ``Objective`` takes. Images that cannot be had are a reason to skip, not a crash."""
         seed = self.get_seed(use_repetition=True)
         try:
-            for name in ("size", "n_train", "n_test"):
+            for name in ("n_train", "n_test"):
                 positive_integer(name, getattr(self, name))
             train, test = self.images(seed)
         except (ValueError, OSError) as error:
             return {"unavailable": f"{self.name}: {error}"}
         return {"train": train, "test": test, "degradation": self.degradation, "seed": seed}
+
+
+def one_or_two(**options: object) -> list[object]:
+    """The first of three options, or both the others: whichever are given, and no more.
+
+    Raises ValueError, with the names.
+    """
+    (one, found), *two = options.items()
+    given = [value for _, value in two]
+    if (found is None) == (None in given) or (found is not None and given != [None, None]):
+        got = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        names = " and ".join(name for name, _ in two)
+        raise ValueError(f"expected either {one} or both {names}, got {got}")
+    return given if found is None else [found]
