@@ -62,7 +62,12 @@ class Objective(BaseObjective):
         self.task.lower.compiled = self.compiled
         self.provenance = {
             "images_digest": digest(
-                *(t for b in (exact.train, exact.test) for t in (b.truth, b.observation))
+                *(
+                    tensor
+                    for images in (exact.train, exact.test)
+                    for part in images.parts
+                    for tensor in (part.truth, part.observation)
+                )
             ),
             "sources_digest": sources_digest(),
             "torch_version": torch.__version__,

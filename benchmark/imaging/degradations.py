@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,13 +76,32 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
         if noise is not None:
             physics.set_noise_model(NOISE_MODEL.build(noise))
         probe = torch.rand(1, *image_shape, dtype=torch.float64)
-        physics = _in_float64(physics, probe, what=f"degradation {spec!r}")
-        squared_norm = physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False)
-    return Degradation(physics, float(squared_norm), seed)
+        physics = checked_physics(physics, probe, what=f"degradation {spec!r}")
+        return Degradation(physics, _squared_norm(physics, probe, what=spec), seed)
 
 
-def _in_float64(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
-    """``physics`` in float64; ValueError unless it is linear on ``probe`` and has its adjoint."""
+def measured_by(physics: LinearPhysics, image_shape: ImageShape, *, seed: int) -> Degradation:
+    """A that is given, as ``checked_physics`` has it: only ‖A‖² is to be found."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = torch.rand(1, *image_shape, dtype=torch.float64)
+        return Degradation(physics, _squared_norm(physics, probe, what="physics"), seed)
+
+
+def _squared_norm(physics: LinearPhysics, probe: Tensor, *, what: str) -> float:
+    """‖A‖² by power iteration; ValueError where nothing is measured."""
+    found = float(physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False))
+    if not 0 < found < math.inf:
+        raise ValueError(
+            f"{what}: ‖A‖² is {found:g}, expected a positive number: A measures nothing"
+        )
+    return found
+
+
+def checked_physics(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
+    """``physics`` in float64; ValueError unless it is linear on ``probe`` (1, C, H, W) and has its
+    adjoint.
+    """
     from deepinv.physics import LinearPhysics
 
     if not isinstance(physics, LinearPhysics):
@@ -97,12 +117,13 @@ def _in_float64(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
         raise ValueError(
             f"{what}: A or Aᵀ fails on images {shape} in float64: {one_line(error)}"
         ) from error
-    scale = images[0].norm().square() + torch.finfo(torch.float64).tiny
+    squared = images[0].norm().square()
+    scale = squared + torch.finfo(torch.float64).tiny
     inner = (back * probe).sum() if back.shape == probe.shape else torch.tensor(torch.nan)
     gaps = {
         "A is not linear: A(2u − 1) − 2A(u) + A(1)": (images[1] - 2 * images[0] + images[2]).norm()
         / scale.sqrt(),
-        "A_adjoint is not the adjoint of A: ⟨Au, Au⟩ − ⟨u, AᵀAu⟩": (scale - inner).abs() / scale,
+        "A_adjoint is not the adjoint of A: ⟨Au, Au⟩ − ⟨u, AᵀAu⟩": (squared - inner).abs() / scale,
     }
     for wrong, gap in gaps.items():
         if not gap <= ADJOINT_TOL:

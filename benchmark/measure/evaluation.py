@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from typing import Protocol, runtime_checkable
 
@@ -28,7 +29,7 @@ from benchmark.measure.reference import (
     reference_hypergradient,
     true_equilibrium,
 )
-from benchmark.problems.bilevel import Batch, BilevelTask, upper_loss
+from benchmark.problems.bilevel import Batch, BilevelTask, Images, mean_over, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 
 #: the learned tensors by name
@@ -54,7 +55,7 @@ class Deploys(Protocol):
 class EstimatesGradients(Deploys, Protocol):
     """What is asked of a method that estimates hypergradients."""
 
-    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Images) -> Hypergradient:
         """The estimate that the next outer step would compute, without effect."""
 
 
@@ -109,7 +110,8 @@ class Estimate:
     gradient_error : ‖ĝ − ∇F‖/‖∇F‖; gradient_cosine : of the angle between them (both empty where
     the reference cannot be trusted); gradient_error_estimate : the method's own, where it makes
     one; state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals :
-    calls of T, and products with its Jacobian transposed.
+    calls of T, and products with its Jacobian transposed; where images are of several shapes or
+    operators, the means of those of each.
     """
 
     gradient_error: float = nan
@@ -182,18 +184,35 @@ class Truth:
     @torch.no_grad()
     def _compute_accuracy(self, lower: LowerLevelProblem) -> Accuracy:
         train, test = (
-            true_equilibrium(lower, batch.observation, tol=EQUILIBRIUM_TOL)
+            {
+                part.operator: true_equilibrium(
+                    lower.at(part.operator), part.observation, tol=EQUILIBRIUM_TOL
+                )
+                for part in batch.parts
+            }
             for batch in (self.task.train, self.task.test)
         )
-        residual = max(train.residual, test.residual)
+        residual = max(found.residual for found in (*train.values(), *test.values()))
         if not residual <= NO_EQUILIBRIUM:
             return Accuracy(equilibrium_residual=residual)
-        image = lower.reconstruct(test.x)
+        images = {k: lower.at(k).reconstruct(found.x) for k, found in test.items()}
+
+        def loss(at: LowerLevelProblem, part: Batch) -> float:
+            return float(upper_loss(at, train[part.operator].x, part.truth))
+
+        def judged(metric: Callable[[Tensor, Tensor], float]) -> float:
+            return mean_over(
+                lower, self.task.test, lambda _, part: metric(images[part.operator], part.truth)
+            )
+
+        each = [
+            metrics.psnr_of_each(images[part.operator], part.truth) for part in self.task.test.parts
+        ]
         return Accuracy(
-            value=float(upper_loss(lower, train.x, self.task.train.truth)),
-            test_psnr=metrics.psnr(image, self.task.test.truth),
-            test_psnr_images=metrics.psnr_of_each(image, self.task.test.truth).cpu().numpy(),
-            test_ssim=metrics.ssim(image, self.task.test.truth),
+            value=mean_over(lower, self.task.train, loss),
+            test_psnr=judged(metrics.psnr),
+            test_psnr_images=torch.cat(each).cpu().numpy(),
+            test_ssim=judged(metrics.ssim),
             equilibrium_residual=residual,
         )
 
@@ -244,15 +263,18 @@ def deployed(
     method: Deploys, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
 ) -> Deployed:
     """The quality of the method's own reconstructions of the test set, and one to look at."""
-    y, truth = task.test.observation, task.test.truth
-    image = lower.reconstruct(method.deploy(lower, y))
-    if not image.isfinite().all():
-        raise DivergedError("the method's reconstruction of the test set is not finite")
-    quality = metrics.psnr(image, truth)
-    if not pictures:
-        return Deployed(quality)
-    first = lower.reconstruct(lower.init(y))
-    return Deployed(quality, *(to_uint8(batch[0]) for batch in (image, first, truth)))
+    shown: list[Tensor] = []
+
+    def quality(at: LowerLevelProblem, part: Batch) -> float:
+        y, truth = part.observation, part.truth
+        image = at.reconstruct(method.deploy(at, y))
+        if not image.isfinite().all():
+            raise DivergedError("the method's reconstruction of the test set is not finite")
+        if pictures and not shown:
+            shown.extend(batch[0] for batch in (image, at.reconstruct(at.init(y)), truth))
+        return metrics.psnr(image, truth)
+
+    return Deployed(mean_over(lower, task.test, quality), *map(to_uint8, shown))
 
 
 def reference_quality(reference: Reference) -> ReferenceQuality:
@@ -270,8 +292,13 @@ def estimate(
     found = method.hypergradient_on_probe(counted, task.probe)
     require_finite(found, when="on the probe")
     flat = torch.cat([g.flatten() for g in found.gradient])
+    parts = task.probe.parts
+    states = [of_one.state for of_one in found.parts or (found,)]
     with torch.no_grad():
-        image = counted.lower.layer(task.probe.observation)(found.state)
+        images = [
+            counted.lower.at(part.operator).layer(part.observation)(x)
+            for part, x in zip(parts, states, strict=True)
+        ]
     errors = (
         metrics.gradient_error(flat, reference.gradient),
         metrics.gradient_cosine(flat, reference.gradient),
@@ -279,9 +306,9 @@ def estimate(
     return Estimate(
         *(errors if reference.trusted else (nan, nan)),
         gradient_error_estimate=found.error,
-        state_residual=metrics.relative_residual(image, found.state),
-        layer_evals=counted.layer_evals,
-        vjp_evals=counted.vjp_evals,
+        state_residual=metrics.relative_residual(_flat(images), _flat(states)),
+        layer_evals=_of_the_batch(counted.layer_evals, parts),
+        vjp_evals=_of_the_batch(counted.vjp_evals, parts),
     )
 
 
@@ -289,7 +316,8 @@ def cost(method: EstimatesGradients, task: BilevelTask, counted: CountedProblem)
     """Time and memory of one hypergradient on the probe, each in calls of its own that are not
     counted; ``counted`` has counted one.
     """
-    device, dtype = task.probe.truth.device, task.probe.truth.dtype
+    batches = task.probe.parts
+    device, dtype = batches[0].truth.device, batches[0].truth.dtype
     lower = counted.lower
 
     def hypergradient() -> object:
@@ -306,9 +334,12 @@ def cost(method: EstimatesGradients, task: BilevelTask, counted: CountedProblem)
         part
         for precision, count in counted.counts.by_dtype.items()
         for part in (
-            (count["layers"] - count["graphs"], timings["layer", precision]),
-            (count["graphs"], timings["graph", precision]),
-            (count["products"], timings["product", precision]),
+            (_of_the_batch(number, batches), timings[call, precision])
+            for number, call in (
+                (count["layers"] - count["graphs"], "layer"),
+                (count["graphs"], "graph"),
+                (count["products"], "product"),
+            )
         )
     ]
     return Cost(
@@ -323,8 +354,30 @@ def cost(method: EstimatesGradients, task: BilevelTask, counted: CountedProblem)
     )
 
 
-def _single_calls(lower: LowerLevelProblem, batch: Batch) -> dict[str, Callable[[], object]]:
-    """One layer without a graph, one with it, one product with Jᵀ."""
+def _of_the_batch(number: int, parts: Sequence[Batch]) -> float:
+    """How many calls on a whole batch ``number`` calls on its parts are."""
+    return number / len(parts) if len(parts) > 1 else number
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    """All entries, or the one tensor as it is."""
+    return tensors[0] if len(tensors) == 1 else torch.cat([t.flatten() for t in tensors])
+
+
+def _single_calls(lower: LowerLevelProblem, batch: Images) -> dict[str, Callable[[], object]]:
+    """One layer without a graph, one with it, one product with Jᵀ, of all of ``batch``."""
+    of_each = [_single_calls_of_one(lower.at(part.operator), part) for part in batch.parts]
+    if len(of_each) == 1:
+        return of_each[0]
+    return {name: partial(_all, [calls[name] for calls in of_each]) for name in of_each[0]}
+
+
+def _all(calls: Sequence[Callable[[], object]]) -> None:
+    for call in calls:
+        call()
+
+
+def _single_calls_of_one(lower: LowerLevelProblem, batch: Batch) -> dict[str, Callable[[], object]]:
     layer = lower.layer(batch.observation)
     x = lower.init(batch.observation).detach().requires_grad_()
     image = layer(x)

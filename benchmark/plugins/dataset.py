@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import final
 
 from benchopt import BaseDataset
-from torch import Tensor
 
+from benchmark.options.brought import one_line
 from benchmark.options.checks import positive_integer
+from benchmark.plugins.task import ImageSet
 
 
 class ImageDataset(BaseDataset, ABC):
@@ -17,7 +19,7 @@ class ImageDataset(BaseDataset, ABC):
     Parameters
     ----------
     degradation : "name" or "name(option=value, …)": see ``benchmark/imaging/degradations.py``.
-    size : side of the square images, pixels.
+    size : side of the images in pixels, or [height, width], or "heightxwidth".
     n_train, n_test : number of images.
 
     Images, masks and noise follow benchopt's ``--seed`` and differ between repetitions.
@@ -31,8 +33,13 @@ class ImageDataset(BaseDataset, ABC):
     }
 
     @abstractmethod
-    def images(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Training and test images, (n_train, 3, size, size) and (n_test, 3, size, size) in [0, 1].
+    def images(self, seed: int) -> tuple[ImageSet, ImageSet]:
+        """Training and test images, each one of
+
+        - a tensor (n, C, H, W) in [0, 1], or a list of (C, H, W), of any sizes;
+        - ``benchmark.imaging.measured.Measured``, or a list of them: images, what was measured of
+          them and the operator that did. Such a dataset has no parameter ``degradation``, and
+          nothing is simulated.
 
         ValueError and OSError say why they cannot be had.
         """
@@ -47,7 +54,11 @@ class ImageDataset(BaseDataset, ABC):
             train, test = self.images(seed)
         except (ValueError, OSError) as error:
             return {"unavailable": f"{self.name}: {error}"}
-        return {"train": train, "test": test, "degradation": self.degradation, "seed": seed}
+        except Exception as error:  # of a file of the user's: the other datasets go on
+            file = inspect.getsourcefile(type(self))
+            return {"unavailable": f"{self.name} ({file}): {one_line(error)}"}
+        degradation = getattr(self, "degradation", None)
+        return {"train": train, "test": test, "degradation": degradation, "seed": seed}
 
 
 def one_or_two(**options: object) -> list[object]:
