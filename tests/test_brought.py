@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import plugins, small_task
+from conftest import ROOT, plugins, small_task
 from oracles import AffineLayer, relative_error
 from pretend_device import DEVICE, pretend_device, to_pretend, unwrap
 
@@ -219,6 +219,14 @@ def test_a_new_file_has_its_name_in_it(kind, tmp_path):
         write(kind, "my_own", tmp_path)
     with pytest.raises(ValueError, match="a Python name in small letters, got 'my-own'"):
         write(kind, "my-own", tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_a_page_with_the_smallest_file(kind):
+    page = (ROOT / "docs" / "bring" / f"{kind}.md").read_text(encoding="utf-8")
+    smallest = ROOT / "benchmark" / "running" / "templates" / f"{kind}.py"
+    assert f"```python\n{smallest.read_text(encoding='utf-8').rstrip()}\n```" in page
+    assert f"(docs/bring/{kind}.md)" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 LAYER = "from torch import nn\nimport torch\nclass Mine(nn.Module):\n"
