@@ -121,7 +121,7 @@ BROKEN = {
         r"bad.py: none of 1 images .*an item of type int: expected an image"
     ),
     "import torch\ndef images(): return torch.zeros(4, 2, 20, 24, dtype=torch.complex64)": (
-        r"bad.py: none .*values of type complex64, expected real"
+        r"bad.py: none .*complex values in 2 channels, expected one"
     ),
     "def images(n): return n": r"'bad.py': TypeError: images\(\) missing 1 required",
     "import torch\ndef images(): return torch.zeros(0, 3, 20, 24)": "bad.py holds no image",

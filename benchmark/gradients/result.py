@@ -11,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from benchmark.solve.complex_numbers import keeping_complex
 from benchmark.solve.convergence import OnFailure, tell
 
 
@@ -38,11 +39,13 @@ class Hypergradient:
     parts: tuple[Hypergradient, ...] = ()
 
     def to(self, dtype: torch.dtype) -> Hypergradient:
-        """Loss, gradient and state in another dtype; the adjoint, to start from, as it is."""
+        """Loss, gradient and state in another real dtype, what is complex in that of its parts; the
+        adjoint, to start from, as it is.
+        """
         return replace(
             self,
             loss=self.loss.to(dtype),
-            gradient=tuple(g.to(dtype) for g in self.gradient),
+            gradient=tuple(keeping_complex(lambda t: t.to(dtype))(g) for g in self.gradient),
             state=self.state.to(dtype),
         )
 

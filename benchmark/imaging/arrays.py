@@ -66,8 +66,25 @@ def channels_last(array: np.ndarray, axes: str) -> np.ndarray:
     return np.transpose(array, [axes.index(letter) for letter in wanted])
 
 
+def one_image(array: np.ndarray, axes: str, white: float | None) -> np.ndarray:
+    """An image (H, W, C) in the unit range from an array whose axes are named ``axes``.
+
+    A complex one, of one channel, becomes two real channels in [−1, 1], its absolute value at most
+    ``white``, 1 unless given. Raises ValueError as ``in_unit_range`` does.
+    """
+    image = channels_last(array, axes)
+    if image.dtype.kind != "c":
+        return in_unit_range(image, white)
+    if image.shape[2] != 1:
+        raise ValueError(f"complex values in {image.shape[2]} channels, expected one")
+    in_unit_range(np.abs(image), 1 if white is None else white)
+    return np.concatenate([image.real, image.imag], axis=2, dtype=np.float64) / (white or 1)
+
+
 def image_of(item: object, *, axes: str | None = None, white: float | None = None) -> np.ndarray:
     """The image (H, W, C) that an item of a dataset holds: bytes, or float64 in [0, 1].
+
+    Complex values become two channels: see ``one_image``.
 
     An image of Pillow's, a tensor (C, H, W) or (H, W), an array as ``axes_of`` reads it; or the
     first of several, as of an image and its label; or what a mapping holds under "image", "img",
@@ -90,8 +107,7 @@ def image_of(item: object, *, axes: str | None = None, white: float | None = Non
         item = item.detach().cpu().numpy()
     if not isinstance(item, np.ndarray):
         raise ValueError(f"an item of type {type(item).__name__}: expected an image or an array")
-    axes = axes_of(item.shape, several=False, axes=axes)
-    return in_unit_range(channels_last(item, axes), white)
+    return one_image(item, axes_of(item.shape, several=False, axes=axes), white)
 
 
 def stored_array(path: Path, key: str | None) -> tuple[tuple[int, ...], Callable[..., np.ndarray]]:

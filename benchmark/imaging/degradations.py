@@ -19,6 +19,7 @@ from benchmark.options.checks import (
     strictly_between,
 )
 from benchmark.options.spec import Kind
+from benchmark.solve.complex_numbers import keeping_complex
 
 if TYPE_CHECKING:
     from deepinv.physics import LinearPhysics
@@ -53,7 +54,8 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
     ``denoising(sigma=0.1)``, ``denoising(sigma=(0.1, 0.25, 0.5))``,
     ``inpainting(keep=0.5, sigma=0.05)``, ``deblurring(width=1.5, sigma=0.02)``,
     ``motion_deblurring(length=25, sigma=0.05)``, ``super_resolution(factor=2, sigma=0.02)``,
-    ``tomography(angles=60, sigma=0.01)``, ``mri(acceleration=4, sigma=0.02)``: see the functions of
+    ``tomography(angles=60, sigma=0.01)``, ``mri(acceleration=4, sigma=0.02)``,
+    ``multicoil_mri(coils=4, acceleration=4, sigma=0.02)``: see the functions of
     this module for the options. ``deepinv.CLASS(…)`` is a linear operator of ``deepinv.physics``,
     told the images' shape as ``img_size`` and float64 as ``dtype``; ``FILE.py(…)`` a function
     (image_shape, …) that returns one. To each can be given ``noise``, the name of a noise model of
@@ -77,7 +79,9 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
             physics.set_noise_model(NOISE_MODEL.build(noise))
         probe = torch.rand(1, *image_shape, dtype=torch.float64)
         physics = checked_physics(physics, probe, what=f"degradation {spec!r}")
-        return Degradation(physics, _squared_norm(physics, probe, what=spec), seed)
+        return Degradation(
+            physics, _squared_norm(physics, probe, what=f"degradation {spec!r}"), seed
+        )
 
 
 def measured_by(physics: LinearPhysics, image_shape: ImageShape, *, seed: int) -> Degradation:
@@ -107,7 +111,7 @@ def checked_physics(physics: object, probe: Tensor, *, what: str) -> LinearPhysi
     if not isinstance(physics, LinearPhysics):
         raise ValueError(f"{what} is a {type(physics).__name__}, expected {DEGRADATION.form}")
     try:
-        physics = physics.to(torch.float64)
+        physics._apply(keeping_complex(torch.Tensor.double))
         images = (physics.A(probe), physics.A(2 * probe - 1), physics.A(torch.ones_like(probe)))
         if not isinstance(images[0], Tensor):
             raise TypeError(f"expected one tensor, got a {type(images[0]).__name__}")
@@ -241,6 +245,36 @@ def mri(image_shape: ImageShape, acceleration: int = 4, sigma: float = 0.02) -> 
     return ColourMRI(generator.step()["mask"][0, 0], noise_model=_noise(sigma))
 
 
+def multicoil_mri(
+    image_shape: ImageShape, coils: int = 4, acceleration: int = 4, sigma: float = 0.02
+) -> LinearPhysics:
+    """A = one in ``acceleration`` columns of the Fourier transforms of what ``coils`` coils see.
+
+    Of complex images, (N, 2, H, W) real; y (N, 2, coils, H, W) likewise. The coils lie around the
+    image, their sensitivities Gaussians with a phase of their own, scaled so that Σ |S|² = 1 at
+    each pixel: ‖A‖ ≤ 1. The columns are drawn as for ``mri``.
+    """
+    from deepinv.physics.generator import RandomMaskGenerator
+
+    from benchmark.imaging.physics import MaskedMultiCoilMRI, coil_sensitivities
+
+    positive_integer("coils", coils)
+    positive_integer("acceleration", acceleration)
+    if image_shape[0] != 2:
+        raise ValueError(
+            f"multicoil_mri needs complex images, of two channels, got {image_shape[0]}: the "
+            "dataset Images makes them with channels=2"
+        )
+    seeded = torch.Generator().manual_seed(torch.initial_seed())
+    generator = RandomMaskGenerator((1, *image_shape[1:]), acceleration, rng=seeded)
+    return MaskedMultiCoilMRI(
+        mask=generator.step()["mask"][0, 0],
+        coil_maps=coil_sensitivities(coils, image_shape[1:]),
+        img_size=image_shape[1:],
+        noise_model=_noise(sigma),
+    )
+
+
 DEGRADATIONS: dict[str, Callable] = {
     "denoising": denoising,
     "inpainting": inpainting,
@@ -249,6 +283,7 @@ DEGRADATIONS: dict[str, Callable] = {
     "super_resolution": super_resolution,
     "tomography": tomography,
     "mri": mri,
+    "multicoil_mri": multicoil_mri,
 }
 DEGRADATION: Kind = Kind(
     "degradation",

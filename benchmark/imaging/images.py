@@ -57,7 +57,8 @@ def crops(
 ) -> Tensor:
     """``number`` crops, (number, C, H, W) float64 in [0, 1], drawn by ``seed``.
 
-    The images, of Pillow's or arrays (H, W, C) of bytes or floats in [0, 1], serve in turn. Each is
+    The images, of Pillow's or arrays (H, W, C) of bytes or floats in [0, 1] (complex ones, of two
+    channels, in [−1, 1]), serve in turn. Each is
     first reduced (Lanczos) as far as it stays twice as high and twice as wide as a crop, so that a
     small crop still shows a scene and not a texture. ``size`` : see ``sides_of``. Raises ValueError
     where an image is smaller than the crop, the images differ in channels, or a number is not
@@ -106,8 +107,9 @@ def _reduced(image: np.ndarray, height: int, width: int) -> np.ndarray:
         np.asarray(Image.fromarray(channel).resize(scaled, Image.Resampling.LANCZOS))
         for channel in np.moveaxis(_for_pillow(image), 2, 0)
     ]
-    # Lanczos overshoots; bytes are clipped already
-    return np.stack(channels, axis=2).clip(0, 255 if image.dtype == np.uint8 else 1)
+    # Lanczos overshoots; of bytes, Pillow has clipped what does
+    whole = np.stack(channels, axis=2)
+    return whole if image.dtype == np.uint8 else whole.clip(image.min(), image.max())
 
 
 def _for_pillow(image: np.ndarray) -> np.ndarray:
@@ -140,11 +142,20 @@ def digest(*tensors: Tensor) -> str:
     return sha.hexdigest()[:12]
 
 
+def shown(images: Tensor) -> Tensor:
+    """What is seen of images (…, C, H, W): of complex ones, C = 2, the magnitude (…, 1, H, W).
+
+    Two channels are the real and the imaginary part, as deepinv's operators for MRI have them.
+    """
+    return images.norm(dim=-3, keepdim=True) if images.shape[-3] == 2 else images
+
+
 def to_uint8(image: Tensor) -> np.ndarray:
     """One image (C, H, W), clipped to [0, 1], as an array (H, W, 3) of bytes for display.
 
-    Of other than one or three channels the first alone is shown, in grey.
+    Of more than three channels the first alone is shown, in grey.
     """
-    shown = image if len(image) in (1, 3) else image[:1]
-    scaled = (shown.detach().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8)
+    visible = shown(image)
+    visible = visible if len(visible) in (1, 3) else visible[:1]
+    scaled = (visible.detach().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8)
     return scaled.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

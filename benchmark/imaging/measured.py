@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.imaging.degradations import checked_physics
+from benchmark.imaging.images import shown
 from benchmark.options.brought import one_line
 from benchmark.options.spec import Kind
 
@@ -26,8 +27,8 @@ class Measured:
     """True images x̄ (N, C, H, W), what was measured of them, y (N, …), and the operator A, y ≈ A x̄.
 
     Real tensors of one length; |x̄| ≤ 1, the peak of PSNR; ``physics`` a ``LinearPhysics`` of
-    deepinv, whose noise model is not used. Complex images and measurements are real ones of twice
-    the channels, as deepinv's operators for MRI have them. Images of other sizes, or measured by
+    deepinv, whose noise model is not used. Complex images are real ones of two channels, and so are
+    measurements, as deepinv's operators for MRI have them. Images of other sizes, or measured by
     another operator, are another object.
     """
 
@@ -58,7 +59,7 @@ class Measured:
                 f"truth {tuple(truth.shape)} and observation {tuple(observation.shape)}: expected "
                 "(N, C, H, W) and (N, …), N at least 1"
             )
-        peak = float(truth.abs().max())
+        peak = float(shown(truth).abs().max())
         if peak > _PEAK:
             raise ValueError(
                 f"truth has values up to {peak:g} in absolute value, expected at most 1: divide "

@@ -131,16 +131,20 @@ def with_channels(image: np.ndarray, channels: int | None) -> np.ndarray:
     """``image`` (H, W, C) with as many channels as asked for; as it is where that is None.
 
     One channel becomes three equal ones, three become their luminance (Rec. 601, of the values as
-    they are); ValueError for any other change.
+    they are); two are a complex image, of imaginary part 0. ValueError for any other change.
     """
     found = image.shape[2]
     if channels is None or channels == found:
         return image
     if (found, channels) == (1, 3):
         return image.repeat(3, axis=2)
-    if (found, channels) == (3, 1):
+    if found == 3 and channels in (1, 2):
         scale = 255 if image.dtype == np.uint8 else 1
-        return ((image / scale) @ _LUMINANCE)[..., None].clip(0, 1)
+        image, found = ((image / scale) @ _LUMINANCE)[..., None].clip(0, 1), 1
+    if (found, channels) == (1, 2):
+        return np.concatenate([image, np.zeros_like(image)], axis=2)
+    if found == channels:
+        return image
     raise ValueError(f"{found} channels, expected {channels}")
 
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from benchmark.imaging.arrays import axes_of, channels_last, image_of, stored_array
+from benchmark.imaging.arrays import axes_of, image_of, one_image, stored_array
 from benchmark.imaging.images import as_tensor, crops, sides_of
 from benchmark.imaging.reading import (
-    in_unit_range,
     read_image,
     reason,
     upright_size,
@@ -236,7 +235,7 @@ def _of_array(
     n, each = axes.index("N"), axes.replace("N", "")
 
     def one(i: int, white: float | None) -> np.ndarray:
-        return in_unit_range(channels_last(read((slice(None),) * n + (i,)), each), white)
+        return one_image(read((slice(None),) * n + (i,)), each, white)
 
     sides = shape[axes.index("H")], shape[axes.index("W")]
     return Pictures(where, [f"[{i}]" for i in range(shape[n])], one, lambda i: sides)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.problems.compiled import compiled
+from benchmark.solve.complex_numbers import keeping_complex
 from benchmark.solve.fixed_point import Layer
 
 
@@ -71,6 +72,11 @@ class LowerLevelProblem(nn.Module, ABC):
         other = self.get_submodule(f"others.{operator - 1}")
         other.compiled = self.compiled
         return other
+
+    @final
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LowerLevelProblem:
+        # casts go through here: torch's drop imaginary parts, as of an operator's buffers
+        return super()._apply(keeping_complex(fn), recurse)
 
     @final
     def layer(self, y: Tensor) -> ObservedLayer:
