@@ -9,7 +9,6 @@ import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import nan
 from typing import Protocol, runtime_checkable
 
@@ -367,14 +366,7 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 def _single_calls(lower: LowerLevelProblem, batch: Images) -> dict[str, Callable[[], object]]:
     """One layer without a graph, one with it, one product with Jᵀ, of all of ``batch``."""
     of_each = [_single_calls_of_one(lower.at(part.operator), part) for part in batch.parts]
-    if len(of_each) == 1:
-        return of_each[0]
-    return {name: partial(_all, [calls[name] for calls in of_each]) for name in of_each[0]}
-
-
-def _all(calls: Sequence[Callable[[], object]]) -> None:
-    for call in calls:
-        call()
+    return {name: lambda name=name: [calls[name]() for calls in of_each] for name in of_each[0]}
 
 
 def _single_calls_of_one(lower: LowerLevelProblem, batch: Batch) -> dict[str, Callable[[], object]]:
