@@ -172,7 +172,7 @@ def test_a_broken_file_is_a_reason_to_skip_that_names_it(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.py").write_text(dedent(text))
     (reason,) = dataset("Measured", source="bad.py").get_data().values()
-    assert reason.startswith("Measured: source of measured pairs 'bad.py'")
+    assert reason.startswith("Measured: measurement 'bad.py'")
     assert re.search(said, reason), reason
 
 

@@ -99,7 +99,7 @@ def test_every_form_gives_the_same_images(stored, source):
         ),
         ("tensor.py(shrae=1)", "has no option 'shrae' .*did you mean share"),
         ("hugging_face(path='user/set')", "needs Hugging Face's package datasets"),
-        ("deepinv.CBSD86(root='.')", "unknown source of images .* did you mean deepinv.CBSD68"),
+        ("deepinv.CBSD86(root='.')", "unknown image source .* did you mean deepinv.CBSD68"),
         ("folder(path='2023')", "there is no folder 2023"),
         ("none.py", "'none.py': No such file"),
     ],

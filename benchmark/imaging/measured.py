@@ -76,14 +76,14 @@ class Measured:
 
 
 PAIRS: Kind = Kind(
-    "source of measured pairs",
+    "measurement",
     {},
     form="a function that returns benchmark.imaging.measured.Measured, or a list of them",
 )
 
 
 def measured_pairs(source: object) -> list[Measured]:
-    """The pairs that ``FILE.py(option=…)`` returns, checked, those of one operator together.
+    """The pairs that ``FILE.py(option=…)`` (in ``measurements/``, ``NAME``) returns, checked.
 
     Raises ValueError, naming the file, where it does not return what it should.
     """

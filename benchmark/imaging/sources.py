@@ -94,7 +94,7 @@ def hugging_face(path: str, split: str = "train", column: str = "image") -> Pict
 
 
 IMAGES: Kind = Kind(
-    "source of images",
+    "image source",
     {"folder": folder, "files": files, "array": array, "hugging_face": hugging_face},
     {"deepinv": ["deepinv.datasets"], "torchvision": ["torchvision.datasets"]},
     form="a function that returns images: a tensor (N, C, H, W), an array, or a list or a torch "
@@ -110,7 +110,8 @@ def pictures(source: object) -> Pictures:
     A list of files; a folder; a pattern of files; a file .npy, .npz, .h5 or .hdf5; or what
     ``IMAGES`` reads: ``array(path='x.h5',key='images',axes='NHWC')``, ``deepinv.NAME(option=…)``,
     ``torchvision.NAME(…)``, ``hugging_face(path=…)``, or ``FILE.py(option=…)``, a file that defines
-    one function that returns images, or one torch dataset. Raises ValueError or OSError.
+    one function that returns images, or one torch dataset (in ``image_sources/``, by its name).
+    Raises ValueError or OSError.
     """
     if isinstance(source, list | tuple):
         return files([str(path) for path in source])
