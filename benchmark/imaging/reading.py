@@ -23,6 +23,8 @@ _UPRIGHT = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
+#: the option of the dataset ``Images``, for messages
+_SAY = "white=…, the value that means 1"
 #: Rec. 601, as Pillow has it
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 
@@ -80,10 +82,10 @@ def in_unit_range(values: np.ndarray, white: float | None = None) -> np.ndarray:
     array([0., 1.])
     >>> in_unit_range(np.array([0, 4095], dtype=np.uint16))
     Traceback (most recent call last):
-    ValueError: integers of 16 bits up to 4095 alone: say which value is white, 4095 or 65535
+    ValueError: integers of 16 bits up to 4095 alone, 4095 or 65535 may be white: say white=…
     >>> in_unit_range(np.array([0.0, 255.0]))
     Traceback (most recent call last):
-    ValueError: values from 0 to 255, expected [0, 1]: say which value is white
+    ValueError: values from 0 to 255, expected [0, 1]: say white=…, the value that means 1
     """
     if values.size == 0:
         raise ValueError(f"no values, in an array of shape {values.shape}")
@@ -99,7 +101,7 @@ def in_unit_range(values: np.ndarray, white: float | None = None) -> np.ndarray:
         raise ValueError("values that are not finite")
     low, high = values.min(), values.max()
     if low < 0 or high > white:
-        expected = "[0, 1]: say which value is white" if white == 1 else f"[0, {white:g}]"
+        expected = f"[0, 1]: say {_SAY}" if white == 1 else f"[0, {white:g}]"
         raise ValueError(f"values from {low:g} to {high:g}, expected {expected}")
     return scaled
 
@@ -109,18 +111,16 @@ def _implied_white(values: np.ndarray) -> float:
     if values.dtype.kind in "bf":
         return 1
     if values.dtype != np.uint16:
-        raise ValueError(
-            f"integers of type {values.dtype}, of unknown range: say which value is white"
-        )
+        raise ValueError(f"integers of type {values.dtype}, of unknown range: say {_SAY}")
     highest = int(values.max())
     if highest < 2**12:
         raise ValueError(
-            f"integers of 16 bits up to {highest} alone: say which value is white, 4095 or 65535"
+            f"integers of 16 bits up to {highest} alone, 4095 or 65535 may be white: say white=…"
         )
     if highest < 2**14:
         warnings.warn(
-            f"integers of 16 bits up to {highest} alone are taken as 16 bits: say which value is "
-            f"white ({2**14 - 1}?) where they are fewer",
+            f"integers of 16 bits up to {highest} alone are taken as 16 bits: say "
+            f"white={2**14 - 1} where they are 14",
             UserWarning,
             stacklevel=4,
         )
