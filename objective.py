@@ -83,7 +83,12 @@ class Objective(KeyedObjective, BaseObjective):
             "loss": self.loss,
             "higher_is_better": directions(metrics),
             "images_digest": digest(
-                *(t for b in (exact.train, exact.test) for t in (b.truth, b.observation))
+                *(
+                    tensor
+                    for images in (exact.train, exact.test)
+                    for part in images.parts
+                    for tensor in (part.truth, part.observation)
+                )
             ),
             "torch_version": torch.__version__,
             "device_name": device_name(device),

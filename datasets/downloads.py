@@ -3,7 +3,7 @@
 from benchopt import config
 
 from benchmark.imaging.downloads import images_of, prepare
-from benchmark.imaging.images import folder_crops
+from benchmark.imaging.sources import drawn, folder
 from benchmark.plugins.dataset import ImageDataset
 
 
@@ -33,8 +33,8 @@ class Dataset(ImageDataset):
 
     def images(self, seed):
         names = dict.fromkeys((self.train_from, self.test_from))
-        return folder_crops(
-            [images_of(name, config.get_data_path()) for name in names],
+        return drawn(
+            [folder(images_of(name, config.get_data_path())) for name in names],
             n_train=self.n_train,
             n_test=self.n_test,
             size=self.size,

@@ -1,20 +1,19 @@
 """Any images of the user's."""
 
-from pathlib import Path
-
-from benchmark.imaging.images import folder_crops
-from benchmark.plugins.dataset import ImageDataset
+from benchmark.imaging.sources import drawn, folder
+from benchmark.plugins.dataset import ImageDataset, one_or_two
 
 
 class Dataset(ImageDataset):
-    """Colour crops of the images in a folder, of any size and any format that Pillow reads.
+    """Colour crops of the images in a folder, of any size and any format that can be read.
 
     Parameters
     ----------
     path : a folder whose images are split at random into training and test images.
     train_path, test_path : two folders instead, one of each.
 
-    What cannot be read, or is smaller than the crops, is named in a warning and left out.
+    What cannot be read, or is smaller than the crops, is named in a warning and left out. For other
+    sources, other numbers of channels and whole images: the dataset ``Images``.
     """
 
     name = "Folder"
@@ -26,14 +25,11 @@ class Dataset(ImageDataset):
     }
 
     def images(self, seed):
-        paths = (self.path, self.train_path, self.test_path)
-        one, two = self.path is not None, None not in paths[1:]
-        if one == two or (one and paths[1:] != (None, None)):
-            raise ValueError(
-                "expected either path or both train_path and test_path, got "
-                f"path={self.path!r}, train_path={self.train_path!r}, test_path={self.test_path!r}"
-            )
-        folders = [Path(p).expanduser() for p in ([self.path] if one else paths[1:])]
-        return folder_crops(
-            folders, n_train=self.n_train, n_test=self.n_test, size=self.size, seed=seed
+        folders = one_or_two(path=self.path, train_path=self.train_path, test_path=self.test_path)
+        return drawn(
+            [folder(path) for path in folders],
+            n_train=self.n_train,
+            n_test=self.n_test,
+            size=self.size,
+            seed=seed,
         )

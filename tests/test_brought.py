@@ -23,14 +23,18 @@ from benchmark.gradients.named import gradient_rule
 from benchmark.imaging.degradations import make_degradation
 from benchmark.imaging.denoisers import make_denoiser
 from benchmark.imaging.extra_metrics import make_metrics, measure_all
+from benchmark.imaging.images import shown
 from benchmark.imaging.losses import make_loss
+from benchmark.imaging.measured import measured_pairs, split_pairs
+from benchmark.imaging.sources import drawn, pictures
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.options.brought import entry_of, loaded
 from benchmark.plugins.bilevel_solver import BilevelSolver
 from benchmark.plugins.dataset import ImageDataset
 from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import OuterLoop
-from benchmark.problems.bilevel import upper_loss
+from benchmark.plugins.task import make_task
+from benchmark.problems.bilevel import BilevelTask, upper_loss
 from benchmark.running.new import KINDS, write
 from benchmark.solve.named import equilibrium_solver
 
@@ -188,7 +192,7 @@ def test_metric_is_better_with_less_noise(path):
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0)).double()
     values = []
     for level in (0.02, 0.2, 0.02):
-        found = measure_all(made, truth + level * noise, truth)
+        found = measure_all(made, [(truth + level * noise, truth)])
         assert found.message == ""
         values += found.values.values()
     little, much, again = values
@@ -246,12 +250,44 @@ def test_method_is_pure_and_lowers_f(path):
 def test_dataset_is_images(path):
     made = plugin(path, "Dataset").get_instance()
     assert isinstance(made, ImageDataset)
-    train, test = made.images(0)
-    again = made.images(0)[0]
-    for images in (train, test):
-        assert images.ndim == 4 and images.isfinite().all()
-        assert images.min() >= 0 and images.max() <= 1
-    assert torch.equal(train, again) and train.shape[1:] == test.shape[1:]
+    made.get_seed = lambda **_: 0
+    tasks = [task_of(**made.get_data()) for _ in range(2)]
+    require_same(*tasks)
+
+
+def test_image_source_is_images(path):
+    options = {"n_train": 2, "n_test": 1, "size": 8, "seed": 0, "channels": None}
+    tasks = []
+    for _ in range(2):
+        train, test = drawn([pictures(str(path))], **options)
+        tasks.append(task_of(train=train, test=test, degradation="denoising(sigma=0.1)", seed=0))
+    require_same(*tasks)
+
+
+def test_measurement_is_pairs(path):
+    tasks = []
+    for _ in range(2):
+        train, test = split_pairs(measured_pairs(str(path)), n_train=2, n_test=1, seed=0)
+        tasks.append(task_of(train=train, test=test, degradation=None, seed=0))
+        assert torch.equal(tasks[-1].train.parts[0].truth, train[0].truth)
+        assert torch.equal(tasks[-1].train.parts[0].observation, train[0].observation)
+    require_same(*tasks)
+
+
+def task_of(**data) -> BilevelTask:
+    """With layers that take images of any shape; an exact hypergradient can be had."""
+    assert "unavailable" not in data, data["unavailable"]
+    layers = ROOT / "benchmark" / "running" / "templates" / "lower_level.py"
+    task = make_task(**data, lower=str(layers), probe_size=1)
+    assert reference_hypergradient(task.lower, task.probe).gradient.isfinite().all()
+    return task
+
+
+def require_same(one: BilevelTask, two: BilevelTask) -> None:
+    for a, b in zip((one.train, one.test), (two.train, two.test), strict=True):
+        for x, y in zip(a.parts, b.parts, strict=True):
+            assert torch.equal(x.truth, y.truth) and torch.equal(x.observation, y.observation)
+            assert shown(x.truth).abs().max() <= 1 + 1e-6
 
 
 # --- the command, and files that are wrong --------------------------------------------------

@@ -43,7 +43,7 @@ RUNS = {
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
     """Costs are no matter here."""
-    monkeypatch.setattr("benchmark.measure.evaluation.TIMING_BUDGET", 0.0)
+    monkeypatch.setattr("benchmark.measure.cost.TIMING_BUDGET", 0.0)
     monkeypatch.setattr("benchmark.measure.memory.device_memory", lambda call, device: 0.0)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
 from conftest import DEGRADATION_SPECS, MORE_DEGRADATION_SPECS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pretend_device import pretend_device, unwrap
 
 from benchmark.imaging.degradations import make_degradation
@@ -37,6 +40,25 @@ def test_lipschitz_is_the_squared_norm(degradation):
     exact = torch.linalg.matrix_norm(columns, 2).item() ** 2
     assert degradation.lipschitz == pytest.approx(exact, rel=1e-4)
     assert degradation.lipschitz <= exact * (1 + 1e-12)
+
+
+@settings(max_examples=5, deadline=None)
+@given(shape=st.tuples(st.integers(1, 5), st.integers(9, 15), st.integers(9, 15)))
+@pytest.mark.parametrize("spec", [*DEGRADATION_SPECS, *MORE_DEGRADATION_SPECS, "multicoil_mri"])
+def test_images_of_any_shape_are_observed_or_refused(spec, shape):
+    """With the adjoint that it says, within the norm that it says."""
+    try:
+        made = make_degradation(spec, shape, seed=0)
+    except ValueError as error:
+        needs = "needs square|needs complex|must divide|sigma must be one number|measures nothing"
+        assert re.search(needs, str(error)), error
+        return
+    x = random(2, *shape)
+    y = made.observe(x, stream=1)
+    u = random(*y.shape, seed=1)
+    forward = float((made.physics.A(x) * u).sum())
+    assert forward == pytest.approx(float((x * made.physics.A_adjoint(u)).sum()), rel=1e-10)
+    assert made.physics.A(x).square().sum() <= made.lipschitz * (1 + 1e-3) * x.square().sum()
 
 
 def test_noise_has_the_stated_level():

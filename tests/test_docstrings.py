@@ -11,6 +11,9 @@ import pytest
 #: modules whose docstrings are held to this
 MODULES = (
     "benchmark.gradients.entries",
+    "benchmark.imaging.arrays",
+    "benchmark.imaging.images",
+    "benchmark.imaging.reading",
     "benchmark.options.checks",
     "benchmark.options.spec",
     "benchmark.solve.convergence",

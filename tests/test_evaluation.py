@@ -18,7 +18,7 @@ from oracles import LayerProblem
 from torch import Tensor
 
 from benchmark.imaging import metrics
-from benchmark.measure import counting, evaluation, memory, timing
+from benchmark.measure import cost, counting, evaluation, memory, timing
 from benchmark.measure.evaluation import Truth, evaluate
 from benchmark.measure.failure import DivergedError, Outcome, attempt
 from benchmark.measure.reference import true_equilibrium
@@ -390,7 +390,7 @@ def test_overhead_counts_each_call_in_its_precision(task, truth, monkeypatch):
     single = task.to(device=torch.device("cpu"), dtype=torch.float32)
     counted = counting.CountedProblem(single.lower)
     method("DEQ").hypergradient_on_probe(counted, single.probe)
-    found = evaluation.cost(method("DEQ"), single, counted)
+    found = cost.cost(method("DEQ").hypergradient_on_probe, single, counted)
     spent = {
         dtype: count["layers"] + count["products"]
         for dtype, count in counted.counts.by_dtype.items()

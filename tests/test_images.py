@@ -11,17 +11,18 @@ from benchopt.benchmark import Benchmark
 from conftest import ROOT
 from PIL import Image
 
+from benchmark.imaging import sources
 from benchmark.imaging.downloads import COLLECTIONS
 from benchmark.imaging.images import (
     PHOTOGRAPHS,
     crops,
     digest,
-    folder_crops,
     photographs,
     simulated,
     to_uint8,
 )
 from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, ssim
+from benchmark.imaging.sources import drawn
 
 
 def test_splits_share_no_photograph():
@@ -55,7 +56,7 @@ def test_a_crop_is_a_part_of_its_photograph():
 
 def test_bad_crops_are_named():
     small = Image.new("RGB", (20, 30))
-    with pytest.raises(ValueError, match=r"an image of \(20, 30\) pixels .* 24×24"):
+    with pytest.raises(ValueError, match=r"an image of 20×30 pixels .* 24×24"):
         crops([small], number=1, size=24, seed=0)
     with pytest.raises(
         ValueError, match="number of images must be an integer of at least 1, got 0"
@@ -123,39 +124,39 @@ def folder(tmp_path):
 FOUR = {"n_train": 4, "n_test": 4, "size": 16, "seed": 0}
 
 
-def sources(crops):
+def origins(crops):
     """The images of the fixture that crops come from, by their red values."""
     return {round(float(crop[0].mean()) * 255 / 20 - 4.5 / 20) for crop in crops}
 
 
 def test_a_folder_is_split_without_overlap(folder):
-    train, test = folder_crops([folder], **FOUR)
+    train, test = drawn([sources.folder(folder)], **FOUR)
     assert train.shape == test.shape == (4, 3, 16, 16)
     assert train.dtype == torch.float64
     assert 0 <= train.min() < train.max() <= 1
-    assert len(sources(train)) == len(sources(test)) == 4
-    assert not sources(train) & sources(test)
-    again = folder_crops([folder], **FOUR)
+    assert len(origins(train)) == len(origins(test)) == 4
+    assert not origins(train) & origins(test)
+    again = drawn([sources.folder(folder)], **FOUR)
     assert torch.equal(train, again[0]) and torch.equal(test, again[1])
-    other, _ = folder_crops([folder], **FOUR | {"seed": 1})
-    assert sources(train) != sources(other)
+    other, _ = drawn([sources.folder(folder)], **FOUR | {"seed": 1})
+    assert origins(train) != origins(other)
 
 
 def test_few_images_serve_in_turn(folder):
     for path in folder.glob("[2-6].*"):
         path.unlink()
-    train, test = folder_crops([folder], n_train=5, n_test=1, size=16, seed=0)
+    train, test = drawn([sources.folder(folder)], n_train=5, n_test=1, size=16, seed=0)
     assert len(train) == 5
-    assert len(sources(train)) == 2
-    assert not sources(train) & sources(test)
+    assert len(origins(train)) == 2
+    assert not origins(train) & origins(test)
 
 
 def test_two_folders_are_kept_apart(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("test")
     picture((64, 64), offset=200).save(other / "other.png")
-    train, test = folder_crops([folder, other], **FOUR)
-    assert sources(test) == {10}
-    assert 10 not in sources(train)
+    train, test = drawn([sources.folder(folder), sources.folder(other)], **FOUR)
+    assert origins(test) == {10}
+    assert 10 not in origins(train)
 
 
 def test_what_cannot_be_used_is_named_and_skipped(folder):
@@ -164,24 +165,24 @@ def test_what_cannot_be_used_is_named_and_skipped(folder):
     whole = (folder / "0.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.warns(UserWarning) as raised:
-        train, test = folder_crops([folder], n_train=20, n_test=20, size=16, seed=0)
+        train, test = drawn([sources.folder(folder)], n_train=20, n_test=20, size=16, seed=0)
     said = " ".join(str(w.message) for w in raised)
     assert "notes.txt (not readable" in said
     assert "narrow.png (15×40 pixels, below 16×16)" in said
     assert "cut.png (not readable" in said
     assert ".DS_Store" not in said
-    assert len(sources(train) | sources(test)) == 8
+    assert len(origins(train) | origins(test)) == 8
 
 
 def test_modes_and_orientation(tmp_path):
     grey = Image.fromarray(np.full((20, 20), 65535 // 4, dtype=np.uint16))
     for name in ("a", "b"):
         grey.save(tmp_path / f"{name}.png")
-    train, _ = folder_crops([tmp_path], n_train=1, n_test=1, size=16, seed=0)
-    assert train.unique().tolist() == [64 / 255]
+    train, _ = drawn([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
+    assert train.unique().tolist() == [(65535 // 4) / 65535]
     for name, mode in (("a", "RGBA"), ("b", "L")):
         Image.new(mode, (20, 20)).save(tmp_path / f"{name}.png")
-    train, _ = folder_crops([tmp_path], n_train=1, n_test=1, size=16, seed=0)
+    train, _ = drawn([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
     assert train.shape == (1, 3, 16, 16)
     assert train.max() == 0
 
@@ -193,7 +194,7 @@ def test_modes_and_orientation(tmp_path):
     exif[0x0112] = 3
     image.save(upside_down / "a.png", exif=exif)
     image.save(upside_down / "b.png", exif=exif)
-    train, _ = folder_crops([upside_down], n_train=1, n_test=1, size=16, seed=0)
+    train, _ = drawn([sources.folder(upside_down)], n_train=1, n_test=1, size=16, seed=0)
     assert train[0, :, :8].max() == 0
     assert train[0, :, 8:].min() == 1
 
@@ -203,16 +204,17 @@ def test_a_folder_without_images_is_an_error(tmp_path, folder):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match="empty holds no image of at least 16×16 pixels"):
-        folder_crops([empty], **FOUR)
+        drawn([sources.folder(empty)], **FOUR)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
-        folder_crops([tmp_path / "nowhere"], **FOUR)
+        drawn([sources.folder(tmp_path / "nowhere")], **FOUR)
     picture((20, 20)).save(empty / "one.png")
     with pytest.raises(ValueError, match=r"holds 1 image .* two or more"):
-        folder_crops([empty], **FOUR)
+        drawn([sources.folder(empty)], **FOUR)
     for path in (empty / "one.png", empty / "two.png"):
-        path.write_bytes((folder / "0.png").read_bytes()[:200])
+        whole = (folder / "0.png").read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="could be read to the end"):
-        folder_crops([empty], **FOUR)
+        drawn([sources.folder(empty)], **FOUR)
 
 
 def dataset(name: str, **parameters):
@@ -229,7 +231,7 @@ def test_the_folder_dataset(folder):
     assert data["degradation"].startswith("inpainting")
     more = str(folder / "more")
     data = dataset("Folder", train_path=str(folder), test_path=more, size=16).get_data()
-    assert sources(data["test"]) == {7}
+    assert origins(data["test"]) == {7}
     for wrong in ({}, {"path": more, "train_path": more}, {"test_path": more}):
         (reason,) = dataset("Folder", **wrong).get_data().values()
         assert "either path or both train_path and test_path" in reason
@@ -273,10 +275,10 @@ def test_downloads_are_prepared_once_and_read_as_folders(home, monkeypatch):
     assert calls == ["set3c"]
     assert [o["download"] for o in Loader.asked] == [True]
     data = downloads.get_data()
-    assert sources(data["train"]) == {0, 1, 2, 3}
-    assert sources(data["test"]) == {10}
+    assert origins(data["train"]) == {0, 1, 2, 3}
+    assert origins(data["test"]) == {10}
     data = dataset("Downloads", train_from="CBSD68", test_from="CBSD68", size=16).get_data()
-    assert not sources(data["train"]) & sources(data["test"])
+    assert not origins(data["train"]) & origins(data["test"])
 
 
 def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):

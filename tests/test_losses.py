@@ -214,10 +214,10 @@ def test_metrics_are_those_of_the_libraries(file):
         "worst": float(errors.abs().amax(1).mean()),
     }
     for _ in range(2):  # torchmetrics' would go on summing
-        found = measure_all(made, x, y)
+        found = measure_all(made, [(x, y)])
         assert found.values == pytest.approx(expected, rel=1e-6)
         assert found.message == ""
-        measure_all(made, x, x / 2)
+        measure_all(made, [(x, x / 2)])
     assert set(found.columns()) == {f"metric_{name}" for name in expected}
     higher = {"deepinv.PSNR": True, "torchmetrics.MeanSquaredError": False, "worst": False}
     assert json.loads(directions(made)) == higher
@@ -235,10 +235,10 @@ def test_what_a_metric_draws_is_its_own(file):
     made = make_metrics(file(noisy))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = measure_all(made, images(), images())
+    first = measure_all(made, [(images(), images())])
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(6)
-    assert measure_all(made, images(), images()) == first
+    assert measure_all(made, [(images(), images())]) == first
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_metric_that_cannot_be_made_is_named(text, said, file):
 )
 def test_what_a_metric_returns_is_checked(returned, said, file):
     path = file(f"def mine(a, b):\n    return {returned}\nmine.higher_is_better = True\n")
-    found = measure_all(make_metrics(path), images(), images())
+    found = measure_all(make_metrics(path), [(images(), images())])
     assert isnan(found.values["mine"])
     assert f"metric '{path}'" in found.message
     with pytest.raises(ValueError, match=said):
@@ -311,7 +311,7 @@ def test_without_its_weights_or_package_a_metric_is_empty(monkeypatch, tmp_path,
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     needs = "class Needs:\n    def __init__(self):\n        import not_there\n"
     made = make_metrics(f"lpips, {file(needs, 'needs.py')}, torchmetrics.MeanSquaredError")
-    found = measure_all(made, images(), images())
+    found = measure_all(made, [(images(), images())])
     assert isnan(found.values["lpips"]) and isnan(found.values["needs"])
     assert found.values["torchmetrics.MeanSquaredError"] == 0
     assert f"metric 'lpips' is empty: FileNotFoundError: no weights at {tmp_path}" in found.message
@@ -334,6 +334,6 @@ def test_lpips_sees_images_in_their_range(monkeypatch, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth").touch()
     made = make_metrics("lpips")
-    found = measure_all(made, torch.full((1, 3, 4, 4), 2.0), torch.zeros(1, 3, 4, 4))
+    found = measure_all(made, [(torch.full((1, 3, 4, 4), 2.0), torch.zeros(1, 3, 4, 4))])
     assert found.values == {"lpips": 48.0}
     assert json.loads(directions(made)) == {"lpips": False}

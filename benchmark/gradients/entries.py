@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from benchmark.gradients.named import gradient_rule
 from benchmark.gradients.pair import Pair
 from benchmark.gradients.result import Hypergradient
 from benchmark.gradients.rule import AdjointRecord, GradientRule
+from benchmark.solve.complex_numbers import RealLayer, as_complex, as_real
 from benchmark.solve.convergence import OnFailure
 from benchmark.solve.fixed_point import Layer
 from benchmark.solve.named import EquilibriumSolver
@@ -60,6 +61,8 @@ def equilibrium(
     ----------
     T : (N, …) to (N, …), a batch axis first, each sample independent of the others, without a
         change in place. One with an attribute ``splitting`` can have its adjoint solved by "cg".
+        Complex states are solved for as real ones of twice the entries, and adjoints are theirs
+        (``benchmark.solve.complex_numbers``).
     start : x⁰ (N, …); or what this function returned before: state and adjoint start from there.
     solver : "picard", "fista", "anderson(depth=20)", or a function (T, x0, *, tol, max_layers)
         that returns an ``Equilibrium``.
@@ -99,8 +102,13 @@ def equilibrium(
         adjoint = AdjointRecord(None if solved is None else solved.x, on_failure)
     else:
         x0, adjoint = start, AdjointRecord(on_failure=on_failure)
-    found = pair.equilibrium(T, x0, adjoint)
-    return DifferentiableEquilibrium(found.x, found.residual, found.steps, found.converged, adjoint)
+    if x0.is_complex():
+        found = pair.equilibrium(RealLayer(T), as_real(x0), adjoint)
+        x = as_complex(found.x)
+    else:
+        found = pair.equilibrium(T, x0, adjoint)
+        x = found.x
+    return DifferentiableEquilibrium(x, found.residual, found.steps, found.converged, adjoint)
 
 
 def hypergradient(
@@ -149,6 +157,13 @@ def hypergradient(
         x0, adjoint = start.state, AdjointRecord(start.adjoint, on_failure)
     else:
         x0, adjoint = start.detach(), AdjointRecord(on_failure=on_failure)
+    if x0.is_complex():
+        real = as_real(x0)
+        problem = EquilibriumLoss.of_callables(
+            RealLayer(T), lambda x: loss(as_complex(x)), parameters
+        )
+        found = pair.hypergradient(problem, real, adjoint)
+        return replace(found.to(real.dtype), state=as_complex(found.state.to(real.dtype)))
     problem = EquilibriumLoss.of_callables(T, loss, parameters)
     found = pair.hypergradient(problem, x0, adjoint)
     return found.to(x0.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import final
@@ -9,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from benchmark.solve.complex_numbers import keeping_complex
 from benchmark.solve.convergence import OnFailure, tell
 
 
@@ -21,7 +24,8 @@ class Hypergradient:
     graph; adjoint : the w of the adjoint system (N, …), None where none was solved;
     state_residual, adjoint_residual : relative, the worst of the batch, NaN where unknown; error :
     the method's own estimate of ‖ĝ − ∇F‖/‖∇F‖, NaN where it makes none; converged : whether every
-    tolerance that was asked for was met.
+    tolerance that was asked for was met; parts : of a mean over images of several shapes or
+    operators, the estimates of each, of which ``state`` and ``adjoint`` are the first's.
     """
 
     loss: Tensor
@@ -32,15 +36,47 @@ class Hypergradient:
     adjoint_residual: float = nan
     error: float = nan
     converged: bool = True
+    parts: tuple[Hypergradient, ...] = ()
 
     def to(self, dtype: torch.dtype) -> Hypergradient:
-        """Loss, gradient and state in another dtype; the adjoint, to start from, as it is."""
+        """Loss, gradient and state in another real dtype, what is complex in that of its parts; the
+        adjoint, to start from, as it is.
+        """
         return replace(
             self,
             loss=self.loss.to(dtype),
-            gradient=tuple(g.to(dtype) for g in self.gradient),
+            gradient=tuple(keeping_complex(lambda t: t.to(dtype))(g) for g in self.gradient),
             state=self.state.to(dtype),
         )
+
+
+def mean_of(found: Sequence[Hypergradient], weights: Sequence[float]) -> Hypergradient:
+    """Σ_i w_i ĝ_i, with the largest of the residuals and Σ_i w_i ‖ĝ_i‖ e_i / ‖ĝ‖, which bounds the
+    error; one alone as it is.
+    """
+    if len(found) == 1:
+        return found[0]
+    columns = zip(*(h.gradient for h in found), strict=True)
+    gradient = tuple(_weighted(column, weights) for column in columns)
+    sizes = [weight * _size(h.gradient) * h.error for h, weight in zip(found, weights, strict=True)]
+    return replace(
+        found[0],
+        loss=_weighted([h.loss for h in found], weights),
+        gradient=gradient,
+        state_residual=max(h.state_residual for h in found),
+        adjoint_residual=max(h.adjoint_residual for h in found),
+        error=sum(sizes) / max(_size(gradient), sys.float_info.min),
+        converged=all(h.converged for h in found),
+        parts=tuple(found),
+    )
+
+
+def _weighted(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    return torch.stack([w * t for w, t in zip(weights, tensors, strict=True)]).sum(0)
+
+
+def _size(gradient: Sequence[Tensor]) -> float:
+    return float(torch.linalg.vector_norm(torch.cat([g.detach().flatten() for g in gradient])))
 
 
 def require_exact(found: Hypergradient, *, on_failure: OnFailure = "warn") -> Hypergradient:

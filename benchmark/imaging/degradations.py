@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from benchmark.options.checks import (
     strictly_between,
 )
 from benchmark.options.spec import Kind
+from benchmark.solve.complex_numbers import keeping_complex
 
 if TYPE_CHECKING:
     from deepinv.physics import LinearPhysics
@@ -52,7 +54,8 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
     ``denoising(sigma=0.1)``, ``denoising(sigma=(0.1, 0.25, 0.5))``,
     ``inpainting(keep=0.5, sigma=0.05)``, ``deblurring(width=1.5, sigma=0.02)``,
     ``motion_deblurring(length=25, sigma=0.05)``, ``super_resolution(factor=2, sigma=0.02)``,
-    ``tomography(angles=60, sigma=0.01)``, ``mri(acceleration=4, sigma=0.02)``: see the functions of
+    ``tomography(angles=60, sigma=0.01)``, ``mri(acceleration=4, sigma=0.02)``,
+    ``multicoil_mri(coils=4, acceleration=4, sigma=0.02)``: see the functions of
     this module for the options. ``deepinv.CLASS(…)`` is a linear operator of ``deepinv.physics``,
     told the images' shape as ``img_size`` and float64 as ``dtype``; ``FILE.py(…)`` a function
     (image_shape, …) that returns one. To each can be given ``noise``, the name of a noise model of
@@ -75,19 +78,40 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
         if noise is not None:
             physics.set_noise_model(NOISE_MODEL.build(noise))
         probe = torch.rand(1, *image_shape, dtype=torch.float64)
-        physics = _in_float64(physics, probe, what=f"degradation {spec!r}")
-        squared_norm = physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False)
-    return Degradation(physics, float(squared_norm), seed)
+        physics = checked_physics(physics, probe, what=f"degradation {spec!r}")
+        return Degradation(
+            physics, _squared_norm(physics, probe, what=f"degradation {spec!r}"), seed
+        )
 
 
-def _in_float64(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
-    """``physics`` in float64; ValueError unless it is linear on ``probe`` and has its adjoint."""
+def measured_by(physics: LinearPhysics, image_shape: ImageShape, *, seed: int) -> Degradation:
+    """A that is given, as ``checked_physics`` has it: only ‖A‖² is to be found."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = torch.rand(1, *image_shape, dtype=torch.float64)
+        return Degradation(physics, _squared_norm(physics, probe, what="physics"), seed)
+
+
+def _squared_norm(physics: LinearPhysics, probe: Tensor, *, what: str) -> float:
+    """‖A‖² by power iteration; ValueError where nothing is measured."""
+    found = float(physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False))
+    if not 0 < found < math.inf:
+        raise ValueError(
+            f"{what}: ‖A‖² is {found:g}, expected a positive number: A measures nothing"
+        )
+    return found
+
+
+def checked_physics(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
+    """``physics`` in float64; ValueError unless it is linear on ``probe`` (1, C, H, W) and has its
+    adjoint.
+    """
     from deepinv.physics import LinearPhysics
 
     if not isinstance(physics, LinearPhysics):
         raise ValueError(f"{what} is a {type(physics).__name__}, expected {DEGRADATION.form}")
     try:
-        physics = physics.to(torch.float64)
+        physics._apply(keeping_complex(torch.Tensor.double))
         images = (physics.A(probe), physics.A(2 * probe - 1), physics.A(torch.ones_like(probe)))
         if not isinstance(images[0], Tensor):
             raise TypeError(f"expected one tensor, got a {type(images[0]).__name__}")
@@ -97,12 +121,13 @@ def _in_float64(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
         raise ValueError(
             f"{what}: A or Aᵀ fails on images {shape} in float64: {one_line(error)}"
         ) from error
-    scale = images[0].norm().square() + torch.finfo(torch.float64).tiny
+    squared = images[0].norm().square()
+    scale = squared + torch.finfo(torch.float64).tiny
     inner = (back * probe).sum() if back.shape == probe.shape else torch.tensor(torch.nan)
     gaps = {
         "A is not linear: A(2u − 1) − 2A(u) + A(1)": (images[1] - 2 * images[0] + images[2]).norm()
         / scale.sqrt(),
-        "A_adjoint is not the adjoint of A: ⟨Au, Au⟩ − ⟨u, AᵀAu⟩": (scale - inner).abs() / scale,
+        "A_adjoint is not the adjoint of A: ⟨Au, Au⟩ − ⟨u, AᵀAu⟩": (squared - inner).abs() / scale,
     }
     for wrong, gap in gaps.items():
         if not gap <= ADJOINT_TOL:
@@ -220,6 +245,36 @@ def mri(image_shape: ImageShape, acceleration: int = 4, sigma: float = 0.02) -> 
     return ColourMRI(generator.step()["mask"][0, 0], noise_model=_noise(sigma))
 
 
+def multicoil_mri(
+    image_shape: ImageShape, coils: int = 4, acceleration: int = 4, sigma: float = 0.02
+) -> LinearPhysics:
+    """A = one in ``acceleration`` columns of the Fourier transforms of what ``coils`` coils see.
+
+    Of complex images, (N, 2, H, W) real; y (N, 2, coils, H, W) likewise. The coils lie around the
+    image, their sensitivities Gaussians with a phase of their own, scaled so that Σ |S|² = 1 at
+    each pixel: ‖A‖ ≤ 1. The columns are drawn as for ``mri``.
+    """
+    from deepinv.physics.generator import RandomMaskGenerator
+
+    from benchmark.imaging.physics import MaskedMultiCoilMRI, coil_sensitivities
+
+    positive_integer("coils", coils)
+    positive_integer("acceleration", acceleration)
+    if image_shape[0] != 2:
+        raise ValueError(
+            f"multicoil_mri needs complex images, of two channels, got {image_shape[0]}: the "
+            "dataset Images makes them with channels=2"
+        )
+    seeded = torch.Generator().manual_seed(torch.initial_seed())
+    generator = RandomMaskGenerator((1, *image_shape[1:]), acceleration, rng=seeded)
+    return MaskedMultiCoilMRI(
+        mask=generator.step()["mask"][0, 0],
+        coil_maps=coil_sensitivities(coils, image_shape[1:]),
+        img_size=image_shape[1:],
+        noise_model=_noise(sigma),
+    )
+
+
 DEGRADATIONS: dict[str, Callable] = {
     "denoising": denoising,
     "inpainting": inpainting,
@@ -228,6 +283,7 @@ DEGRADATIONS: dict[str, Callable] = {
     "super_resolution": super_resolution,
     "tomography": tomography,
     "mri": mri,
+    "multicoil_mri": multicoil_mri,
 }
 DEGRADATION: Kind = Kind(
     "degradation",

@@ -133,15 +133,23 @@ def unmeasured(metrics: Sequence[Metric]) -> Measured:
     return Measured(dict.fromkeys((metric.name for metric in metrics), nan))
 
 
-def measure_all(metrics: Sequence[Metric], image: Tensor, truth: Tensor) -> Measured:
-    """The value of each metric on images (N, C, H, W), in float32 and without a graph."""
+def measure_all(metrics: Sequence[Metric], pairs: Sequence[tuple[Tensor, Tensor]]) -> Measured:
+    """The value of each metric on images and truths (N, C, H, W), a pair for each shape of images:
+    the mean over all images. In float32 and without a graph.
+    """
     values, messages = unmeasured(metrics).values, []
-    image, truth = image.detach().float(), truth.detach().float()
+    number = sum(len(image) for image, _ in pairs)
     for metric in metrics:
         try:
-            values[metric.name] = metric.value(image, truth)
+            parts = [
+                (len(image), metric.value(image.detach().float(), truth.detach().float()))
+                for image, truth in pairs
+            ]
         except ValueError as error:
             messages.append(str(error))
+            continue
+        mean = sum(n * value for n, value in parts) / number
+        values[metric.name] = parts[0][1] if len(parts) == 1 else mean
     return Measured(values, "; ".join(messages))
 
 

@@ -1,16 +1,15 @@
-"""Images: photographs that ship with scikit-image, the user's folders, crops, digests."""
+"""Images: photographs that ship with scikit-image, crops, simulated ones, digests."""
 
 from __future__ import annotations
 
 import hashlib
-import warnings
+import re
 from collections.abc import Sequence
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from benchmark.options.checks import positive_integer
@@ -34,149 +33,102 @@ def photographs(split: str) -> list[Image.Image]:
     return [Image.open(folder / name).convert("RGB") for name in PHOTOGRAPHS[split]]
 
 
-def crops(images: Sequence[Image.Image], *, number: int, size: int, seed: int) -> Tensor:
-    """``number`` square colour crops, (number, 3, size, size) float64 in [0, 1], drawn by ``seed``.
+def sides_of(size: object) -> tuple[int, int]:
+    """(H, W) from a side, two sides, or text: "48x80". Raises ValueError for anything else.
 
-    The images serve in turn. Each is first reduced (Lanczos) until its shorter side is twice
-    ``size``, unless it is smaller already, so that a small crop still shows a scene and not a
-    texture. Raises ValueError where an image is smaller than the crop, or a number is not positive.
+    Examples
+    --------
+    >>> sides_of(64), sides_of([48, 80]), sides_of("48x80")
+    ((64, 64), (48, 80), (48, 80))
+    """
+    if isinstance(size, str) and re.fullmatch(r"\d+x\d+", size):
+        size = [int(side) for side in size.split("x")]
+    if not isinstance(size, list | tuple):
+        size = (size, size)
+    if len(size) != 2:
+        raise ValueError(f"size must be a side, [height, width] or 'heightxwidth', got {size!r}")
+    for side in size:
+        positive_integer("size", side)
+    return int(size[0]), int(size[1])
+
+
+def crops(
+    images: Sequence[Image.Image | np.ndarray], *, number: int, size: object, seed: int
+) -> Tensor:
+    """``number`` crops, (number, C, H, W) float64 in [0, 1], drawn by ``seed``.
+
+    The images, of Pillow's or arrays (H, W, C) of bytes or floats in [0, 1] (complex ones, of two
+    channels, in [−1, 1]), serve in turn. Each is
+    first reduced (Lanczos) as far as it stays twice as high and twice as wide as a crop, so that a
+    small crop still shows a scene and not a texture. ``size`` : see ``sides_of``. Raises ValueError
+    where an image is smaller than the crop, the images differ in channels, or a number is not
+    positive.
     """
     positive_integer("number of images", number)
-    positive_integer("size", size)
+    height, width = sides_of(size)
     generator = np.random.default_rng(seed)
     patches = []
     for i in range(number):
-        image = images[i % len(images)]
-        shorter = min(image.size)
-        if shorter < size:
-            raise ValueError(f"an image of {image.size} pixels cannot give a crop of {size}×{size}")
-        if shorter > 2 * size:
-            scaled = [max(2 * size, round(side * 2 * size / shorter)) for side in image.size]
-            image = image.resize(scaled, Image.Resampling.LANCZOS)
-        left, top = (int(generator.integers(side - size + 1)) for side in image.size)
-        patch = image.crop((left, top, left + size, top + size))
-        patches.append(torch.from_numpy(np.array(patch, dtype=np.float64) / 255))
-    return torch.stack(patches).permute(0, 3, 1, 2).contiguous()
+        image = _reduced(np.asarray(images[i % len(images)]), height, width)
+        left = int(generator.integers(image.shape[1] - width + 1))
+        top = int(generator.integers(image.shape[0] - height + 1))
+        patches.append(as_tensor(image[top : top + height, left : left + width]))
+    counts = {len(patch) for patch in patches}
+    if len(counts) > 1:
+        raise ValueError(f"images of {sorted(counts)} channels in one set: say channels=1 or 3")
+    return torch.stack(patches)
 
 
-def folder_crops(
-    folders: Sequence[Path], *, n_train: int, n_test: int, size: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Crops for training and for testing, as ``crops`` makes them, from folders of images.
-
-    ``folders`` is one folder, whose images ``seed`` splits in proportion to the numbers asked for,
-    at least one each, or two: training and test. Files of any format that Pillow reads are looked
-    for in sub-folders too, names that begin with a dot left out. The images of a folder are drawn
-    without return until ``n_train`` or ``n_test`` have been found (or there are no more: then they
-    serve in turn), and only these are read in full. A file that cannot be read, or is smaller than
-    the crop, is named in a warning and skipped. Raises FileNotFoundError where a folder is not
-    there, ValueError where too few images are left.
-    """
-    positive_integer("number of images", n_train)
-    positive_integer("number of images", n_test)
-    positive_integer("size", size)
-    found = [_usable(Path(folder), size=size, seed=seed) for folder in folders]
-    if len(found) == 1:
-        (paths,) = found
-        if len(paths) < 2:
-            raise ValueError(
-                f"{folders[0]} holds {len(paths)} image of at least {size}×{size} pixels: "
-                "expected two or more, one to train and one to test on"
-            )
-        share = round(len(paths) * n_train / (n_train + n_test))
-        cut = min(max(share, 1), len(paths) - 1)
-        found = [paths[:cut], paths[cut:]]
-    train, test = (
-        crops(_read(paths, number=number), number=number, size=size, seed=seed)
-        for paths, number in zip(found, (n_train, n_test), strict=True)
-    )
-    return train, test
+def as_tensor(image: np.ndarray) -> Tensor:
+    """An image (H, W, C) of bytes, or of floats in [0, 1], as (C, H, W) float64 in [0, 1]."""
+    scale = 255 if image.dtype == np.uint8 else 1
+    values = torch.from_numpy(np.array(image, dtype=np.float64) / scale)
+    return values.permute(2, 0, 1).contiguous()
 
 
-def _usable(folder: Path, *, size: int, seed: int) -> list[Path]:
-    """The images in ``folder`` of at least ``size`` × ``size`` pixels, in an order from ``seed``.
-
-    Only their headers are read.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: expected a folder of images")
-    usable, skipped = [], []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not path.is_file():
-            continue
-        try:
-            with Image.open(path) as image:
-                shape = image.size
-        except Exception as error:  # each of Pillow's formats fails in its own way
-            skipped.append(f"{path.relative_to(folder)} ({_reason(error)})")
-            continue
-        if min(shape) < size:
-            skipped.append(
-                f"{path.relative_to(folder)} ({shape[0]}×{shape[1]} pixels, below {size}×{size})"
-            )
-        else:
-            usable.append(path)
-    _warn_skipped(skipped)
-    if not usable:
+def _reduced(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``image`` (H, W, C), its one side twice that of the crop if both were larger than that."""
+    sides = image.shape[:2]
+    if sides[0] < height or sides[1] < width:
         raise ValueError(
-            f"{folder} holds no image of at least {size}×{size} pixels that Pillow can read "
-            f"({len(skipped)} files were skipped)"
+            f"an image of {sides[1]}×{sides[0]} pixels cannot give a crop of {width}×{height}"
         )
-    order = np.random.default_rng(seed).permutation(len(usable))
-    return [usable[i] for i in order]
+    # the side that is reached first; of two, the shorter
+    wanted, side = max(
+        ((2 * height, sides[0]), (2 * width, sides[1])), key=lambda pair: pair[0] / pair[1]
+    )
+    if side <= wanted:
+        return image
+    scaled = [
+        max(2 * least, round(length * wanted / side))
+        for least, length in ((width, sides[1]), (height, sides[0]))
+    ]
+    channels = [
+        np.asarray(Image.fromarray(channel).resize(scaled, Image.Resampling.LANCZOS))
+        for channel in np.moveaxis(_for_pillow(image), 2, 0)
+    ]
+    # Lanczos overshoots; of bytes, Pillow has clipped what does
+    whole = np.stack(channels, axis=2)
+    return whole if image.dtype == np.uint8 else whole.clip(image.min(), image.max())
 
 
-def _read(paths: Sequence[Path], *, number: int) -> list[Image.Image]:
-    """The first ``number`` of the images that can be read to their end, upright and in RGB."""
-    images, skipped = [], []
-    for path in paths:
-        if len(images) == number:
-            break
-        try:
-            with Image.open(path) as image:
-                images.append(_rgb(ImageOps.exif_transpose(image)))
-        except Exception as error:  # a truncated file shows only here
-            skipped.append(f"{path} ({_reason(error)})")
-    _warn_skipped(skipped)
-    if not images:
-        raise ValueError(f"none of {len(paths)} images could be read to the end: {skipped[0]}, …")
-    return images
+def _for_pillow(image: np.ndarray) -> np.ndarray:
+    return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """``image`` in 8-bit RGB; 16-bit grey levels are scaled, which Pillow would clip."""
-    if image.mode.startswith("I"):
-        levels = np.asarray(image, dtype=np.float64) / 65535 * 255
-        image = Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point values of unknown range")
-    return image.convert("RGB")
+def simulated(*, number: int, size: object, seed: int) -> Tensor:
+    """``number`` images (number, 3, H, W) in [0, 1] of overlapping coloured rectangles.
 
-
-def _reason(error: Exception) -> str:
-    # Pillow's own message for this one is the path again
-    unknown = isinstance(error, UnidentifiedImageError)
-    return "not readable: no image that Pillow knows" if unknown else f"not readable: {error}"
-
-
-def _warn_skipped(skipped: Sequence[str]) -> None:
-    if skipped:
-        warnings.warn(
-            f"{len(skipped)} files were skipped: {', '.join(skipped)}", UserWarning, stacklevel=4
-        )
-
-
-def simulated(*, number: int, size: int, seed: int) -> Tensor:
-    """``number`` images (number, 3, size, size) in [0, 1] of overlapping coloured rectangles."""
+    ``size`` : see ``sides_of``.
+    """
     positive_integer("number of images", number)
-    positive_integer("size", size)
+    sides = sides_of(size)
     generator = np.random.default_rng(seed)
-    canvas = np.full((number, 3, size, size), 0.5)
+    canvas = np.full((number, 3, *sides), 0.5)
     for image in canvas:
         for _ in range(6):
-            top, left = generator.integers(size, size=2)
-            height, width = generator.integers(2, size + 2, size=2)
+            top, left = (generator.integers(side) for side in sides)
+            height, width = (generator.integers(2, side + 2) for side in sides)
             image[:, top : top + height, left : left + width] = generator.random((3, 1, 1))
     return torch.from_numpy(canvas)
 
@@ -190,7 +142,20 @@ def digest(*tensors: Tensor) -> str:
     return sha.hexdigest()[:12]
 
 
+def shown(images: Tensor) -> Tensor:
+    """What is seen of images (…, C, H, W): of complex ones, C = 2, the magnitude (…, 1, H, W).
+
+    Two channels are the real and the imaginary part, as deepinv's operators for MRI have them.
+    """
+    return images.norm(dim=-3, keepdim=True) if images.shape[-3] == 2 else images
+
+
 def to_uint8(image: Tensor) -> np.ndarray:
-    """One image (C, H, W), clipped to [0, 1], as an array (H, W, 3) of bytes for display."""
-    scaled = (image.detach().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8)
+    """One image (C, H, W), clipped to [0, 1], as an array (H, W, 3) of bytes for display.
+
+    Of more than three channels the first alone is shown, in grey.
+    """
+    visible = shown(image)
+    visible = visible if len(visible) in (1, 3) else visible[:1]
+    scaled = (visible.detach().clamp(0, 1) * 255).round().to(device="cpu", dtype=torch.uint8)
     return scaled.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from benchmark.imaging.images import shown
+
 
 def psnr_of_each(image: Tensor, truth: Tensor) -> Tensor:
-    """10 log₁₀(1/MSE) of each image (N,), dB, for images (N, C, H, W) in [0, 1] (deepinv)."""
+    """10 log₁₀(1/MSE) of each image (N,), dB, for images (N, C, H, W) in [0, 1] (deepinv).
+
+    Of complex images, C = 2, the magnitudes are compared, here and by ``ssim``.
+    """
     from deepinv.loss.metric import PSNR
 
-    return PSNR()(image, truth)
+    return PSNR()(shown(image), shown(truth))
 
 
 def psnr(image: Tensor, truth: Tensor) -> float:
@@ -22,7 +27,7 @@ def ssim(image: Tensor, truth: Tensor) -> float:
     """Mean over the batch of the structural similarity, for images in [0, 1] (deepinv)."""
     from deepinv.loss.metric import SSIM
 
-    return float(SSIM()(image, truth).mean())
+    return float(SSIM()(shown(image), shown(truth)).mean())
 
 
 def gradient_error(estimate: Tensor, reference: Tensor) -> float:

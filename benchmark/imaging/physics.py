@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 import torch
-from deepinv.physics import MRI, LinearPhysics, NoiseModel
+from deepinv.physics import MRI, LinearPhysics, MultiCoilMRI, NoiseModel
 from deepinv.physics.forward import adjoint_function
 from deepinv.physics.functional import Radon
 from torch import Tensor, nn
@@ -49,6 +49,29 @@ class ColourMRI(LinearPhysics):
 
     def noise(self, x: Tensor, **kwargs) -> Tensor:
         return self.noise_model(x) * self.complex.mask[:, :1]
+
+
+@final
+class MaskedMultiCoilMRI(MultiCoilMRI):
+    """deepinv's operator, whose noise is none where nothing is measured."""
+
+    def noise(self, x: Tensor, **kwargs) -> Tensor:
+        return self.noise_model(x) * self.mask[:, :, None]
+
+
+def coil_sensitivities(coils: int, sides: tuple[int, int]) -> Tensor:
+    """S (coils, H, W), complex, Σ |S|² = 1: Gaussians about points on a circle, each with a phase.
+
+    The circle goes through the middles of the sides; the standard deviation is half a side.
+    """
+    rows, columns = (torch.linspace(-1, 1, side, dtype=torch.float64) for side in sides)
+    angles = torch.arange(coils, dtype=torch.float64) * (2 * torch.pi / coils)
+    distances = (rows[:, None] - angles.sin()[:, None, None]).square() + (
+        columns - angles.cos()[:, None, None]
+    ).square()
+    sizes = (-distances / 2).exp()
+    sizes = sizes / sizes.square().sum(0).sqrt()
+    return torch.polar(sizes, angles[:, None, None].expand_as(sizes) / 2)
 
 
 @final

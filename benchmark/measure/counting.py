@@ -134,6 +134,11 @@ class CountedProblem(LowerLevelProblem):
             self.gradient_step = CountedLayer(gradient_step, counts=self.counts)
             self.proximity = lower.faster("proximity")
 
+    def at(self, operator: int) -> LowerLevelProblem:
+        if operator == 0:
+            return self
+        return CountedProblem(self.lower.at(operator), counts=self.counts)
+
     def copied(self, dtype: torch.dtype) -> CountedProblem:
         return CountedProblem(self.lower.copied(dtype), counts=self.counts)
 

@@ -20,7 +20,7 @@ from benchmark.gradients.result import Hypergradient
 from benchmark.imaging import metrics
 from benchmark.imaging.extra_metrics import Measured, Metric, measure_all, unmeasured
 from benchmark.imaging.images import to_uint8
-from benchmark.measure import memory, timing
+from benchmark.measure.cost import Cost, cost, of_the_batch
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
 from benchmark.measure.reference import (
@@ -29,13 +29,11 @@ from benchmark.measure.reference import (
     reference_hypergradient,
     true_equilibrium,
 )
-from benchmark.problems.bilevel import Batch, BilevelTask, upper_loss
+from benchmark.problems.bilevel import Batch, BilevelTask, Images, mean_over, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 
 #: the learned tensors by name
 Theta = Mapping[str, Tensor]
-#: seconds that the timing of one method may take
-TIMING_BUDGET = 5.0
 #: entries of θ up to which a row holds them all
 MOST_LEARNED = 256
 #: relative residual to which the equilibria behind F and the PSNR are solved
@@ -55,7 +53,7 @@ class Deploys(Protocol):
 class EstimatesGradients(Deploys, Protocol):
     """What is asked of a method that estimates hypergradients."""
 
-    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
+    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Images) -> Hypergradient:
         """The estimate that the next outer step would compute, without effect."""
 
 
@@ -110,7 +108,8 @@ class Estimate:
     gradient_error : ‖ĝ − ∇F‖/‖∇F‖; gradient_cosine : of the angle between them (both empty where
     the reference cannot be trusted); gradient_error_estimate : the method's own, where it makes
     one; state_residual : ‖T(x̂) − x̂‖/‖x̂‖; layer_evals, vjp_evals :
-    calls of T, and products with its Jacobian transposed.
+    calls of T, and products with its Jacobian transposed; where images are of several shapes or
+    operators, the means of those of each.
     """
 
     gradient_error: float = nan
@@ -119,30 +118,6 @@ class Estimate:
     state_residual: float = nan
     layer_evals: float = nan
     vjp_evals: float = nan
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one hypergradient of the method on the probe.
-
-    gradient_seconds : median over rounds; layer_seconds, vjp_seconds : one layer without a graph,
-    one product with Jᵀ, timed in the same rounds; gradient_cost : the hypergradient in layers, the
-    median of the ratios round by round; overhead : the hypergradient over the sum of its layers,
-    with or without a graph, and products as timed alone, each in its precision: 1 where the
-    method's own arithmetic, R_θ and ∇ℓ are free; contended : 1 where other processes disturbed the
-    timing, 0 where not; peak_memory_mib : peak of live tensor bytes, deterministic,
-    unknown of compiled layers, which do without what is counted; peak_device_mib : what the device,
-    or the process, held more than before.
-    """
-
-    gradient_seconds: float = nan
-    layer_seconds: float = nan
-    vjp_seconds: float = nan
-    gradient_cost: float = nan
-    overhead: float = nan
-    contended: float = nan
-    peak_memory_mib: float = nan
-    peak_device_mib: float = nan
 
 
 @dataclass(frozen=True)
@@ -209,21 +184,39 @@ class Truth:
     @torch.no_grad()
     def _judge(self, lower: LowerLevelProblem) -> Judged:
         train, test = (
-            true_equilibrium(lower, batch.observation, tol=EQUILIBRIUM_TOL)
+            {
+                part.operator: true_equilibrium(
+                    lower.at(part.operator), part.observation, tol=EQUILIBRIUM_TOL
+                )
+                for part in batch.parts
+            }
             for batch in (self.task.train, self.task.test)
         )
-        residual = max(train.residual, test.residual)
+        residual = max(found.residual for found in (*train.values(), *test.values()))
         if not residual <= NO_EQUILIBRIUM:
             return Judged(Accuracy(equilibrium_residual=residual), unmeasured(self.metrics))
-        image = lower.reconstruct(test.x)
+        images = {k: lower.at(k).reconstruct(found.x) for k, found in test.items()}
+
+        def loss(at: LowerLevelProblem, part: Batch) -> float:
+            return float(upper_loss(at, train[part.operator].x, part))
+
+        def judged(metric: Callable[[Tensor, Tensor], float]) -> float:
+            return mean_over(
+                lower, self.task.test, lambda _, part: metric(images[part.operator], part.truth)
+            )
+
+        each = [
+            metrics.psnr_of_each(images[part.operator], part.truth) for part in self.task.test.parts
+        ]
         accuracy = Accuracy(
-            value=float(upper_loss(lower, train.x, self.task.train)),
-            test_psnr=metrics.psnr(image, self.task.test.truth),
-            test_psnr_images=metrics.psnr_of_each(image, self.task.test.truth).cpu().numpy(),
-            test_ssim=metrics.ssim(image, self.task.test.truth),
+            value=mean_over(lower, self.task.train, loss),
+            test_psnr=judged(metrics.psnr),
+            test_psnr_images=torch.cat(each).cpu().numpy(),
+            test_ssim=judged(metrics.ssim),
             equilibrium_residual=residual,
         )
-        return Judged(accuracy, measure_all(self.metrics, image, self.task.test.truth))
+        pairs = [(images[part.operator], part.truth) for part in self.task.test.parts]
+        return Judged(accuracy, measure_all(self.metrics, pairs))
 
 
 def evaluate(
@@ -262,7 +255,7 @@ def evaluate(
             counted = CountedProblem(lower)
             measure(lambda: estimate(method, task, counted, truth.reference(theta)))
             if last:
-                measure(lambda: cost(method, task, counted))
+                measure(lambda: cost(method.hypergradient_on_probe, task, counted))
     else:
         outcomes.append(Outcome("diverged", "θ is not finite"))
     worst = next((o for o in outcomes if not o.ok), Outcome(message=extra.message))
@@ -283,15 +276,18 @@ def deployed(
     method: Deploys, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
 ) -> Deployed:
     """The quality of the method's own reconstructions of the test set, and one to look at."""
-    y, truth = task.test.observation, task.test.truth
-    image = lower.reconstruct(method.deploy(lower, y))
-    if not image.isfinite().all():
-        raise DivergedError("the method's reconstruction of the test set is not finite")
-    quality = metrics.psnr(image, truth)
-    if not pictures:
-        return Deployed(quality)
-    first = lower.reconstruct(lower.init(y))
-    return Deployed(quality, *(to_uint8(batch[0]) for batch in (image, first, truth)))
+    shown: list[Tensor] = []
+
+    def quality(at: LowerLevelProblem, part: Batch) -> float:
+        y, truth = part.observation, part.truth
+        image = at.reconstruct(method.deploy(at, y))
+        if not image.isfinite().all():
+            raise DivergedError("the method's reconstruction of the test set is not finite")
+        if pictures and not shown:
+            shown.extend(batch[0] for batch in (image, at.reconstruct(at.init(y)), truth))
+        return metrics.psnr(image, truth)
+
+    return Deployed(mean_over(lower, task.test, quality), *map(to_uint8, shown))
 
 
 def reference_quality(reference: Reference) -> ReferenceQuality:
@@ -309,8 +305,13 @@ def estimate(
     found = method.hypergradient_on_probe(counted, task.probe)
     require_finite(found, when="on the probe")
     flat = torch.cat([g.flatten() for g in found.gradient])
+    parts = task.probe.parts
+    states = [of_one.state for of_one in found.parts or (found,)]
     with torch.no_grad():
-        image = counted.lower.layer(task.probe.observation)(found.state)
+        images = [
+            counted.lower.at(part.operator).layer(part.observation)(x)
+            for part, x in zip(parts, states, strict=True)
+        ]
     errors = (
         metrics.gradient_error(flat, reference.gradient),
         metrics.gradient_cosine(flat, reference.gradient),
@@ -318,62 +319,15 @@ def estimate(
     return Estimate(
         *(errors if reference.trusted else (nan, nan)),
         gradient_error_estimate=found.error,
-        state_residual=metrics.relative_residual(image, found.state),
-        layer_evals=counted.layer_evals,
-        vjp_evals=counted.vjp_evals,
+        state_residual=metrics.relative_residual(_flat(images), _flat(states)),
+        layer_evals=of_the_batch(counted.layer_evals, parts),
+        vjp_evals=of_the_batch(counted.vjp_evals, parts),
     )
 
 
-def cost(method: EstimatesGradients, task: BilevelTask, counted: CountedProblem) -> Cost:
-    """Time and memory of one hypergradient on the probe, each in calls of its own that are not
-    counted; ``counted`` has counted one.
-    """
-    device, dtype = task.probe.truth.device, task.probe.truth.dtype
-    lower = counted.lower
-
-    def hypergradient() -> object:
-        return method.hypergradient_on_probe(lower, task.probe)
-
-    calls = {("gradient", dtype): hypergradient}
-    for precision in {dtype, *counted.counts.by_dtype}:
-        posed = lower if precision == dtype else lower.copied(torch.float64)
-        single_calls = _single_calls(posed, task.probe.to(dtype=precision))
-        calls |= {(name, precision): call for name, call in single_calls.items()}
-    timings = timing.seconds(calls, device, budget=TIMING_BUDGET)
-    gradient, single, product = (timings[n, dtype] for n in ("gradient", "layer", "product"))
-    parts = [
-        part
-        for precision, count in counted.counts.by_dtype.items()
-        for part in (
-            (count["layers"] - count["graphs"], timings["layer", precision]),
-            (count["graphs"], timings["graph", precision]),
-            (count["products"], timings["product", precision]),
-        )
-    ]
-    return Cost(
-        gradient_seconds=gradient.seconds,
-        layer_seconds=single.seconds,
-        vjp_seconds=product.seconds,
-        gradient_cost=timing.ratio(gradient, single),
-        overhead=timing.ratio_to_sum(gradient, *parts),
-        contended=nan if gradient.contended is None else float(gradient.contended),
-        peak_memory_mib=nan if lower.compiled else memory.live_memory(hypergradient),
-        peak_device_mib=memory.device_memory(hypergradient, device),
-    )
-
-
-def _single_calls(lower: LowerLevelProblem, batch: Batch) -> dict[str, Callable[[], object]]:
-    """One layer without a graph, one with it, one product with Jᵀ."""
-    layer = lower.layer(batch.observation)
-    x = lower.init(batch.observation).detach().requires_grad_()
-    image = layer(x)
-    return {
-        "layer": torch.no_grad()(lambda: layer(x)),
-        "graph": lambda: layer(x),
-        "product": lambda: torch.autograd.grad(
-            image, x, image.detach(), retain_graph=True, allow_unused=True
-        ),
-    }
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    """All entries, or the one tensor as it is."""
+    return tensors[0] if len(tensors) == 1 else torch.cat([t.flatten() for t in tensors])
 
 
 def _as_text(theta: Theta) -> str | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.gradients.linearization import Linearization
 from benchmark.gradients.refined import flat, relative_change
-from benchmark.problems.bilevel import Batch
+from benchmark.problems.bilevel import Batch, Images
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import FAR, anderson, fista
 from benchmark.solve.krylov import gmres
@@ -100,14 +100,39 @@ def true_equilibrium(
 
 
 def reference_hypergradient(
-    lower: LowerLevelProblem, batch: Batch, *, tol: float = 1e-12, max_layers: int = MAX_LAYERS
+    lower: LowerLevelProblem, batch: Images, *, tol: float = 1e-12, max_layers: int = MAX_LAYERS
 ) -> Reference:
     """∇F(θ) = Bᵀ(I − Jᵀ)⁻¹∇ℓ + the direct term through R_θ, at the true equilibrium of ``batch``.
 
-    Where no equilibrium is found the gradient is NaN and the adjoint is not tried.
+    Where no equilibrium is found the gradient is NaN and the adjoint is not tried. Of images of
+    several shapes or operators, the mean of the gradients of each, with the largest of the
+    residuals and of the rates, and a bound of the error.
     ``lower`` and ``batch`` must be in float64 (ValueError otherwise). Cost: the equilibrium, some
     hundred vector-Jacobian products for the adjoint, fifty for the contraction factor.
     """
+    found = [
+        _reference_of_one(lower.at(part.operator), part, tol=tol, max_layers=max_layers)
+        for part in batch.parts
+    ]
+    if len(found) == 1:
+        return found[0]
+    weights = [len(part) / len(batch) for part in batch.parts]
+    gradient = sum(weight * of_one.gradient for weight, of_one in zip(weights, found, strict=True))
+    errors = [
+        w * float(one.gradient.norm()) * one.error for w, one in zip(weights, found, strict=True)
+    ]
+    return Reference(
+        gradient=gradient,
+        error=sum(errors) / float(gradient.norm()),
+        state_residual=max(one.state_residual for one in found),
+        adjoint_residual=max(one.adjoint_residual for one in found),
+        contraction=max(one.contraction for one in found),
+    )
+
+
+def _reference_of_one(
+    lower: LowerLevelProblem, batch: Batch, *, tol: float, max_layers: int
+) -> Reference:
     theta = list(lower.theta().values())
     for tensor in (batch.observation, *theta):
         if tensor.dtype != torch.float64:

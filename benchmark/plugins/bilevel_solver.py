@@ -13,13 +13,13 @@ from torch import Tensor
 from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.gradients.pair import Pair
 from benchmark.gradients.precision import Promoted, promote
-from benchmark.gradients.result import Hypergradient
+from benchmark.gradients.result import Hypergradient, mean_of
 from benchmark.gradients.rule import AdjointRecord
 from benchmark.measure.device import synchronize
 from benchmark.measure.failure import require_finite
 from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
-from benchmark.problems.bilevel import Batch, BilevelTask
+from benchmark.problems.bilevel import Batch, BilevelTask, Images
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
 
@@ -56,6 +56,17 @@ class BilevelSolver(OuterLoop):
         """
 
     @final
+    def mean_hypergradient(self, lower: LowerLevelProblem, batch: Images) -> Hypergradient:
+        """``hypergradient`` on images of one operator or several: there, the mean over the images
+        of the estimates of each, which count as one call.
+        """
+        found, calls = [], self.carried.counts()
+        for part in batch.parts:
+            self.carried.recount(calls)
+            found.append(self.hypergradient(lower.at(part.operator), part))
+        return mean_of(found, [len(part) / len(batch) for part in batch.parts])
+
+    @final
     def start(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:
         """The state to start from (N, …): x⁰, or with ``warm_start`` the "state" carried over."""
         x0 = lower.init(batch.observation).detach()
@@ -75,12 +86,12 @@ class BilevelSolver(OuterLoop):
                 self.carried.put("adjoint", batch, found.adjoint)
 
     @final
-    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
-        """``hypergradient`` as the next step would compute it, leaving what is carried as it is."""
+    def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Images) -> Hypergradient:
+        """``mean_hypergradient`` as the next step would compute it; what is carried is left."""
         kept = self.carried
         self.carried = kept.copy()
         try:
-            return self.hypergradient(lower, batch)
+            return self.mean_hypergradient(lower, batch)
         finally:
             self.carried = kept
 
@@ -105,16 +116,16 @@ class BilevelSolver(OuterLoop):
         self.descent.restore(state)
 
     @final
-    def advance(self, batch: Batch) -> None:
+    def advance(self, batch: Images) -> None:
         def gradient() -> Tensor:
-            estimate = self.hypergradient(self.counted, batch)
+            estimate = self.mean_hypergradient(self.counted, batch)
             require_finite(estimate, when=f"at outer step {self.outer_step}")
             for parameter, entry in zip(self.theta, estimate.gradient, strict=True):
                 parameter.grad = entry.contiguous()
             return estimate.loss
 
         self.descent.step(gradient)
-        synchronize(batch.truth.device)
+        synchronize(self.theta[0].device)
 
     @final
     def rehearse(self) -> None:

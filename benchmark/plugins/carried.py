@@ -42,6 +42,14 @@ class Carried:
         self._counts[name] = asked + 1
         return asked
 
+    def counts(self) -> dict[str, int]:
+        """What ``count`` has counted so far."""
+        return dict(self._counts)
+
+    def recount(self, counts: dict[str, int]) -> None:
+        """Go on counting from what ``counts`` has said."""
+        self._counts = dict(counts)
+
     def copy(self) -> Carried:
         """One that can be changed without changing this one."""
         return Carried(dict(self._kept), dict(self._counts))

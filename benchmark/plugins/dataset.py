@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import final
 
 from benchopt import BaseDataset
-from torch import Tensor
 
+from benchmark.options.brought import one_line
 from benchmark.options.checks import positive_integer
 from benchmark.plugins.keyed import KeyedDataset
+from benchmark.plugins.task import ImageSet
 
 
 class ImageDataset(KeyedDataset, BaseDataset, ABC):
@@ -18,7 +20,7 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
     Parameters
     ----------
     degradation : "name" or "name(option=value, …)": see ``benchmark/imaging/degradations.py``.
-    size : side of the square images, pixels.
+    size : side of the images in pixels, or [height, width], or "heightxwidth".
     n_train, n_test : number of images.
 
     Images, masks and noise follow benchopt's ``--seed`` and differ between repetitions.
@@ -32,8 +34,13 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
     }
 
     @abstractmethod
-    def images(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Training and test images, (n_train, 3, size, size) and (n_test, 3, size, size) in [0, 1].
+    def images(self, seed: int) -> tuple[ImageSet, ImageSet]:
+        """Training and test images, each one of
+
+        - a tensor (n, C, H, W) in [0, 1], or a list of (C, H, W), of any sizes;
+        - ``benchmark.imaging.measured.Measured``, or a list of them: images, what was measured of
+          them and the operator that did. Such a dataset has no parameter ``degradation``, and
+          nothing is simulated.
 
         ValueError and OSError say why they cannot be had.
         """
@@ -43,9 +50,27 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
         """What ``Objective`` takes. Images that cannot be had are a reason to skip, not a crash."""
         seed = self.get_seed(use_repetition=True)
         try:
-            for name in ("size", "n_train", "n_test"):
+            for name in ("n_train", "n_test"):
                 positive_integer(name, getattr(self, name))
             train, test = self.images(seed)
         except (ValueError, OSError) as error:
             return {"unavailable": f"{self.name}: {error}"}
-        return {"train": train, "test": test, "degradation": self.degradation, "seed": seed}
+        except Exception as error:  # of a file of the user's: the other datasets go on
+            file = inspect.getsourcefile(type(self))
+            return {"unavailable": f"{self.name} ({file}): {one_line(error)}"}
+        degradation = getattr(self, "degradation", None)
+        return {"train": train, "test": test, "degradation": degradation, "seed": seed}
+
+
+def one_or_two(**options: object) -> list[object]:
+    """The first of three options, or both the others: whichever are given, and no more.
+
+    Raises ValueError, with the names.
+    """
+    (one, found), *two = options.items()
+    given = [value for _, value in two]
+    if (found is None) == (None in given) or (found is not None and given != [None, None]):
+        got = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        names = " and ".join(name for name, _ in two)
+        raise ValueError(f"expected either {one} or both {names}, got {got}")
+    return given if found is None else [found]

@@ -25,7 +25,7 @@ from benchmark.options import checks
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.keyed import Keyed
 from benchmark.plugins.rules import RULES
-from benchmark.problems.bilevel import Batch, BilevelTask
+from benchmark.problems.bilevel import BilevelTask, Images
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 from benchmark.solve.search import ToTolerance
 
@@ -68,7 +68,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         """Called once before the first outer step, ``self.lower`` at the initial θ."""
 
     @abstractmethod
-    def advance(self, batch: Batch) -> None:
+    def advance(self, batch: Images) -> None:
         """One outer step: changes θ of ``self.lower``, its layers counted by ``self.counted``."""
 
     @abstractmethod

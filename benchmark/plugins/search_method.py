@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
-from benchmark.problems.bilevel import Batch, upper_loss
+from benchmark.problems.bilevel import Batch, Images, mean_over, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 
 
@@ -60,10 +60,10 @@ class SearchMethod(OuterLoop):
 
     @final
     @torch.no_grad()
-    def advance(self, batch: Batch) -> None:
+    def advance(self, batch: Images) -> None:
         theta = self.propose(self.task.lower, self.tried)
         set_theta(self.lower, theta)
-        value = float(self._loss(self.counted, batch))
+        value = self._loss(self.counted, batch)
         self.tried.append(Trial(theta, value if isfinite(value) else inf))
         set_theta(self.lower, min(self.tried, key=lambda trial: trial.value).theta)
 
@@ -76,5 +76,8 @@ class SearchMethod(OuterLoop):
         return self.search(lower.layer(y), lower.init(y)).x
 
     @torch.no_grad()
-    def _loss(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:
-        return upper_loss(lower, self.deploy(lower, batch.observation), batch)
+    def _loss(self, lower: LowerLevelProblem, batch: Images) -> float:
+        def of_one(at: LowerLevelProblem, part: Batch) -> float:
+            return float(upper_loss(at, self.deploy(at, part.observation), part))
+
+        return mean_over(lower, batch, of_one)

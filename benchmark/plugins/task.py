@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from benchmark.imaging.degradations import make_degradation
-from benchmark.imaging.losses import make_loss, require_loss
+from benchmark.imaging.degradations import Degradation, make_degradation, measured_by
+from benchmark.imaging.losses import UpperLoss, make_loss, require_loss
+from benchmark.imaging.measured import Measured, checked_pairs
 from benchmark.options.checks import positive_integer
 from benchmark.problems import LOWER_LEVEL
-from benchmark.problems.bilevel import Batch, BilevelTask, require_influence
+from benchmark.problems.bilevel import Batch, BilevelTask, Images, joined, require_influence
 from benchmark.problems.brought import as_lower_level, require_layer
+from benchmark.problems.lower_level import LowerLevelProblem, with_operators
+
+#: true images of one shape, of several, or measured pairs of one operator or several
+ImageSet = Tensor | Sequence[Tensor] | Measured | Sequence[Measured]
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """One operator, and the images (truth, observation) that it saw, by set: "train" and "test"."""
+
+    degradation: Degradation
+    image_shape: tuple[int, int, int]
+    images: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 def make_task(
     *,
-    train: Tensor,
-    test: Tensor,
-    degradation: str,
+    train: ImageSet,
+    test: ImageSet,
+    degradation: str | None,
     lower: str,
     probe_size: int,
     seed: int,
@@ -29,47 +44,138 @@ def make_task(
 
     Parameters
     ----------
-    train, test : true images (N, C, H, W) in [0, 1]; the probe is the first ``probe_size``
-        training images.
-    degradation : as ``benchmark.imaging.degradations.make_degradation`` reads it.
+    train, test : true images (N, C, H, W) in [0, 1], or a list of images (C, H, W) of any sizes, or
+        ``Measured`` pairs, or a list of them; the probe is the first ``probe_size`` training images
+        (of several shapes or operators, in the order of these).
+    degradation : as ``benchmark.imaging.degradations.make_degradation`` reads it, made for each
+        shape; None with measured pairs, whose operator is theirs.
     lower : ``"name"`` or ``"name(option=value, …)"`` of ``benchmark.problems.LOWER_LEVELS``.
     seed : of the operator, the noise and the order of mini-batches.
     loss : as ``benchmark.imaging.losses.make_loss`` reads it.
 
-    Raises ValueError naming the value where a set is empty or smaller than the probe, the images of
-    the two sets differ in shape, a name or option is not known, the loss is none to learn with, or
-    a learned parameter does not influence the probe.
+    Raises ValueError naming the value where a set is empty or smaller than the probe, tensors of
+    the two sets differ in shape, images in channels, a name or option is not known, the loss is
+    none to learn with, or a learned parameter does not influence the probe.
     """
     positive_integer("probe_size", probe_size)
-    for name, images in (("train", train), ("test", test)):
-        if images.ndim != 4 or len(images) == 0:
-            raise ValueError(
-                f"the {name} set must hold at least one image as (N, C, H, W), "
-                f"got a tensor of shape {tuple(images.shape)}"
-            )
-    if probe_size > len(train):
+    sets = {"train": _as_list(train, "train"), "test": _as_list(test, "test")}
+    if all(isinstance(images, Tensor) for images in (train, test)):
+        shape, other = tuple(train.shape[1:]), tuple(test.shape[1:])
+        if other != shape:
+            raise ValueError(f"test images of shape {other}, expected {shape} as train")
+    number = sum(len(images) for images in sets["train"])
+    if probe_size > number:
         raise ValueError(
-            f"probe_size must be at most the number of training images, {len(train)}, "
-            f"got {probe_size}"
+            f"probe_size must be at most the number of training images, {number}, got {probe_size}"
         )
-    shape = tuple(train.shape[1:])
-    if tuple(test.shape[1:]) != shape:
-        raise ValueError(f"test images of shape {tuple(test.shape[1:])}, expected {shape} as train")
-    observed = make_degradation(degradation, shape, seed=seed)
-    train, test = train.double(), test.double()
+    if any(isinstance(images, Measured) for listed in sets.values() for images in listed):
+        observed = _measured(sets, degradation, seed=seed)
+    else:
+        observed = _simulated(sets, degradation, seed=seed)
+    channels = sorted({o.image_shape[0] for o in observed})
+    if len(channels) > 1:
+        raise ValueError(f"images of {channels} channels in one task, expected as many in all")
     upper = make_loss(loss)
-    require_loss(upper, torch.cat([train[:1], test[:1]]))
-    learned = Batch(train, observed.observe(train, stream=1), tuple(range(len(train))), upper)
-    judged = Batch(test, observed.observe(test, stream=2), loss=upper)
-    problem = LOWER_LEVEL.build(
-        lower,
-        physics=observed.physics,
-        lipschitz=observed.lipschitz,
-        image_shape=shape,
-    )
-    what = f"lower level {lower!r}"
-    problem = as_lower_level(problem, observed.physics, what=what).to(torch.float64)
+    shown = [truth[:1] for o in observed for truth, _ in o.images.values()]
+    for shape in {image.shape for image in shown}:
+        require_loss(upper, torch.cat([image for image in shown if image.shape == shape][:2]))
+    problem = with_operators([_lower_level(lower, o) for o in observed])
+    learned, judged = _batch(observed, "train", upper), _batch(observed, "test", upper)
     task = BilevelTask(problem, learned, judged, probe=learned[:probe_size], seed=seed)
-    require_layer(task.lower, task.probe, what=what)
-    require_influence(task.lower, task.probe)
+    tried = {part.operator: part[:2] for part in (*judged.parts, *learned.parts)}
+    for part in (*task.probe.parts, *(tried[k] for k in range(1, len(observed)))):
+        require_layer(problem.at(part.operator), part, what=f"lower level {lower!r}")
+    require_influence(problem, task.probe)
     return task
+
+
+def _as_list(images: ImageSet, name: str) -> list[Tensor] | list[Measured]:
+    """Batches (N, C, H, W) of images, or of pairs; ValueError unless there is an image."""
+    if isinstance(images, Tensor) and (images.ndim != 4 or len(images) == 0):
+        raise ValueError(
+            f"the {name} set must hold at least one image as (N, C, H, W), "
+            f"got a tensor of shape {tuple(images.shape)}"
+        )
+    if isinstance(images, Tensor | Measured):
+        return [images]
+    listed = list(images)
+    if listed and all(isinstance(x, Measured) for x in listed):
+        return listed
+    if listed and all(isinstance(x, Tensor) and x.ndim == 3 for x in listed):
+        return [x[None] for x in listed]
+    found = [tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in listed]
+    raise ValueError(
+        f"the {name} set must hold at least one image as (C, H, W), or Measured pairs, got {found}"
+    )
+
+
+def _simulated(
+    sets: dict[str, list[Tensor]], degradation: str | None, *, seed: int
+) -> list[_Observed]:
+    """The images of each shape, in the order of their first, observed by an operator of its own."""
+    if degradation is None:
+        raise ValueError("degradation is None: expected one, unless images come with measurements")
+    by_shape: dict[tuple[int, ...], dict[str, list[Tensor]]] = {}
+    for name, listed in sets.items():
+        for images in listed:
+            groups = by_shape.setdefault(tuple(images.shape[1:]), {})
+            groups.setdefault(name, []).append(images.double())
+    observed = []
+    for k, (shape, groups) in enumerate(by_shape.items()):
+        made = make_degradation(degradation, shape, seed=seed)
+        seen = {}
+        for stream, name in ((1, "train"), (2, "test")):
+            if name in groups:
+                truth = torch.cat(groups[name])
+                seen[name] = truth, made.observe(truth, stream=2 * k + stream)
+        observed.append(_Observed(made, shape, seen))
+    return observed
+
+
+def _measured(
+    sets: dict[str, list[Measured]], degradation: str | None, *, seed: int
+) -> list[_Observed]:
+    """The pairs of each operator and shape, in the order of their first."""
+    if degradation is not None:
+        raise ValueError(
+            f"measured pairs have an operator of their own: expected no degradation, "
+            f"got {degradation!r}"
+        )
+    observed: dict[tuple[int, tuple[int, ...]], _Observed] = {}
+    for name, listed in sets.items():
+        if not all(isinstance(part, Measured) for part in listed):
+            raise ValueError(f"the {name} set holds images alone, the other one measured pairs")
+        for checked in checked_pairs(listed, what=f"the {name} set"):
+            shape = tuple(checked.truth.shape[1:])
+            key = id(checked.physics), shape
+            if key not in observed:
+                made = measured_by(checked.physics, shape, seed=seed)
+                observed[key] = _Observed(made, shape)
+            pair = (checked.truth, checked.observation)
+            known = observed[key].images.get(name)
+            joint = pair if known is None else tuple(map(torch.cat, zip(known, pair, strict=True)))
+            observed[key].images[name] = joint
+    return list(observed.values())
+
+
+def _lower_level(lower: str, observed: _Observed) -> LowerLevelProblem:
+    physics = observed.degradation.physics
+    made = LOWER_LEVEL.build(
+        lower,
+        physics=physics,
+        lipschitz=observed.degradation.lipschitz,
+        image_shape=observed.image_shape,
+    )
+    return as_lower_level(made, physics, what=f"lower level {lower!r}").to(torch.float64)
+
+
+def _batch(observed: Sequence[_Observed], name: str, loss: UpperLoss) -> Images:
+    """The images of a set, those to train on numbered."""
+    parts, start = [], 0
+    for k, one in enumerate(observed):
+        if name in one.images:
+            truth, seen = one.images[name]
+            index = tuple(range(start, start + len(truth))) if name == "train" else None
+            parts.append(Batch(truth, seen, index, k, loss))
+            start += len(truth)
+    return joined(parts)

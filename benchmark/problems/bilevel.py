@@ -1,13 +1,14 @@
 """The bilevel problem: images and what was observed of them, the upper loss, the task.
 
 θ is chosen to make F(θ) = 1/n Σ_i ℓ(R_θ(x*(θ; y_i)), x̄_i) small, x* the equilibrium of a lower
-level and ℓ an upper loss (``benchmark.imaging.losses``).
+level and ℓ an upper loss (``benchmark.imaging.losses``). Images of different shapes, or seen by
+different operators, each have layers of their own, with one θ.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,17 +20,24 @@ from benchmark.problems.lower_level import LowerLevelProblem
 
 @dataclass(frozen=True)
 class Batch:
-    """True images x̄ (N, C, H, W) and what was observed of them, y (N, …).
+    """True images x̄ (N, C, H, W) and what was observed of them, y (N, …), by one operator.
 
     ``index`` names the images, one number each, where a method may carry something over from one
-    meeting with an image to the next: the training images and, among them, the probe. ``loss`` is
+    meeting with an image to the next: the training images and, among them, the probe.
+    ``operator`` is the number of the operator, as ``LowerLevelProblem.at`` takes it, and ``loss``
     the ℓ of the task that the images belong to.
     """
 
     truth: Tensor
     observation: Tensor
     index: tuple[int, ...] | None = None
+    operator: int = 0
     loss: UpperLoss = MEAN_SQUARED_ERROR
+
+    @property
+    def parts(self) -> tuple[Batch, ...]:
+        """The batches of one operator that this one is made of: itself."""
+        return (self,)
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -39,12 +47,52 @@ class Batch:
             chosen = range(len(self))[chosen]
         rows = torch.tensor(chosen, dtype=torch.int64).to(self.truth.device)
         index = None if self.index is None else tuple(self.index[i] for i in chosen)
-        return Batch(self.truth[rows], self.observation[rows], index, self.loss)
+        return Batch(self.truth[rows], self.observation[rows], index, self.operator, self.loss)
 
     def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device or in another dtype."""
         moved = (t.to(device=device, dtype=dtype) for t in (self.truth, self.observation))
-        return Batch(*moved, self.index, self.loss.to(device=device, dtype=dtype))
+        loss = self.loss.to(device=device, dtype=dtype)
+        return Batch(*moved, self.index, self.operator, loss)
+
+
+@dataclass(frozen=True)
+class MixedBatch:
+    """Images of several shapes, or seen by several operators: a batch of each, one after another.
+
+    Means over it are means over its images.
+    """
+
+    parts: tuple[Batch, ...]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def __getitem__(self, chosen: slice | Sequence[int]) -> Batch | MixedBatch:
+        """The images of these numbers, in the order of the parts."""
+        if isinstance(chosen, slice):
+            chosen = range(len(self))[chosen]
+        found, start = [], 0
+        for part in self.parts:
+            rows = [i - start for i in chosen if start <= i < start + len(part)]
+            found += [part[rows]] if rows else []
+            start += len(part)
+        return joined(found)
+
+    def to(
+        self, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> MixedBatch:
+        """The same batch on another device or in another dtype."""
+        return MixedBatch(tuple(part.to(device=device, dtype=dtype) for part in self.parts))
+
+
+#: images with their observations, by one operator or by several
+Images = Batch | MixedBatch
+
+
+def joined(parts: Sequence[Batch]) -> Images:
+    """One batch of all ``parts``, each of another operator."""
+    return parts[0] if len(parts) == 1 else MixedBatch(tuple(parts))
 
 
 @dataclass(frozen=True)
@@ -56,9 +104,9 @@ class BilevelTask:
     """
 
     lower: LowerLevelProblem
-    train: Batch
-    test: Batch
-    probe: Batch
+    train: Images
+    test: Images
+    probe: Images
     seed: int
 
     def to(self, *, device: torch.device, dtype: torch.dtype) -> BilevelTask:
@@ -67,7 +115,7 @@ class BilevelTask:
         lower = copy.deepcopy(self.lower).to(device=device, dtype=dtype)
         return BilevelTask(lower, *batches, seed=self.seed)
 
-    def minibatches(self, size: int, *, after: int = 0) -> Iterator[Batch]:
+    def minibatches(self, size: int, *, after: int = 0) -> Iterator[Images]:
         """Endless mini-batches of ``size`` training images, reshuffled at each epoch; those that
         come ``after`` so many.
 
@@ -95,24 +143,38 @@ def upper_loss(lower: LowerLevelProblem, x: Tensor, batch: Batch) -> Tensor:
     return batch.loss(lower.reconstruct(x), batch.truth)
 
 
+def mean_over(
+    lower: LowerLevelProblem, batch: Images, value: Callable[[LowerLevelProblem, Batch], float]
+) -> float:
+    """The mean over the images of ``batch`` of ``value``, a mean over those of one operator."""
+    parts = [(len(part), value(lower.at(part.operator), part)) for part in batch.parts]
+    if len(parts) == 1:
+        return parts[0][1]
+    return sum(number * each for number, each in parts) / len(batch)
+
+
 @torch.enable_grad()
-def require_influence(lower: LowerLevelProblem, batch: Batch, *, layers: int = 2) -> None:
+def require_influence(lower: LowerLevelProblem, batch: Images, *, layers: int = 2) -> None:
     """Raise ValueError, naming it, where a parameter in θ does not reach the loss of ``batch``.
 
     It must have a gradient with an entry other than zero after ``layers`` layers from x⁰, short of
     the equilibrium: there, a parameter that only sets the pace (a stepsize in a convex problem)
     has none. Cost: the graph of ``layers`` layers.
     """
-    x = lower.init(batch.observation)
-    for _ in range(layers):
-        x = lower.step(x, batch.observation)
-    loss, theta = upper_loss(lower, x, batch), lower.theta()
-    if not loss.requires_grad:
-        raise ValueError("nothing is learned: no parameter of the lower level reaches the loss")
-    gradient = torch.autograd.grad(
-        loss, list(theta.values()), allow_unused=True, materialize_grads=True
-    )
-    idle = [name for name, g in zip(theta, gradient, strict=True) if not g.count_nonzero()]
+    theta, reached = lower.theta(), set()
+    for part in batch.parts:
+        here = lower.at(part.operator)
+        x = here.init(part.observation)
+        for _ in range(layers):
+            x = here.step(x, part.observation)
+        loss = upper_loss(here, x, part)
+        if not loss.requires_grad:
+            raise ValueError("nothing is learned: no parameter of the lower level reaches the loss")
+        gradient = torch.autograd.grad(
+            loss, list(theta.values()), allow_unused=True, materialize_grads=True
+        )
+        reached |= {name for name, g in zip(theta, gradient, strict=True) if g.count_nonzero()}
+    idle = [name for name in theta if name not in reached]
     if idle:
         raise ValueError(
             f"no influence of {', '.join(idle)}: the gradient of the loss is zero after {layers} "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, final
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.problems.compiled import compiled
+from benchmark.solve.complex_numbers import keeping_complex
 from benchmark.solve.fixed_point import Layer
 
 
@@ -60,6 +61,22 @@ class LowerLevelProblem(nn.Module, ABC):
     def copied(self, dtype: torch.dtype) -> LowerLevelProblem:
         """A copy in ``dtype``, its θ leaves of their own."""
         return copy.deepcopy(self).to(dtype)
+
+    def at(self, operator: int) -> LowerLevelProblem:
+        """The same layers for the operator of that number, 0 its own; θ is the same.
+
+        ``with_operators`` makes the others.
+        """
+        if operator == 0:
+            return self
+        other = self.get_submodule(f"others.{operator - 1}")
+        other.compiled = self.compiled
+        return other
+
+    @final
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LowerLevelProblem:
+        # casts go through here: torch's drop imaginary parts, as of an operator's buffers
+        return super()._apply(keeping_complex(fn), recurse)
 
     @final
     def layer(self, y: Tensor) -> ObservedLayer:
@@ -110,3 +127,25 @@ def set_theta(lower: LowerLevelProblem, theta: Mapping[str, Tensor]) -> None:
     """Change θ of ``lower`` to ``theta``, which names every parameter of it."""
     for name, parameter in lower.theta().items():
         parameter.copy_(theta[name])
+
+
+def with_operators(lowers: Sequence[LowerLevelProblem]) -> LowerLevelProblem:
+    """The first of ``lowers``, one for each operator, the others behind it, θ shared by all.
+
+    Raises ValueError where θ is not of the same names and shapes for all.
+    """
+    first, *others = lowers
+    theta = first.theta()
+    for other in others:
+        shapes = [{n: tuple(p.shape) for n, p in x.theta().items()} for x in (first, other)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"θ is {shapes[0]} for images of one shape or operator and {shapes[1]} for those "
+                "of another: expected the same, to be learned on all"
+            )
+        for name, parameter in theta.items():
+            owner, _, leaf = name.rpartition(".")
+            setattr(other.get_submodule(owner), leaf, parameter)
+    if others:
+        first.others = nn.ModuleList(others)
+    return first

@@ -13,6 +13,8 @@ from pathlib import Path
 KINDS = {
     "method": ("solvers", "benchopt run . -s {path}"),
     "dataset": ("datasets", "benchopt run . -d {path}"),
+    "image_source": ("image_sources", 'benchopt run . -d "Images[source={name}]"'),
+    "measurement": ("measurements", 'benchopt run . -d "Measured[source={name}]"'),
     "equilibrium_solver": (
         "equilibrium_solvers",
         'benchopt run . -s "DEQ[equilibrium_solver={name}]"',

@@ -1,0 +1,324 @@
+"""Where images come from: folders, files, arrays, datasets of libraries or of a user's file."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from benchmark.imaging.arrays import axes_of, image_of, one_image, stored_array
+from benchmark.imaging.images import as_tensor, crops, sides_of
+from benchmark.imaging.reading import (
+    read_image,
+    reason,
+    upright_size,
+    with_channels,
+)
+from benchmark.options.checks import positive_integer
+from benchmark.options.spec import Kind
+
+#: the size of images that are not cropped
+WHOLE = "whole"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A set of images, read one by one.
+
+    where : what they are, for messages; names : of each. ``read(i, white)`` gives number i, (H, W,
+    C) as ``read_image`` does; ``size(i)`` its (H, W), where that costs less than reading it. Both
+    raise anything, with a reason, where it cannot be read.
+    """
+
+    where: str
+    names: Sequence[str]
+    read: Callable[[int, float | None], np.ndarray]
+    size: Callable[[int], tuple[int, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def folder(path: str) -> Pictures:
+    """The files of a folder and its sub-folders, linked ones too; no name begins with a dot.
+
+    They are of any format that Pillow or tifffile reads. Raises FileNotFoundError.
+    """
+    root = Path(str(path)).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}: expected a folder of images")
+    found = sorted(_walk(root, {root.resolve()}))
+    return _of_files(str(root), found, [str(file.relative_to(root)) for file in found])
+
+
+def files(paths: Sequence[str] | str) -> Pictures:
+    """Images by their files: a list of paths, or a pattern as in "photos/*.png", in its order."""
+    if isinstance(paths, str):
+        found = sorted(glob.glob(str(Path(paths).expanduser()), recursive=True))
+        return _of_files(paths, [Path(f) for f in found], found)
+    listed = [Path(str(path)).expanduser() for path in paths]
+    return _of_files(f"the list of {len(listed)} files", listed, [str(file) for file in listed])
+
+
+def array(path: str, key: str | None = None, axes: str | None = None) -> Pictures:
+    """The images in an array: a file .npy, .npz, .h5 or .hdf5.
+
+    key : which array, where the file holds several.
+    axes : what its axes are, as "NHWC"; see ``benchmark.imaging.arrays.axes_of``.
+    """
+    file = Path(str(path)).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}: expected an array of images")
+    shape, read = stored_array(file, key)
+    return _of_array(str(file), shape, read, axes)
+
+
+def hugging_face(path: str, split: str = "train", column: str = "image") -> Pictures:
+    """A column of a dataset of Hugging Face's: its name there, or a folder that it was saved to."""
+    try:
+        from datasets import load_dataset, load_from_disk
+    except ImportError as error:
+        raise ValueError(f"{path!r} needs Hugging Face's package datasets: {error}") from error
+    where = Path(path).expanduser()
+    loaded = load_from_disk(str(where)) if where.is_dir() else load_dataset(path, split=split)
+    if hasattr(loaded, "keys"):
+        loaded = loaded[split]
+    return _of_items(f"{path} ({split})", loaded.select_columns(column), key=column)
+
+
+IMAGES: Kind = Kind(
+    "image source",
+    {"folder": folder, "files": files, "array": array, "hugging_face": hugging_face},
+    {"deepinv": ["deepinv.datasets"], "torchvision": ["torchvision.datasets"]},
+    form="a function that returns images: a tensor (N, C, H, W), an array, or a list or a torch "
+    "dataset of images",
+)
+#: files that hold arrays
+_ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
+
+
+def pictures(source: object) -> Pictures:
+    """The images that ``source`` names.
+
+    A list of files; a folder; a pattern of files; a file .npy, .npz, .h5 or .hdf5; or what
+    ``IMAGES`` reads: ``array(path='x.h5',key='images',axes='NHWC')``, ``deepinv.NAME(option=…)``,
+    ``torchvision.NAME(…)``, ``hugging_face(path=…)``, or ``FILE.py(option=…)``, a file that defines
+    one function that returns images, or one torch dataset (in ``image_sources/``, by its name).
+    Raises ValueError or OSError.
+    """
+    if isinstance(source, list | tuple):
+        return files([str(path) for path in source])
+    text = str(source)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return folder(text)
+    if path.suffix.lower() in _ARRAYS and "(" not in text:
+        return array(text)
+    if path.is_file() and path.suffix != ".py":
+        return files([text])
+    if any(sign in text for sign in "*?") and "(" not in text:
+        return files(text)
+    if os.sep in text and "(" not in text and path.suffix != ".py":
+        raise FileNotFoundError(f"there is no folder or file {path}: expected images")
+    return as_pictures(text, IMAGES.build(text))
+
+
+def as_pictures(where: str, found: object) -> Pictures:
+    """What a source has returned, as images; ValueError, naming it, where it is none."""
+    if isinstance(found, Pictures):
+        return found
+    if isinstance(found, Tensor | np.ndarray):
+        axes = None
+        if isinstance(found, Tensor):
+            axes = {3: "NHW", 4: "NCHW"}.get(found.ndim)
+            found = found.detach().cpu().numpy()
+        return _of_array(where, found.shape, lambda index: found[index], axes)
+    if hasattr(found, "__getitem__") and hasattr(found, "__len__") and not isinstance(found, str):
+        return _of_items(where, found)
+    raise ValueError(
+        f"{IMAGES.name} {where!r} returned {type(found).__name__}: expected a tensor "
+        "(N, C, H, W), an array, or a list or a torch dataset of images"
+    )
+
+
+def drawn(
+    sets: Sequence[Pictures],
+    *,
+    n_train: int,
+    n_test: int,
+    size: object,
+    seed: int,
+    channels: int | None = 3,
+    white: float | None = None,
+    multiple_of: int = 1,
+) -> tuple[Tensor | list[Tensor], Tensor | list[Tensor]]:
+    """Images to train and to test on, float64 in [0, 1], from one set or from two.
+
+    ``sets`` is one set, whose images ``seed`` splits in proportion to the numbers asked for, at
+    least one each, or two: training and test. The images of a set are drawn without return until
+    ``n_train`` or ``n_test`` have been found (or there are no more: then they serve in turn), and
+    only these are read in full. What cannot be read, or is smaller than the crop, is named in a
+    warning and skipped.
+
+    Parameters
+    ----------
+    size : of crops, as ``benchmark.imaging.images.crops`` draws them: tensors (N, C, H, W); or
+        "whole": lists of (C, H, W), the middle of each image, its sides multiples of
+        ``multiple_of``; fewer than asked for where there are no more.
+    channels : 1, 3 or any number, as ``with_channels`` makes them; None: as they are.
+    white : the value that means 1, as for ``in_unit_range``.
+
+    Raises ValueError where too few images are left.
+    """
+    for number in (n_train, n_test):
+        positive_integer("number of images", number)
+    positive_integer("multiple_of", multiple_of)
+    least = (multiple_of, multiple_of) if size == WHOLE else sides_of(size)
+    orders = [_usable(found, least=least, seed=seed) for found in sets]
+    if len(sets) == 1:
+        (order,), sets = orders, [*sets, *sets]
+        if len(order) < 2:
+            raise ValueError(
+                f"{sets[0].where} holds {len(order)} image of at least {_pixels(least)}: "
+                "expected two or more, one to train and one to test on"
+            )
+        share = round(len(order) * n_train / (n_train + n_test))
+        cut = min(max(share, 1), len(order) - 1)
+        orders = [order[:cut], order[cut:]]
+    made = []
+    for found, order, number in zip(sets, orders, (n_train, n_test), strict=True):
+        read = partial(_prepared, found, channels=channels, white=white, least=least)
+        images = _first(found, order, read, number=number)
+        if size == WHOLE:
+            made.append([as_tensor(_middle(image, multiple_of)) for image in images])
+        else:
+            made.append(crops(images, number=number, size=size, seed=seed))
+    return made[0], made[1]
+
+
+def _walk(root: Path, seen: set[Path]) -> Iterator[Path]:
+    """The files under ``root``, each once whatever the links that lead to it; ``seen`` grows."""
+    for path in sorted(root.iterdir()):
+        target = path.resolve()
+        if path.name.startswith(".") or target in seen:
+            continue
+        seen.add(target)
+        if path.is_dir():
+            yield from _walk(path, seen)
+        elif path.is_file() or path.is_symlink():
+            yield path
+
+
+def _of_files(where: str, paths: Sequence[Path], names: Sequence[str]) -> Pictures:
+    return Pictures(
+        where,
+        names,
+        read=lambda i, white: read_image(paths[i], white=white),
+        size=lambda i: upright_size(paths[i]),
+    )
+
+
+def _of_array(
+    where: str, shape: Sequence[int], read: Callable[..., np.ndarray], axes: str | None
+) -> Pictures:
+    """Images along the axis N of an array, of which ``read(index)`` gives a part."""
+    try:
+        axes = axes_of(shape, several=True, axes=axes)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    n, each = axes.index("N"), axes.replace("N", "")
+
+    def one(i: int, white: float | None) -> np.ndarray:
+        return one_image(read((slice(None),) * n + (i,)), each, white)
+
+    sides = shape[axes.index("H")], shape[axes.index("W")]
+    return Pictures(where, [f"[{i}]" for i in range(shape[n])], one, lambda i: sides)
+
+
+def _of_items(where: str, items: Sequence, key: str | None = None) -> Pictures:
+    def one(i: int, white: float | None) -> np.ndarray:
+        return image_of(items[i] if key is None else items[i][key], white=white)
+
+    return Pictures(where, [f"[{i}]" for i in range(len(items))], one)
+
+
+def _usable(found: Pictures, *, least: tuple[int, int], seed: int) -> list[int]:
+    """The numbers of the images of at least ``least`` pixels, as far as their headers say, in an
+    order from ``seed``.
+    """
+    usable, skipped = [], []
+    for i, name in enumerate(found.names):
+        try:
+            height, width = least if found.size is None else found.size(i)
+        except Exception as error:  # each format fails in its own way
+            skipped.append(f"{name} ({reason(error)})")
+            continue
+        if height < least[0] or width < least[1]:
+            skipped.append(f"{name} ({width}×{height} pixels, below {_pixels(least, unit='')})")
+        else:
+            usable.append(i)
+    _warn_skipped(found, skipped)
+    if not usable:
+        raise ValueError(
+            f"{found.where} holds no image of at least {_pixels(least)} that can be read "
+            f"({len(skipped)} were skipped{': ' + skipped[0] if skipped else ''})"
+        )
+    order = np.random.default_rng(seed).permutation(len(usable))
+    return [usable[i] for i in order]
+
+
+def _prepared(
+    found: Pictures, i: int, *, channels: int | None, white: float | None, least: tuple[int, int]
+) -> np.ndarray:
+    image = with_channels(found.read(i, white), channels)
+    if image.shape[0] < least[0] or image.shape[1] < least[1]:
+        raise ValueError(f"{image.shape[1]}×{image.shape[0]} pixels, below {_pixels(least)}")
+    return image
+
+
+def _first(
+    found: Pictures, order: Sequence[int], read: Callable[[int], np.ndarray], *, number: int
+) -> list[np.ndarray]:
+    """The first ``number`` of the images in ``order`` that can be read to their end."""
+    images, skipped = [], []
+    for i in order:
+        if len(images) == number:
+            break
+        try:
+            images.append(read(i))
+        except Exception as error:  # a truncated file shows only here
+            skipped.append(f"{found.names[i]} ({reason(error)})")
+    _warn_skipped(found, skipped)
+    if not images:
+        raise ValueError(
+            f"{found.where}: none of {len(order)} images could be read to the end: "
+            f"{skipped[0]}{', …' if len(skipped) > 1 else ''}"
+        )
+    return images
+
+
+def _middle(image: np.ndarray, multiple_of: int) -> np.ndarray:
+    """The middle of ``image`` (H, W, C), each side the largest multiple that fits."""
+    height, width = (side - side % multiple_of for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _pixels(sides: tuple[int, int], unit: str = " pixels") -> str:
+    return f"{sides[1]}×{sides[0]}{unit}"
+
+
+def _warn_skipped(found: Pictures, skipped: Sequence[str]) -> None:
+    if skipped:
+        warnings.warn(
+            f"{found.where}: {len(skipped)} images were skipped: {', '.join(skipped)}",
+            UserWarning,
+            stacklevel=5,
+        )
