@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 
@@ -14,10 +13,9 @@ from benchopt.utils.parametrized_name_mixin import product_param
 from conftest import ROOT
 from oracles import AffineLayer
 
-from benchmark.imaging.degradations import DEGRADATIONS
+from benchmark.imaging.degradations import DEGRADATION
 from benchmark.imaging.denoisers.table import DENOISERS
-from benchmark.options.spec import build
-from benchmark.problems import LOWER_LEVELS
+from benchmark.problems import LOWER_LEVEL
 
 CONFIGS = sorted(ROOT.glob("configs/**/*.yml"))
 CONTEXT = ("physics", "lipschitz", "image_shape")
@@ -27,20 +25,6 @@ def entries(config: dict, kind: str) -> Iterator[tuple[str, dict]]:
     """The (name, parameters) listed under "objective", "dataset" or "solver"."""
     for entry in config.get(kind, []):
         yield from entry.items()
-
-
-def options_of(spec: str, table: dict, *, kind: str) -> dict:
-    """The options that ``spec`` gives to the entry it names, which is not called."""
-
-    def stub(entry):
-        def record(**options):
-            return options
-
-        record.__signature__ = inspect.signature(entry)
-        return record
-
-    context = dict.fromkeys(CONTEXT)
-    return build(spec, {name: stub(e) for name, e in table.items()}, kind=kind, **context)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
@@ -64,12 +48,12 @@ def test_a_configuration_names_what_exists(path):
                         cls.get_instance(**values)
     for _, parameters in entries(config, "objective"):
         for spec in parameters["lower"]:
-            options = options_of(spec, LOWER_LEVELS, kind="lower level")
+            options = LOWER_LEVEL.choose(spec, given=CONTEXT).keywords
             if "denoiser" in options:
                 assert options["denoiser"] in DENOISERS
     for _, parameters in entries(config, "dataset"):
         for spec in parameters["degradation"]:
-            options_of(spec, DEGRADATIONS, kind="degradation")
+            DEGRADATION.choose(spec, given=CONTEXT)
 
 
 def test_there_is_a_configuration_for_each_learning_problem():

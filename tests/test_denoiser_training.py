@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,3 +216,18 @@ def test_bad_folders_are_named(folder, tmp_path):
     advance(new_run(TINY), photographs_of(folder), save_folder)
     with pytest.raises(ValueError, match=r"has budget = 6, expected the same, got 7"):
         load(Recipe(7, "steps"), save_folder)
+
+
+def test_a_recipe_is_changed_on_the_way_only_where_asked_and_the_card_says_so(folder, tmp_path):
+    advance(new_run(TINY), photographs_of(folder), tmp_path)
+    longer = replace(TINY, budget=8, clip=0.01)
+    with pytest.raises(ValueError, match=r"amend it \(--amend\)"):
+        load(longer, tmp_path)
+    with pytest.raises(ValueError, match="a run that has begun keeps it"):
+        load(replace(TINY, seed=5), tmp_path, amend=True)
+    run = load(longer, tmp_path, amend=True)
+    advance(run, photographs_of(folder), tmp_path)
+    again = load(longer, tmp_path)
+    changed = {"budget": [6, 8], "clip": [0.1, 0.01]}
+    assert again.step == 8 and again.amendments == [{"step": 6, "changed": changed}]
+    assert "At step 6, clip was changed from 0.1 to 0.01." in cards._making(again, 1)

@@ -17,9 +17,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from benchmark.options.brought import placed
+
 PACKAGE = Path(__file__).parents[1]
 #: they read results, start runs or say what was run, and cannot change a row
 _WITHOUT_EFFECT = ("report", "running", "measure/provenance.py", "plugins/keyed.py")
+#: where what a user brings is found by its name, as ``benchmark.options.spec.Kind`` looks for it
+_BROUGHT = (
+    "lower_levels",
+    "degradations",
+    "noise_models",
+    "denoisers",
+    "equilibrium_solvers",
+    "adjoint_solvers",
+    "gradient_rules",
+)
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -49,13 +61,16 @@ def named(values: Iterable[object], *, package: Path = PACKAGE) -> list[Path]:
     """The files that the texts among the parameters ``values`` name.
 
     "pnp(denoiser='mine.py')" names the family of layers of ``benchmark/problems/pnp.py`` and, where
-    it is there, the file ``mine.py``.
+    it is there, the file ``mine.py``; "pnp(denoiser='mine')" the file ``denoisers/mine.py``.
     """
     files = []
     for value in values:
         head, *rest = (word.strip() for word in re.split(r"[()\[\]{}'\"=,]", str(value)))
         if re.fullmatch(r"\w+", head):
             files.append(package / "problems" / f"{head}.py")
+        plain = [word for word in (head, *rest) if re.fullmatch(r"\w+", word)]
+        found = (placed(folder, f"{word}.py") for word in plain for folder in _BROUGHT)
+        files += [file for file in found if file is not None]
         ends = (word for word in (head, *rest) if re.search(r"\.[A-Za-z]\w*$", word))
         files += [Path(os.path.expanduser(word)) for word in ends]
     return [file for file in files if os.path.isfile(file)]  # the method raises for long names

@@ -1,4 +1,4 @@
-"""Objects named by text: ``"inpainting(keep=0.5)"`` looked up in a table and called."""
+"""Objects named by text: ``"mask(keep=0.5)"``, ``"deepinv.TVDenoiser"``, ``"mine.py(a=1)"``."""
 
 from __future__ import annotations
 
@@ -6,80 +6,182 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from benchmark.options.brought import FileError, entry_of, one_line, placed
 
 T = TypeVar("T")
 
 #: benchopt's command line turns every "=" into ":"
 _OPTION = re.compile(r"([(,]\s*\w+)\s*:")
+#: a file's name or path, and the options after it
+_FILE = re.compile(r"\s*(?P<path>[^()]+\.py)\s*(?P<options>\(.*\))?\s*", re.DOTALL)
 
 
-def choose(
-    spec: str, table: Mapping[str, Callable[..., T]], *, kind: str, given: Collection[str] = ()
-) -> Callable[..., T]:
-    """The entry of ``table`` that ``spec`` names, with the keywords that it gives bound to it.
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """What a text can name: an entry of the package, one of a library, or one that a file holds.
+
+    ``"name"`` or ``"name(keyword=literal, …)"``, where the name is a key of ``entries``; a key of
+    ``libraries``, a dot and a public name of one of its modules; or the path of a Python file, from
+    the working directory, that defines one function or class (``benchmark.options.brought``). A
+    file ``NAME.py`` in the ``folder`` of its kind, in the working directory or beside the package,
+    is ``NAME`` for short.
 
     Parameters
     ----------
-    spec : ``"name"`` or ``"name(keyword=literal, …)"``. The keywords are those that the entry
-        declares and that are not in ``given``.
-    table : the entries by name.
-    kind : what an entry is, in words ("degradation"), for the messages.
-    given : names of the arguments that the caller supplies to whichever entry is named.
-
-    Raises
-    ------
-    ValueError
-        Not of that form, unknown name, unknown keyword: names the value and what was expected.
+    name : what an entry is, in words ("degradation"), for the messages.
+    entries : those of the package.
+    libraries : by prefix, the modules that are looked into.
+    form : what a file of this kind defines, in words, for the messages.
 
     Examples
     --------
     >>> table = {"rounded": lambda x, digits: round(x, digits)}
-    >>> choose("rounded(digits=1)", table, kind="operation", given=["x"])(2.47)
+    >>> rounding = Kind("rounding", table, {"m": ["math"]})
+    >>> rounding.build("rounded(digits=1)", x=2.47)
     2.5
-    >>> choose("squared", table, kind="operation")
+    >>> rounding.build("m.floor", x=2.47)
     Traceback (most recent call last):
-    ValueError: unknown operation 'squared': expected one of rounded
+    ValueError: rounding 'm.floor': TypeError: math.floor() takes exactly one argument (0 given)
+    >>> rounding.choose("round")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: unknown rounding 'round': expected one of rounded, m.NAME or FILE.py: did you ...
     """
-    name, options = _parse(spec, kind=kind)
-    if name not in table:
-        raise ValueError(f"unknown {kind} {name!r}: expected one of {', '.join(sorted(table))}")
-    accepted = [key for key in inspect.signature(table[name]).parameters if key not in given]
-    for key in options:
-        if key not in accepted:
-            raise ValueError(
-                f"{kind} {name!r} has no option {key!r} (in {spec!r}): "
-                f"expected one of {', '.join(accepted) or 'none'}"
-            )
-    return partial(table[name], **options)
+
+    name: str
+    entries: Mapping[str, Callable[..., T]]
+    libraries: Mapping[str, Collection[str]] = field(default_factory=dict)
+    form: str = "one public function or class"
+
+    @property
+    def folder(self) -> str:
+        """Where files of this kind are looked for: "degradations"."""
+        return self.name.replace(" ", "_") + ("es" if self.name.endswith("s") else "s")
+
+    def choose(
+        self, spec: str, *, given: Collection[str] = (), also: Collection[str] = ()
+    ) -> partial[T]:
+        """The entry that ``spec`` names, with the keywords that it gives bound to it.
+
+        given : names of the arguments that the caller supplies, which ``spec`` may not give;
+        also : of options that ``spec`` may give to any entry, for the caller to take out.
+
+        Raises ValueError where ``spec`` is not of the form, or a name or a keyword is not known.
+        """
+        name, options = self._parse(spec)
+        entry = self._find(name)
+        accepted, open_ended = _keywords(entry)
+        for key in options:
+            if key in given or not (key in accepted or key in also or open_ended):
+                known = [k for k in (*accepted, *also) if k not in given]
+                raise ValueError(
+                    f"{self.name} {name!r} has no option {key!r} (in {spec!r}): "
+                    f"expected one of {', '.join(known) or 'none'}{_hint(key, known)}"
+                )
+        return partial(entry, **options)
+
+    def build(self, spec: str, **context: object) -> T:
+        """``choose`` an entry and ``call`` it."""
+        return self.call(self.choose(spec, given=context), spec, **context)
+
+    def call(self, chosen: partial[T], spec: str, **context: object) -> T:
+        """What ``choose`` made of ``spec``, called with what the entry takes of ``context``.
+
+        Errors are the entry's own; where it is not of the package, any is a ValueError that names
+        it.
+        """
+        accepted, _ = _keywords(chosen.func)
+        taken = {name: value for name, value in context.items() if name in accepted}
+        if self.has(chosen):
+            return chosen(**taken)
+        try:
+            return chosen(**taken)
+        except Exception as error:
+            raise ValueError(f"{self.name} {spec!r}: {one_line(error)}") from error
+
+    def has(self, called: Callable[..., Any]) -> bool:
+        """Whether ``called`` is an entry of the package, options bound to it or not."""
+        return getattr(called, "func", called) in self.entries.values()
+
+    def _find(self, name: str) -> Callable[..., T]:
+        if name in self.entries:
+            return self.entries[name]
+        file = name if name.endswith(".py") else placed(self.folder, f"{name}.py")
+        if file is not None:
+            try:
+                return entry_of(file)
+            except FileError as error:
+                raise ValueError(f"{self.name} {error}: expected {self.form}") from error
+        prefix, _, attribute = name.partition(".")
+        for module in self.libraries.get(prefix, ()):
+            found = getattr(_imported(module, self.name, name), attribute, None)
+            if callable(found) and not attribute.startswith("_"):
+                entry: Callable[..., T] = found
+                return entry
+        places = [*sorted(self.entries), *(f"{prefix}.NAME" for prefix in self.libraries)]
+        raise ValueError(
+            f"unknown {self.name} {name!r}: expected one of {', '.join(places)} or FILE.py"
+            + _hint(name, self._known(prefix))
+        )
+
+    def _known(self, prefix: str) -> list[str]:
+        modules = [import_module(m) for m in self.libraries.get(prefix, ())]
+        public = [f"{prefix}.{n}" for m in modules for n in vars(m) if not n.startswith("_")]
+        return [*self.entries, *public]
+
+    def _parse(self, spec: str) -> tuple[str, dict[str, object]]:
+        """The name and the options in ``spec``; ValueError, with the form that it should have."""
+        text = str(spec)
+        expected = f"a {self.name} is written name or name(option=value, …), got {spec!r}"
+        file = _FILE.fullmatch(text)
+        if file is not None:
+            text = f"file{file['options'] or ''}"
+        try:
+            node = ast.parse(_OPTION.sub(r"\1=", text).strip(), mode="eval").body
+            call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+            options = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+            named = {name: value for name, value in options.items() if name is not None}
+            dotted = ast.unparse(call.func)
+        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+            raise ValueError(expected) from error
+        if call.args or len(named) < len(options) or not re.fullmatch(r"[\w.]+", dotted):
+            raise ValueError(expected)
+        return (file["path"].strip() if file else dotted), named
 
 
-def build(spec: str, table: Mapping[str, Callable[..., T]], *, kind: str, **context: object) -> T:
-    """``choose`` an entry and call it with ``context``, whose names ``spec`` may not give.
-
-    Errors are those of ``choose``, and the entry's own.
+def described(named: str | Callable[..., Any]) -> str:
+    """What a text or a function is called in messages.
 
     Examples
     --------
-    >>> build("pair(keep=0.5)", {"pair": lambda keep, seed: (keep, seed)}, kind="mask", seed=3)
-    (0.5, 3)
+    >>> described("mine.py(depth=3)"), described(len)
+    ("'mine.py(depth=3)'", 'len')
     """
-    return choose(spec, table, kind=kind, given=context)(**context)
+    return repr(named) if isinstance(named, str) else getattr(named, "__qualname__", repr(named))
 
 
-def _parse(spec: str, *, kind: str) -> tuple[str, dict[str, object]]:
-    """The name and the options in ``spec``; ValueError, with the form that it should have."""
-    expected = f"a {kind} is written name or name(option=value, …), got {spec!r}"
+def _keywords(entry: Callable[..., Any]) -> tuple[list[str], bool]:
+    """The keywords that ``entry`` declares, and whether it takes any other."""
     try:
-        node = ast.parse(_OPTION.sub(r"\1=", str(spec)), mode="eval").body
-        if isinstance(node, ast.Name):
-            return node.id, {}
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            options = {word.arg: ast.literal_eval(word.value) for word in node.keywords}
-            named = {name: value for name, value in options.items() if name is not None}
-            if len(named) == len(options):
-                return node.func.id, named
-    except (SyntaxError, ValueError, TypeError) as error:
-        raise ValueError(expected) from error
-    raise ValueError(expected)
+        parameters = inspect.signature(entry).parameters.values()
+    except ValueError:  # some of C have none
+        return [], False
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _imported(module: str, kind: str, name: str) -> object:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{kind} {name!r} needs a package that is not there: {error}") from error
+
+
+def _hint(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f": did you mean {near[0]}?" if near else ""

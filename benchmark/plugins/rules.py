@@ -7,6 +7,7 @@ from math import inf
 
 import torch
 
+from benchmark.gradients.named import gradient_rule
 from benchmark.options import checks
 from benchmark.plugins.schedules import DECREASES
 from benchmark.solve.named import adjoint_solver, equilibrium_solver
@@ -46,6 +47,7 @@ RULES = {
     "equilibrium_solver": lambda _, value: equilibrium_solver(value),
     "adjoint_solver": lambda _, value: adjoint_solver(value),
     "tangent_solver": lambda _, value: adjoint_solver(value),
+    "gradient": lambda _, value: gradient_rule(value),
     # as torchdeq and deepinv call theirs
     "f_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
     "b_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from benchmark.imaging.degradations import make_degradation
 from benchmark.options.checks import positive_integer
-from benchmark.options.spec import build
-from benchmark.problems import LOWER_LEVELS
+from benchmark.problems import LOWER_LEVEL
 from benchmark.problems.bilevel import Batch, BilevelTask, require_influence
+from benchmark.problems.brought import as_lower_level, require_layer
 
 
 def make_task(
@@ -48,15 +48,15 @@ def make_task(
     train, test = train.double(), test.double()
     learned = Batch(train, observed.observe(train, stream=1), index=tuple(range(len(train))))
     judged = Batch(test, observed.observe(test, stream=2))
-    problem = build(
+    problem = LOWER_LEVEL.build(
         lower,
-        LOWER_LEVELS,
-        kind="lower level",
         physics=observed.physics,
         lipschitz=observed.lipschitz,
         image_shape=shape,
     )
-    problem = problem.to(torch.float64)
+    what = f"lower level {lower!r}"
+    problem = as_lower_level(problem, observed.physics, what=what).to(torch.float64)
     task = BilevelTask(problem, learned, judged, probe=learned[:probe_size], seed=seed)
+    require_layer(task.lower, task.probe, what=what)
     require_influence(task.lower, task.probe)
     return task

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
+from benchmark.options.spec import Kind
+from benchmark.problems.brought import LOWER_LEVEL_FORM
+
 _FOLDER = Path(__file__).parent
 
 
@@ -29,3 +32,5 @@ class _Families(Mapping[str, Callable[..., object]]):
 
 
 LOWER_LEVELS: Mapping[str, Callable[..., object]] = _Families()
+
+LOWER_LEVEL: Kind = Kind("lower level", LOWER_LEVELS, form=LOWER_LEVEL_FORM)

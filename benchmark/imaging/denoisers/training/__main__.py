@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--hours", type=float, default=8.0, help="budget, hours of processor time")
     parser.add_argument("--steps", type=int, help="budget in steps, instead of hours")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--amend", action="store_true", help="go on by another recipe, noted")
     parser.add_argument("--threads", type=int, help="torch's own choice unless given")
     parser.add_argument("--checkpoint-seconds", type=float, default=CHECKPOINT_SECONDS)
     parser.add_argument("--export", action="store_true", help="write the run as it is, no steps")
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         (options.hours * 3600, "seconds") if options.steps is None else (options.steps, "steps")
     )
     recipe = Recipe(*budget, seed=options.seed, validation=options.validation)
-    run = load(recipe, options.state)
+    run = load(recipe, options.state, amend=options.amend)
     print(f"step {run.step}, {run.seconds:.0f} s: {run.spent:.1%} of the budget spent", flush=True)
     if not options.export:
         advance(

@@ -112,9 +112,17 @@ def _making(run: Run, parameters: int) -> str:
   uniform in [0, {recipe.largest_noise_level}], {precision}, weights averaged with the factor
   {recipe.average:g}. In the last {recipe.penalised:.0%} of the budget, plus {recipe.penalty:g}
   times the squared excess of ‖2J − I‖ over 1 on {recipe.penalised_crops} crops (6 power
-  iterations).
+  iterations). Gradients clipped to the norm {recipe.clip:g}.{_amendments(run)}
 - **Seed**: {recipe.seed}. **Time**: {run.seconds / 3600:.2f} hours of processor time,
   {min(run.spent, 1):.0%} of the budget of the recipe."""
+
+
+def _amendments(run: Run) -> str:
+    return "".join(
+        f"\n  At step {amendment['step']}, {name} was changed from {before} to {after}."
+        for amendment in run.amendments
+        for name, (before, after) in amendment["changed"].items()
+    )
 
 
 def _test_table(truths: Sequence[Tensor], networks: dict[str, SmallDRUNet]) -> str:

@@ -47,7 +47,7 @@ class Recipe:
     largest_noise_level: float = 0.25
     learning_rate: float = 1e-3
     warmup: int = 200
-    clip: float = 1.0
+    clip: float = 0.1
     average: float = 0.999
     bfloat16: bool = True
     penalised: float = 0.2

@@ -18,6 +18,10 @@ from benchmark.imaging.denoisers.training.recipe import Recipe
 STATE = "state.safetensors"
 #: what Adam remembers of each weight
 MOMENTS = ("exp_avg", "exp_avg_sq")
+#: what is put on disk of the progress
+PROGRESS = ("step", "seconds", "growth", "amendments")
+#: choices that a run which has begun cannot change
+FIXED = ("channels", "seed", "validation", "unit")
 
 
 @dataclass
@@ -25,7 +29,8 @@ class Run:
     """The network, its averaged copy, Adam, the generator of crops and noise, and the progress.
 
     step : steps done; seconds : processor seconds that they took; growth : one record for each
-    validation, see ``training.loop``.
+    validation, see ``training.loop``; amendments : {"step", "changed": {name: [before, after]}}
+    for each change of the recipe on the way.
     """
 
     recipe: Recipe
@@ -36,6 +41,7 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     growth: list[dict] = field(default_factory=list)
+    amendments: list[dict] = field(default_factory=list)
 
     @property
     def spent(self) -> float:
@@ -63,8 +69,7 @@ def save(run: Run, folder: Path) -> None:
         for moment in MOMENTS:
             tensors[f"{moment}.{name}"] = run.optimizer.state[parameter][moment]
     tensors |= {f"average.{name}": weight for name, weight in run.average.named_parameters()}
-    progress = {"step": run.step, "seconds": run.seconds, "growth": run.growth}
-    record = {"recipe": asdict(run.recipe), **progress}
+    record = {"recipe": asdict(run.recipe), **{name: getattr(run, name) for name in PROGRESS}}
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / (STATE + ".unfinished")
     save_file(
@@ -78,10 +83,11 @@ def save(run: Run, folder: Path) -> None:
     _replace(unfinished, folder / "progress.json")
 
 
-def load(recipe: Recipe, folder: Path) -> Run:
+def load(recipe: Recipe, folder: Path, *, amend: bool = False) -> Run:
     """The run of ``folder`` as it was saved, or a new one where there is none.
 
-    Raises ValueError where the saved run follows another recipe.
+    amend : go on by ``recipe`` where the saved run followed another, and remember what changed.
+    Raises ValueError where it followed another and ``amend`` is false, or one of FIXED differs.
     """
     run = new_run(recipe)
     if not (folder / STATE).is_file():
@@ -89,8 +95,9 @@ def load(recipe: Recipe, folder: Path) -> Run:
     with safe_open(folder / STATE, framework="pt") as file:
         record = json.loads(file.metadata()["run"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    _require_same(record["recipe"], recipe, folder)
-    run.step, run.seconds, run.growth = (record[k] for k in ("step", "seconds", "growth"))
+    for name in PROGRESS:
+        setattr(run, name, record.get(name, getattr(run, name)))
+    _amend(run, record["recipe"], folder, allowed=amend)
     run.generator.set_state(tensors["generator"])
     with torch.no_grad():
         for name, parameter in run.network.named_parameters():
@@ -103,14 +110,19 @@ def load(recipe: Recipe, folder: Path) -> Run:
     return run
 
 
-def _require_same(saved: dict, recipe: Recipe, folder: Path) -> None:
-    asked = json.loads(json.dumps(asdict(recipe)))
-    for name in asked:
-        if saved.get(name) != asked[name]:
+def _amend(run: Run, saved: dict, folder: Path, *, allowed: bool) -> None:
+    """Enter into ``run.amendments`` where its recipe differs from the ``saved`` one."""
+    asked = json.loads(json.dumps(asdict(run.recipe)))
+    changed = {n: [saved.get(n), asked[n]] for n in asked if saved.get(n) != asked[n]}
+    for name, (before, after) in changed.items():
+        if name in FIXED or not allowed:
             raise ValueError(
-                f"the run in {folder} has {name} = {saved.get(name)!r}, expected the same, "
-                f"got {asked[name]!r}: name another folder for another run"
+                f"the run in {folder} has {name} = {before!r}, expected the same, got {after!r}: "
+                + ("a run that has begun keeps it" if name in FIXED else "amend it (--amend)")
+                + ", or name another folder for another run"
             )
+    if changed:
+        run.amendments.append({"step": run.step, "changed": changed})
 
 
 def _copy_like(parameter: Tensor, values: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""The command line, ``python -m benchmark COMMAND``: one entry for all that is not benchopt's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+PROGRAM = "python -m benchmark"
+
+#: command → module whose ``main`` takes the arguments and returns the exit code, and what it does
+COMMANDS = {
+    "new": ("benchmark.running.new", "write the smallest file of a kind: a method, a metric, …"),
+    "report": ("benchmark.report.__main__", "figures and tables of benchopt's result files"),
+    "claims": ("benchmark.report.__main__", "what result files say about the paper's statements"),
+    "merge": ("benchmark.report.__main__", "join result files, of several machines too"),
+    "check": ("benchmark.report.__main__", "which results the code has left behind"),
+    "site": ("benchmark.report.__main__", "pages made of a folder of results"),
+    "numbers": ("benchmark.report.__main__", "write computed numbers into marked Markdown"),
+}
+#: commands of ``benchmark.report`` that are named there by the first argument
+NAMED = ("claims", "merge", "check", "site", "numbers")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code, 2 for a command that is not known."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = given[0] if given else "--help"
+    if command in ("-h", "--help"):
+        print(_help())
+        return 0
+    if command not in COMMANDS:
+        print(
+            f"unknown command {command!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr
+        )
+        return 2
+    rest = given if command in NAMED else given[1:]
+    code: int = import_module(COMMANDS[command][0]).main(rest)
+    return code
+
+
+def _help() -> str:
+    lines = [f"  {name:8} {does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND …",
+            "",
+            *lines,
+            "",
+            f"{PROGRAM} COMMAND --help says more; benchopt run . runs the benchmark.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
