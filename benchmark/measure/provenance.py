@@ -66,9 +66,9 @@ def named(values: Iterable[object], *, package: Path = PACKAGE) -> list[Path]:
     files = []
     for value in values:
         head, *rest = (word.strip() for word in re.split(r"[()\[\]{}'\"=,]", str(value)))
-        if re.fullmatch(r"\w+", head):
+        if re.fullmatch(r"\w{1,100}", head):
             files.append(package / "problems" / f"{head}.py")
-        plain = [word for word in (head, *rest) if re.fullmatch(r"\w+", word)]
+        plain = [word for word in (head, *rest) if re.fullmatch(r"\w{1,100}", word)]
         found = (placed(folder, f"{word}.py") for word in plain for folder in _BROUGHT)
         files += [file for file in found if file is not None]
         ends = (word for word in (head, *rest) if re.search(r"\.[A-Za-z]\w*$", word))
