@@ -11,6 +11,7 @@ PROGRAM = "python -m benchmark"
 #: command → module whose ``main`` takes the arguments and returns the exit code, and what it does
 COMMANDS = {
     "new": ("benchmark.running.new", "write the smallest file of a kind: a method, a metric, …"),
+    "rerun": ("benchmark.running.rerun", "make one row again and compare it"),
     "report": ("benchmark.report.__main__", "figures and tables of benchopt's result files"),
     "claims": ("benchmark.report.__main__", "what result files say about the paper's statements"),
     "merge": ("benchmark.report.__main__", "join result files, of several machines too"),

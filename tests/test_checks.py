@@ -54,7 +54,9 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize(("check", "good", "bad", "expected"), CHECKS, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(
+    ("check", "good", "bad", "expected"), CHECKS, ids=lambda x: getattr(x, "__name__", str(x)[:40])
+)
 def test_what_passes_and_what_does_not(check, good, bad, expected):
     for value in good:
         assert check("option", value) is None

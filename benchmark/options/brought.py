@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
+from os.path import isfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,7 +50,7 @@ def placed(folder: str, name: str) -> Path | None:
     """The file ``name`` in ``folder``, of the working directory or beside the package."""
     for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
         file = root / folder / name
-        if file.is_file():
+        if isfile(file):  # the method of Path raises for long names
             return file
     return None
 
