@@ -8,9 +8,8 @@ from benchmark.measure import evaluation
 from benchmark.measure.device import device_name, resolve_device, threads
 from benchmark.measure.provenance import sources_digest
 from benchmark.options.checks import boolean, one_of
+from benchmark.plugins.rules import DTYPES
 from benchmark.plugins.task import make_task
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Objective(BaseObjective):

@@ -108,7 +108,7 @@ def motion_deblurring(
 
     Horizontal, vertical and diagonal in turn, each of sum 1 in a square of side ``length``.
     """
-    positive_integer("length", length)
+    positive_integer("length", length, most=999)
     if length % 2 == 0:
         raise ValueError(f"length must be odd, for a line with a centre, got {length}")
     horizontal = torch.zeros(length, length, dtype=torch.float64)
@@ -128,7 +128,7 @@ def super_resolution(
     """
     from deepinv.physics import Downsampling, compose
 
-    positive_integer("factor", factor)
+    positive_integer("factor", factor, most=64)
     if any(side % factor for side in image_shape[1:]):
         raise ValueError(
             f"factor must divide both sides of the images, got {factor} for {image_shape[1:]}"
@@ -149,7 +149,7 @@ def tomography(image_shape: ImageShape, angles: int = 60, sigma: float = 0.01) -
     """
     from benchmark.imaging.physics import ColourTomography
 
-    positive_integer("angles", angles)
+    positive_integer("angles", angles, most=10_000)
     _, height, width = image_shape
     if height != width:
         raise ValueError(f"tomography needs square images, got {height}×{width} pixels")
@@ -166,7 +166,7 @@ def mri(image_shape: ImageShape, acceleration: int = 4, sigma: float = 0.02) -> 
 
     from benchmark.imaging.physics import ColourMRI
 
-    positive_integer("acceleration", acceleration)
+    positive_integer("acceleration", acceleration, most=1000)
     seeded = torch.Generator().manual_seed(torch.initial_seed())
     generator = RandomMaskGenerator((1, *image_shape[1:]), acceleration, rng=seeded)
     return ColourMRI(generator.step()["mask"][0, 0], noise_model=_noise(sigma))
@@ -192,7 +192,7 @@ DEGRADATION: Kind = Kind(
 def _gaussian(width: float) -> Tensor:
     from deepinv.physics.functional.blur import gaussian_blur
 
-    positive_number("width", width)
+    positive_number("width", width, most=100)
     return gaussian_blur(sigma=(width, width))
 
 
