@@ -85,6 +85,8 @@ class Objective(BaseObjective):
             "method": method.name,
             "outer_step": outer_step,
             "training_layer_evals": training_layer_evals,
+            # why the run ended, in its last row; whoever cuts a run before that writes it there
+            "ended": ("finished" if training.ok else "error") if last else "",
             **self.provenance,
         }
 

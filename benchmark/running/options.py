@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +24,8 @@ class Settings:
     """What was asked for, as ``benchopt run`` understands it; ``None`` where nothing was.
 
     ``objective``, ``dataset`` and ``solver`` are lists of names or mappings, as benchopt takes
-    them; ``timeout`` is in seconds. ``listed`` holds the kinds that were given at all.
+    them; ``timeout`` is in seconds; ``given`` holds the names of the options that were given
+    anywhere, ``command`` the command line.
     """
 
     benchmark: Path
@@ -46,7 +47,8 @@ class Settings:
     pdb: bool = False
     no_cache: bool = False
     seed: int = 0
-    command: tuple[str, ...] = field(default=(), compare=False)
+    given: frozenset[str] = frozenset()
+    command: tuple[str, ...] = ()
 
 
 def seconds(name: str, value: object) -> None:
@@ -157,6 +159,7 @@ def _made(
         **lists,
         **plain,
         timeout=None if given.get("no-timeout") else timeout,
+        given=frozenset(given),
         command=tuple(command),
     )
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 from benchopt.results.parquet import to_parquet
 
 from benchmark.running.options import Settings
@@ -134,7 +135,8 @@ def _holds_no_other(path: Path, rows: pd.DataFrame) -> bool:
     if not path.exists():
         return True
     try:
-        before = pd.read_parquet(path)
+        there = set(pq.read_schema(path).names)
+        before = pd.read_parquet(path, columns=[name for name in IDENTITY if name in there])
     except Exception:  # not a file of rows: it is not ours to overwrite
         return False
     return _runs(before) <= _runs(rows)
