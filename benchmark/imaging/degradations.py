@@ -61,6 +61,8 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
         physics = DEGRADATION.build(spec, image_shape=image_shape, img_size=image_shape)
         physics = physics.to(torch.float64)
         probe = torch.rand(1, *image_shape, dtype=torch.float64)
+        if not physics.A(probe).count_nonzero():
+            raise ValueError(f"degradation {spec!r} leaves nothing of an image: A maps it to zero")
         squared_norm = physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False)
     return Degradation(physics, float(squared_norm), seed)
 

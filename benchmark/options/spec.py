@@ -113,7 +113,7 @@ class Kind(Generic[T]):
                 return entry
         places = [*sorted(self.entries), *(f"{prefix}.NAME" for prefix in self.libraries)]
         raise ValueError(
-            f"unknown {self.name} {name!r}: expected one of {', '.join(places)} or FILE.py"
+            f"unknown {self.name} {shown(name)}: expected one of {', '.join(places)} or FILE.py"
             + _hint(name, self._known(prefix))
         )
 

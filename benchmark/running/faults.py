@@ -19,10 +19,10 @@ class InvalidStudyError(Exception):
         super().__init__("\n".join(self.faults))
 
 
-def one_line(text: object) -> str:
-    """``text`` on one line, spaces for what separates its lines, cut where it is very long."""
+def one_line(text: object, longest: int = LONGEST) -> str:
+    """``text`` on one line, spaces for what separates its lines, cut where it is ``longest``."""
     line = re.sub(r"\s+", " ", str(text)).strip()
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 2]} …"
+    return line if len(line) <= longest else f"{line[: longest - 2]} …"
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ exits or never comes to an end is named here, and left out where nothing asks fo
 from __future__ import annotations
 
 import ast
+import faulthandler
 import json
 import os
 import select
@@ -141,6 +142,7 @@ def _import_and_exit(benchmark: Path, files: Sequence[PluginFile], writing: int)
     """The child's part: never returns into what it has inherited."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        faulthandler.disable()
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -131,7 +132,7 @@ def _locked(lock: Path) -> int | None:
 
 
 def _holds_no_other(path: Path, rows: pd.DataFrame) -> bool:
-    """Whether there is no file, or each run in it is among ``rows``."""
+    """Whether there is no file, or each run in it is among ``rows``, with as many rows or more."""
     if not path.exists():
         return True
     try:
@@ -139,9 +140,11 @@ def _holds_no_other(path: Path, rows: pd.DataFrame) -> bool:
         before = pd.read_parquet(path, columns=[name for name in IDENTITY if name in there])
     except Exception:  # not a file of rows: it is not ours to overwrite
         return False
-    return _runs(before) <= _runs(rows)
+    now = _runs(rows)
+    return all(now[run] >= number for run, number in _runs(before).items())
 
 
-def _runs(rows: pd.DataFrame) -> set[tuple]:
+def _runs(rows: pd.DataFrame) -> Counter[tuple]:
+    """The number of rows of each run."""
     known = rows.reindex(columns=list(IDENTITY)).astype(str)
-    return set(known.itertuples(index=False, name=None))
+    return Counter(known.itertuples(index=False, name=None))

@@ -60,7 +60,8 @@ def select(benchmark: Benchmark, kind: str, entries: Sequence[object]) -> Select
         matched = _matched(pattern, classes) if not _py(pattern) else []
         if not matched and not _py(pattern):
             names = [cls.name for cls in classes]
-            if not any(file.fault and _names(pattern, file.name) for file in files):
+            broken = [file.name or Path(file.path).stem for file in files if file.fault]
+            if not any(_names(pattern, name) for name in broken):
                 found.faults.append(unknown(kind.lower(), pattern, names))
         if _py(pattern) and not outside[pattern].fault:
             matched = [_load_class_from_module(benchmark.benchmark_dir, Path(pattern), kind)]
@@ -113,7 +114,8 @@ def _unusable(
     notes = []
     for file in files:
         if file.fault:
-            asked = not patterns or any(file.name and _names(p, file.name) for p in patterns)
+            name = file.name or Path(file.path).stem  # what is asked for, as far as can be told
+            asked = not patterns or any(_names(p, name) for p in patterns)
             line = f"{_short(file)}: {file.fault}"
             if asked:
                 faults.append(line)

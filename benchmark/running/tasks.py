@@ -33,7 +33,8 @@ def faults_of_tasks(datasets: Sequence, objectives: Sequence, *, seed: int) -> l
             reason = _reason(objective, data)
             hidden = reason and _reason(objective, data | _PLAIN) if "degradation" in data else ""
             for each in {reason, hidden} - {""}:
-                reasons.setdefault(each, []).append(f"{objective} on {dataset}")
+                task = f"{one_line(objective, longest=90)} on {one_line(dataset, longest=90)}"
+                reasons.setdefault(each, []).append(task)
     return faults + [_told(reason, tasks) for reason, tasks in reasons.items()]
 
 
