@@ -7,8 +7,8 @@ from benchmark.imaging.images import digest
 from benchmark.measure import evaluation
 from benchmark.measure.device import device_name, resolve_device, threads
 from benchmark.measure.provenance import sources_digest
-from benchmark.options.checks import boolean, one_of
-from benchmark.plugins.rules import DTYPES
+from benchmark.options.checks import check_all
+from benchmark.plugins.rules import DTYPES, RULES
 from benchmark.plugins.task import make_task
 
 
@@ -43,8 +43,7 @@ class Objective(BaseObjective):
         if unavailable:
             return True, unavailable
         try:
-            one_of("dtype", self.dtype, DTYPES)
-            boolean("compiled", self.compiled)
+            check_all(self._parameters, RULES)
             device = resolve_device(self.device)
             exact = make_task(
                 train=train,

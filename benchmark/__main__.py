@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, 2 for a command that is not known."""
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     if command in COMMANDS:
-        return import_module(COMMANDS[command]).main(rest[:-1])
+        try:
+            return import_module(COMMANDS[command]).main(rest[:-1])
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 1
     asked = command in ("-h", "--help")
     print(__doc__, file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2

@@ -257,6 +257,9 @@ def test_the_command_that_completes_a_study_moves_the_limit_that_cut_it(plan):
     assert "--max-runs" not in completing(a_study(plan, "failed", "finished"))
     assert completing(a_study(plan, "row limit", "finished")).endswith("--max-runs 4")
     assert completing(a_study(plan, "time limit", "finished")).endswith("--timeout 1000")
+    collecting = replace(plan.settings, command=("small.yml", "--collect"))
+    study = a_study(replace(plan, settings=collecting), "not run yet")
+    assert completing(study) == "python -m benchmark run small.yml"
 
 
 def test_a_long_list_of_failures_is_counted(plan):
@@ -294,6 +297,21 @@ def test_what_was_finished_is_kept_when_a_study_is_ended(
     assert [run.status for run in study.runs] == ["finished"]
     assert (study.interrupted, study.broken) == (interrupted, broken)
     assert exit_code(study) == 1
+
+
+def test_what_other_processes_finished_is_kept_too(plan, studies, monkeypatch):
+    """It is in the cache before the study hears of it."""
+
+    def interrupted(plan, terminal, cache):
+        for kwargs in study_module.run_arguments(plan, terminal):
+            cache.note(kwargs)
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(study_module, "_results", interrupted)
+    study = execute(plan, rich=False, report=lambda run, study: None)
+    assert sorted((run.status, run.cached) for run in study.runs) == [("finished", True)] * 2
+    assert len(study.rows) == len(studies["second"][2])
 
 
 def test_sigterm_is_an_interruption(plan):

@@ -8,7 +8,8 @@ from typing import final
 from benchopt import BaseDataset
 from torch import Tensor
 
-from benchmark.options.checks import positive_integer
+from benchmark.options.checks import check_all
+from benchmark.plugins.rules import RULES
 
 
 class ImageDataset(BaseDataset, ABC):
@@ -42,8 +43,7 @@ class ImageDataset(BaseDataset, ABC):
         """What ``Objective`` takes. Images that cannot be had are a reason to skip, not a crash."""
         seed = self.get_seed(use_repetition=True)
         try:
-            for name in ("size", "n_train", "n_test"):
-                positive_integer(name, getattr(self, name))
+            check_all(self._parameters, RULES)
             train, test = self.images(seed)
         except (ValueError, OSError) as error:
             return {"unavailable": f"{self.name}: {error}"}

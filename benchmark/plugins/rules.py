@@ -91,7 +91,7 @@ RULES = {
     "f_max_iter": checks.positive_integer,
     "b_max_iter": checks.positive_integer,
     "grad": partial(checks.positive_integer, most=MANY),
-    "tau": checks.fraction,
+    "tau": partial(checks.positive_number, most=2),
     "m": partial(checks.positive_integer, most=1000),
     "lam": checks.nonnegative_number,
     "thres_conv": TOLERANCE,

@@ -73,6 +73,12 @@ def select(benchmark: Benchmark, kind: str, entries: Sequence[object]) -> Select
     return replace(found, missing=_missing(files, found))
 
 
+def not_listed(forced: Sequence[str], entries: Sequence[object]) -> list[str]:
+    """Those of ``forced`` whose plugin ``entries`` do not name: they are run beside them."""
+    names = [name for name, *_ in _listed(entries, "Solver")[0]]
+    return [name for name in forced if not any(_names(name, known) for known in names)]
+
+
 def _listed(entries: Iterable[object], kind: str) -> tuple[list[tuple], list[str]]:
     """(name or pattern, positional values, options) of each entry; and faults of their form."""
     listed, faults, what = [], [], kind.lower()

@@ -79,6 +79,16 @@ class Cache:
         if not kwargs["force"] and self.holds(kwargs) and passing(*self.held(kwargs)):
             self.known.store_backend.clear_item(entry)
 
+    def unseen(self, seen: set[tuple]) -> Iterator[tuple]:
+        """(rows, names, status, reason) of the noted runs that are there and not among ``seen``,
+        pairs of names and repetition: those that other processes finished.
+        """
+        for (*names, repetition), entry in self.ids.items():
+            if (tuple(names), repetition) not in seen and self.known.store_backend.contains_item(
+                entry
+            ):
+                yield self.known.store_backend.load_item(entry, verbose=0)
+
     def drop(self, names: tuple, repetition: int) -> None:
         """Forget that run, so that it is tried again."""
         entry = self.ids.get((*names, repetition))
@@ -117,7 +127,7 @@ def execute(plan: Plan, *, rich: bool, report: Callable[[Run, Study], None]) -> 
         report(run, study)
 
     terminal = Terminal(rich=rich, on_skip=known)
-    cache = Cache(plan.benchmark)
+    cache, seen = Cache(plan.benchmark), set()
     try:
         for rows, names, status, reason, cached in _results(plan, terminal, cache):
             repetition = rows[0]["idx_rep"] if rows else 0
@@ -127,6 +137,7 @@ def execute(plan: Plan, *, rich: bool, report: Callable[[Run, Study], None]) -> 
             terminal.show_status(status, reason=reason, cached=cached)
             run = ended(names, rows, status, reason, cached)
             study.rows.extend(rows)
+            seen.add((tuple(names), repetition))
             known(run)
             if status == "interrupted":
                 study.interrupted = True
@@ -136,6 +147,10 @@ def execute(plan: Plan, *, rich: bool, report: Callable[[Run, Study], None]) -> 
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         study.broken = said(error)
+    if study.interrupted or study.broken:
+        for rows, names, status, reason in cache.unseen(seen):
+            study.rows.extend(rows)
+            known(ended(names, rows, status, reason, cached=True))
     return study
 
 

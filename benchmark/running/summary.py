@@ -67,8 +67,9 @@ def completing(study: Study) -> str:
     What is cached is not run again.
     """
     counts = Counter(run.status for run in study.runs)
-    command = ["python", "-m", "benchmark", "run", *study.plan.settings.command]
     settings = study.plan.settings
+    given = [word for word in settings.command if word != "--collect"]
+    command = ["python", "-m", "benchmark", "run", *given]
     if counts["row limit"]:
         rows = [solver_rows(s, 10**9) for s in study.plan.solvers.instances]
         command += ["--max-runs", str(max(rows))]

@@ -15,7 +15,7 @@ from benchmark.running.configuration import read_configuration
 from benchmark.running.faults import InvalidStudyError, said, unknown
 from benchmark.running.options import Settings
 from benchmark.running.places import faults_of_folder, rows_path
-from benchmark.running.selection import Selection, select
+from benchmark.running.selection import Selection, not_listed, select
 from benchmark.running.tasks import faults_of_tasks
 
 #: runs of one study: more are a slip
@@ -72,7 +72,8 @@ def validated(settings: Settings) -> Plan:
     benchmark = _benchmark(settings)
     datasets = select(benchmark, "Dataset", settings.dataset)
     objectives = select(benchmark, "Objective", settings.objective)
-    solvers = select(benchmark, "Solver", settings.solver + settings.force_solver)
+    forced = not_listed(settings.force_solver, settings.solver)
+    solvers = select(benchmark, "Solver", settings.solver + forced)
     faults = [*objectives.faults, *datasets.faults, *solvers.faults]
     try:
         path = rows_path(settings)
