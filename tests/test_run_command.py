@@ -121,7 +121,7 @@ def test_a_failure_is_summed_up_and_has_an_exit_code(studies, place):
     assert [line[:5] for line in lines[1:3]] == ["[1/2]", "[2/2]"]
     assert "1 finished" in lines
     assert "1 failed" in lines
-    (why,) = (line for line in lines if line.startswith("  Flaky["))
+    (why,) = (line for line in lines if line.startswith("  Flaky on Simulated: "))
     assert why.endswith("error: RuntimeError: something is amiss")
     assert lines[-1].startswith("to complete it: python -m benchmark run ")
     assert lines[-1].endswith(f"small.yml --benchmark {place}")
@@ -141,7 +141,7 @@ def test_the_same_command_tries_again_what_failed_and_that_alone(studies, place)
     code, lines, rows = studies["second"]
     assert code == 0
     (cached,) = (line for line in lines if line.endswith(": finished, cached"))
-    assert "Unrolling[" in cached
+    assert cached.endswith(" Unrolling on Simulated: finished, cached")
     assert "2 finished (1 from the cache)" in lines
     assert set(rows["objective_status"]) == {"ok"}
     before = of(studies["first"][2], "Unrolling")

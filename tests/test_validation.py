@@ -384,7 +384,7 @@ JUNK = strategies.one_of(
     strategies.dictionaries(strategies.text(max_size=3), strategies.integers(), max_size=2),
 )
 FEW = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

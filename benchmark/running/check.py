@@ -11,7 +11,7 @@ import copy
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from statistics import fmean
@@ -21,8 +21,9 @@ import torch
 from benchmark.measure.failure import attempt
 from benchmark.measure.timing import elapsed
 from benchmark.running.faults import InvalidStudyError, one_line
+from benchmark.running.labels import labels
 from benchmark.running.options import parser, settings
-from benchmark.running.outcome import passing
+from benchmark.running.outcome import Run, passing
 from benchmark.running.run import refuse
 from benchmark.running.study import Cache, run_arguments
 from benchmark.running.tasks import memory_of_machine
@@ -39,7 +40,7 @@ class Line:
     is NaN where nothing is known.
     """
 
-    name: str
+    run: Run
     method: str
     state: str
     seconds: float = nan
@@ -48,11 +49,12 @@ class Line:
 
 @dataclass
 class Probe:
-    """Short runs of methods on their tasks; a row of a task costs at least what its first did."""
+    """Short runs of methods on their tasks, until ``budget`` seconds are spent."""
 
     budget: float = BUDGET
     spent: float = 0.0
-    rows: dict[tuple[str, str], float] = field(default_factory=dict)
+    #: seconds that it takes to find what is true of a θ, by task
+    truths: dict[tuple[str, str], float] = field(default_factory=dict)
     #: the task that was made last, and the seconds that it took: each run makes its own
     made: tuple[tuple[str, str], object, float] | None = None
 
@@ -91,7 +93,7 @@ class Probe:
         skip, _ = objective._set_dataset(kwargs["dataset"])
         if not skip and not solver._set_objective(objective)[0]:
             attempt(lambda: self._measured(solver, objective, kwargs["meta"]))
-        self.rows, self.spent = {}, 0.0
+        self.truths, self.spent = {}, 0.0
 
     def _measured(self, solver, objective, meta: dict) -> tuple[float, float, float]:
         """Seconds of an outer step, of a row and of the last row."""
@@ -100,12 +102,18 @@ class Probe:
         step = elapsed(solver.rehearse, device)
         solver.run(lambda: False)
         result = solver.get_result()
-        row = elapsed(lambda: objective(result | {"last": False}), device)
-        last = elapsed(lambda: objective(result | {"last": True}), device)
-        self.spent += warm + step + row + last
-        task = (meta["dataset_name"], meta["objective_name"])
-        row = self.rows[task] = max(row, self.rows.get(task, 0.0))
-        return step, row, row + last  # the last row was of the same θ, and its truth was known
+
+        def row(last: bool) -> float:
+            return elapsed(lambda: objective(result | {"last": last}), device)
+
+        own, task = row(False), (meta["dataset_name"], meta["objective_name"])
+        self.spent += warm + step + own
+        if task not in self.truths:  # what is true of a θ is found once, for all methods
+            first, own = own, row(False)
+            self.truths[task] = max(0.0, first - own)
+        last = row(True)
+        self.spent += last
+        return step, self.truths[task] + own, self.truths[task] + last
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,8 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for note in plan.notes:
         say(f"note: {note}")
     lines = looked_at(plan, Probe(budget))
+    label = labels(plan)
     for line in lines:
-        say(_shown(line))
+        say(_shown(line, label))
     for line in (_totals(lines), _memory(plan), _disk(plan)):
         say(line)
     return 0
@@ -135,8 +144,8 @@ def looked_at(plan: Plan, probe: Probe) -> list[Line]:
     """
     lines: list[Line] = []
 
-    def skipped(run) -> None:
-        lines.append(Line(run.name, run.solver, "skip", reason=run.reason))
+    def skipped(run: Run) -> None:
+        lines.append(Line(run, run.solver, "skip", reason=run.reason))
 
     cache = Cache(plan.benchmark)
     for kwargs in run_arguments(plan, Terminal(rich=False, on_skip=skipped)):
@@ -149,16 +158,17 @@ def looked_at(plan: Plan, probe: Probe) -> list[Line]:
 
 def _line(kwargs: dict, cache: Cache, probe: Probe) -> Line:
     meta, method = kwargs["meta"], kwargs["solver"].name
-    name = one_line(f"{meta['solver_name']} on {meta['dataset_name']}, {meta['objective_name']}")
+    names = (meta["dataset_name"], meta["objective_name"], meta["solver_name"])
+    run = Run(*names, status="not run yet")
     state = "run"
     if not kwargs["force"] and cache.holds(kwargs):
         if not passing(*cache.held(kwargs)):
-            return Line(name, method, "cached")
+            return Line(run, method, "cached")
         state = "again"
     seconds, reason = probe.seconds(kwargs)
     if reason:
-        return Line(name, method, "fails" if reason.startswith("it fails") else "skip", nan, reason)
-    return Line(name, method, state, seconds)
+        return Line(run, method, "fails" if reason.startswith("it fails") else "skip", nan, reason)
+    return Line(run, method, state, seconds)
 
 
 def _mean(lines: Sequence[Line], method: str) -> float:
@@ -167,9 +177,10 @@ def _mean(lines: Sequence[Line], method: str) -> float:
     return fmean(like or [line.seconds for line in known] or [nan])
 
 
-def _shown(line: Line) -> str:
+def _shown(line: Line, label: Callable[[Run], str]) -> str:
     time = _time(line.seconds) if line.state in ("run", "again") else ""
-    return f"{line.state:7}{time:>10}  {line.name}" + (f": {line.reason}" if line.reason else "")
+    why = f": {line.reason}" if line.reason else ""
+    return f"{line.state:7}{time:>10}  {label(line.run)}{why}"
 
 
 def _totals(lines: Sequence[Line]) -> str:

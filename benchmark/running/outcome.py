@@ -32,11 +32,6 @@ class Run:
     cached: bool = False
     rows: int = 0
 
-    @property
-    def name(self) -> str:
-        """Method and task on one line."""
-        return one_line(f"{self.solver} on {self.dataset}, {self.objective}")
-
 
 def passing(rows: Sequence[Mapping], status: str) -> bool:
     """Whether a run ended in a way that running it again may change: a failure, a time limit.

@@ -9,12 +9,13 @@ same command, what is finished comes from the cache.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from benchmark.running.faults import InvalidStudyError
+from benchmark.running.labels import labels
 from benchmark.running.options import parser, settings
 from benchmark.running.outcome import Run
 from benchmark.running.places import claimed, write_rows
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if path != plan.path:
             say(f"note: another study is writing {plan.path.name}: rows go to {path.name}")
         with interruptible():
-            study = execute(plan, rich=sys.stdout.isatty(), report=_report)
+            study = execute(plan, rich=sys.stdout.isatty(), report=_reporter(plan))
         written = _written(study, path)
     if written is not None and plan.settings.plot:
         _plot(plan, written)
@@ -65,12 +66,16 @@ def refuse(error: InvalidStudyError) -> int:
     return 2
 
 
-def _report(run: Run, study: Study) -> None:
-    """One plain line for a run that has ended, where the output is no terminal."""
-    if sys.stdout.isatty():
-        return
-    how = f"{run.status}{', cached' * run.cached}{f': {run.reason}' if run.reason else ''}"
-    say(f"[{len(study.runs)}/{study.plan.runs}] {run.name}: {how}")
+def _reporter(plan: Plan) -> Callable[[Run, Study], None]:
+    """What says one plain line for a run that has ended, where the output is no terminal."""
+    label = labels(plan)
+
+    def report(run: Run, study: Study) -> None:
+        if not sys.stdout.isatty():
+            how = f"{run.status}{', cached' * run.cached}{f': {run.reason}' if run.reason else ''}"
+            say(f"[{len(study.runs)}/{plan.runs}] {label(run)}: {how}")
+
+    return report
 
 
 def _plot(plan: Plan, written: Path) -> None:

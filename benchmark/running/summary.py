@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmark.running.labels import labels
 from benchmark.running.outcome import Run
 from benchmark.running.study import Study
 from benchmark.running.validation import solver_rows
@@ -40,6 +41,7 @@ def exit_code(study: Study) -> int:
 
 def summary(study: Study, written: Path | None) -> Iterator[str]:
     """Its lines: how many runs ended how, which did not finish and why, rows, what to do next."""
+    label = labels(study.plan)
     by_status: dict[str, list[Run]] = {name: [] for name in ORDER}
     for run in study.runs:
         by_status[run.status].append(run)
@@ -49,7 +51,7 @@ def summary(study: Study, written: Path | None) -> Iterator[str]:
             words = WORDS.get(status, status)
             yield f"{len(runs)} {words}" + (f" ({cached} from the cache)" if cached else "")
         if status != "finished":
-            yield from _named(runs)
+            yield from _named(runs, label)
     why = "it was interrupted" if study.interrupted else study.broken
     if study.left or why:
         yield f"{study.left} without an end" + (f": {why}" if why else "")
@@ -78,9 +80,9 @@ def completing(study: Study) -> str:
     return shlex.join(command)
 
 
-def _named(runs: list[Run]) -> Iterator[str]:
+def _named(runs: list[Run], label: Callable[[Run], str]) -> Iterator[str]:
     for run in runs[:NAMED]:
-        yield f"  {run.name}" + (f": {run.reason}" if run.reason else "")
+        yield f"  {label(run)}" + (f": {run.reason}" if run.reason else "")
     if len(runs) > NAMED:
         yield f"  and {len(runs) - NAMED} more"
 
