@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections import namedtuple
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from benchmark.__main__ import main
 from benchmark.imaging.degradations import DEGRADATIONS
 from benchmark.problems import LOWER_LEVELS
-from benchmark.running import options, places
+from benchmark.running import options, places, selection
 from benchmark.running.faults import LONGEST, InvalidStudyError, one_line
 from benchmark.running.files import plugin_files
 from benchmark.running.selection import _of_options, select
@@ -46,6 +47,19 @@ def copy_of_plugins(folder: Path, solvers: tuple[str, ...]) -> Path:
 def place(tmp_path_factory) -> Path:
     """A benchmark with some of the plugins."""
     return copy_of_plugins(tmp_path_factory.mktemp("benchmark"), SOLVERS)
+
+
+@pytest.fixture(autouse=True)
+def unchanged_files_are_imported_once(place, monkeypatch):
+    """Those of ``place``: forking a large process a hundred times takes its time."""
+    monkeypatch.setattr(
+        selection,
+        "plugin_files",
+        lambda folder, kind: (once if folder == place else plugin_files)(folder, kind),
+    )
+
+
+once = cache(plugin_files)
 
 
 @pytest.fixture
