@@ -1,8 +1,4 @@
-"""python -m benchmark COMMAND …: the commands of the benchmark, each with --help.
-
-run CONFIG      validate a study, run it, and say how it ended
-check CONFIG    what it would run, what that takes, what is missing and what is cached
-"""
+"""The command line, ``python -m benchmark COMMAND``: one entry for all that is not benchopt's."""
 
 from __future__ import annotations
 
@@ -10,25 +6,55 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-#: the module whose ``main`` takes the rest of the command line and returns the exit code
+PROGRAM = "python -m benchmark"
+
+#: command → module whose ``main`` takes the arguments and returns the exit code, and what it does
 COMMANDS = {
-    "run": "benchmark.running.run",
-    "check": "benchmark.running.check",
+    "run": ("benchmark.running.run", "validate a study, run it, say how it ended"),
+    "check": ("benchmark.running.check", "what a study would run and take, before it is run"),
+    "new": ("benchmark.running.new", "write the smallest file of a kind: a method, a metric, …"),
+    "report": ("benchmark.report.__main__", "figures and tables of benchopt's result files"),
+    "claims": ("benchmark.report.__main__", "what result files say about the paper's statements"),
+    "merge": ("benchmark.report.__main__", "join result files, of several machines too"),
+    "site": ("benchmark.report.__main__", "pages made of a folder of results"),
+    "numbers": ("benchmark.report.__main__", "write computed numbers into marked Markdown"),
 }
+#: commands of ``benchmark.report`` that are named there by the first argument
+NAMED = ("claims", "merge", "site", "numbers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code, 2 for a command that is not known."""
-    command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    if command in COMMANDS:
-        try:
-            return import_module(COMMANDS[command]).main(rest[:-1])
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 1
-    asked = command in ("-h", "--help")
-    print(__doc__, file=sys.stdout if asked else sys.stderr)
-    return 0 if asked else 2
+    """Run a command; returns the exit code, 2 for a command that is not known."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = given[0] if given else "--help"
+    if command in ("-h", "--help"):
+        print(_help())
+        return 0
+    if command not in COMMANDS:
+        print(
+            f"unknown command {command!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr
+        )
+        return 2
+    rest = given if command in NAMED else given[1:]
+    try:
+        code: int = import_module(COMMANDS[command][0]).main(rest)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 1
+    return code
+
+
+def _help() -> str:
+    lines = [f"  {name:8} {does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND …",
+            "",
+            *lines,
+            "",
+            f"{PROGRAM} COMMAND --help says more; benchopt run . runs the benchmark.",
+        ]
+    )
 
 
 if __name__ == "__main__":

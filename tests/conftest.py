@@ -51,6 +51,13 @@ def pytest_addoption(parser):
         default=24,
         help="random problems on which the tolerance on the gradient is tested",
     )
+    parser.addoption(
+        "--bring",
+        action="append",
+        default=[],
+        help="a file in the folder of its kind (lower_levels/…), or a folder of such folders, that "
+        "is asked what the package's own are; can be given several times",
+    )
 
 
 #: libraries that some plugins need and that need not be there

@@ -180,7 +180,10 @@ def test_the_operator_is_differentiated(degradation):
         ("super_resolution(factor=0)", "factor must be an integer of at least 1, got 0"),
         ("tomography(angles=0)", "angles must be an integer of at least 1, got 0"),
         ("mri(acceleration=0)", "acceleration must be an integer of at least 1, got 0"),
-        ("denoising(noise=0.1)", "degradation 'denoising' has no option 'noise' .* sigma"),
+        (
+            "denoising(noise=0.1)",
+            "unknown noise model '0.1': expected one of deepinv.NAME or FILE.py",
+        ),
     ],
 )
 def test_bad_specs_are_named(spec, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from dataclasses import replace
 from math import inf, isfinite, isnan
 
@@ -403,7 +404,9 @@ def test_outcomes_of_failed_calls(error, status, no_debug):
 
     outcome = attempt(call)
     assert (outcome.status, outcome.ok, outcome.value) == (status, False, None)
-    assert outcome.message == f"{type(error).__name__}: {error}"
+    assert re.fullmatch(
+        rf"{type(error).__name__}: {error} \(test_evaluation.py, line \d+\)", outcome.message
+    )
 
 
 def test_a_call_that_ends_well_gives_its_value():

@@ -122,7 +122,7 @@ def test_a_failure_is_summed_up_and_has_an_exit_code(studies, place):
     assert "1 finished" in lines
     assert "1 failed" in lines
     (why,) = (line for line in lines if line.startswith("  Flaky on Simulated: "))
-    assert why.endswith("error: RuntimeError: something is amiss")
+    assert why.endswith("error: RuntimeError: something is amiss (flaky.py, line 20)")
     assert lines[-1].startswith("to complete it: python -m benchmark run ")
     assert lines[-1].endswith(f"small.yml --benchmark {place}")
     assert all("\033" not in line for line in lines)

@@ -43,6 +43,15 @@ def test_a_path_is_taken_from_the_working_directory(file, monkeypatch):
     assert KIND.build("with space.py", x=3) == 3
 
 
+def test_a_file_in_its_place_needs_no_path(file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sums").mkdir()
+    file("def mine(x, a=1):\n    return a * x\n", name="sums/mine.py")
+    assert KIND.build("mine(a=2)", x=3) == 6
+    with pytest.raises(ValueError, match=r"sum '.*sums/broken.py', line 1: SyntaxError"):
+        KIND.build(f"{file('x x', name='sums/broken.py').stem}", x=3)
+
+
 def test_the_entry_is_the_one_named_as_the_file_or_the_only_one(file):
     several = "from math import sqrt\ndef helper(x):\n    return 0\n"
     named = file(several + "class MyBlur:\n    pass\n", "my_blur.py")

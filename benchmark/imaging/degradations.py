@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from benchmark.options.brought import one_line
 from benchmark.options.checks import (
     nonnegative_number,
     one_of,
@@ -25,6 +26,9 @@ ImageShape = tuple[int, int, int]
 
 #: what an image is outside its frame, for a convolution: the image again, or its mirror image
 PADDINGS = {"circular": "circular", "reflect": "reflect"}
+
+#: relative, of ⟨Au, v⟩ = ⟨u, Aᵀv⟩ and of linearity in float64; interpolations in float32 are within
+ADJOINT_TOL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -49,22 +53,66 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
     ``inpainting(keep=0.5, sigma=0.05)``, ``deblurring(width=1.5, sigma=0.02)``,
     ``motion_deblurring(length=25, sigma=0.05)``, ``super_resolution(factor=2, sigma=0.02)``,
     ``tomography(angles=60, sigma=0.01)``, ``mri(acceleration=4, sigma=0.02)``: see the functions of
-    this module for the options.
+    this module for the options. ``deepinv.CLASS(…)`` is a linear operator of ``deepinv.physics``,
+    told the images' shape as ``img_size`` and float64 as ``dtype``; ``FILE.py(…)`` a function
+    (image_shape, …) that returns one. To each can be given ``noise``, the name of a noise model of
+    deepinv or a file, ``noise='deepinv.PoissonNoise(gain=0.1)'``, in the place of its own.
 
     The random part of A (a mask) is drawn from ``seed`` on the CPU, so that every device has the
     same. ‖A‖² is found by power iteration (a lower bound, tight to about 1e-6 relative where the
     spectrum has a gap, 1e-4 where it has none: blurs of large images, reflecting frames). Raises
-    ValueError for an unknown name or option or a value out of range.
+    ValueError for an unknown name or option, a value out of range, or where A is not linear or its
+    adjoint is none.
     """
+    context = {"image_shape": image_shape, "img_size": image_shape, "dtype": torch.float64}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        physics = DEGRADATION.build(spec, image_shape=image_shape, img_size=image_shape)
-        physics = physics.to(torch.float64)
+        chosen = DEGRADATION.choose(spec, given=context, also=["noise"])
+        noise = chosen.keywords.pop("noise", None)
+        if noise is not None and "sigma" in chosen.keywords:
+            raise ValueError(f"degradation {spec!r}: expected sigma or noise, got both")
+        physics = DEGRADATION.call(chosen, spec, **context)
+        if noise is not None:
+            physics.set_noise_model(NOISE_MODEL.build(noise))
         probe = torch.rand(1, *image_shape, dtype=torch.float64)
-        if not physics.A(probe).count_nonzero():
-            raise ValueError(f"degradation {spec!r} leaves nothing of an image: A maps it to zero")
+        physics = _in_float64(physics, probe, what=f"degradation {spec!r}")
         squared_norm = physics.compute_sqnorm(probe, max_iter=1000, tol=1e-7, verbose=False)
     return Degradation(physics, float(squared_norm), seed)
+
+
+def _in_float64(physics: object, probe: Tensor, *, what: str) -> LinearPhysics:
+    """``physics`` in float64; ValueError unless it is linear on ``probe`` and has its adjoint."""
+    from deepinv.physics import LinearPhysics
+
+    if not isinstance(physics, LinearPhysics):
+        raise ValueError(f"{what} is a {type(physics).__name__}, expected {DEGRADATION.form}")
+    try:
+        physics = physics.to(torch.float64)
+        images = (physics.A(probe), physics.A(2 * probe - 1), physics.A(torch.ones_like(probe)))
+        if not isinstance(images[0], Tensor):
+            raise TypeError(f"expected one tensor, got a {type(images[0]).__name__}")
+        back = physics.A_adjoint(images[0])
+    except Exception as error:
+        shape = tuple(probe.shape)
+        raise ValueError(
+            f"{what}: A or Aᵀ fails on images {shape} in float64: {one_line(error)}"
+        ) from error
+    if not images[0].count_nonzero():
+        raise ValueError(f"{what} leaves nothing of an image: A maps it to zero")
+    scale = images[0].norm().square() + torch.finfo(torch.float64).tiny
+    inner = (back * probe).sum() if back.shape == probe.shape else torch.tensor(torch.nan)
+    gaps = {
+        "A is not linear: A(2u − 1) − 2A(u) + A(1)": (images[1] - 2 * images[0] + images[2]).norm()
+        / scale.sqrt(),
+        "A_adjoint is not the adjoint of A: ⟨Au, Au⟩ − ⟨u, AᵀAu⟩": (scale - inner).abs() / scale,
+    }
+    for wrong, gap in gaps.items():
+        if not gap <= ADJOINT_TOL:
+            raise ValueError(
+                f"{what}: {wrong} is {float(gap):.1e} of what it should be near, expected at most "
+                f"{ADJOINT_TOL:g}"
+            )
+    return physics
 
 
 def denoising(image_shape: ImageShape, sigma: float | tuple[float, ...] = 0.1) -> LinearPhysics:
@@ -187,7 +235,13 @@ DEGRADATION: Kind = Kind(
     "degradation",
     DEGRADATIONS,
     {"deepinv": ["deepinv.physics"]},
-    form="a function (image_shape) that returns a LinearPhysics of deepinv with its noise model",
+    form="a function (image_shape, …) that returns a LinearPhysics of deepinv with its noise model",
+)
+NOISE_MODEL: Kind = Kind(
+    "noise model",
+    {},
+    {"deepinv": ["deepinv.physics"]},
+    form="a function that returns a noise model of deepinv",
 )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from sysconfig import get_paths
+from traceback import extract_tb
 from typing import Generic, TypeVar
 
 import torch
@@ -13,6 +16,12 @@ from benchmark.gradients.result import Hypergradient
 from benchmark.measure.device import is_out_of_memory
 
 V = TypeVar("V")
+
+#: where the code of this package and of libraries lies
+_NOT_THE_USERS = [
+    Path(__file__).resolve().parents[1],
+    *(Path(get_paths()[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+]
 
 
 class DivergedError(FloatingPointError):
@@ -44,6 +53,8 @@ class Outcome(Generic[V]):
 def attempt(call: Callable[[], V]) -> Outcome[V]:
     """The outcome of ``call()``; an exception becomes a status instead of ending the benchmark.
 
+    The message is the exception's, and the file and line where it left what a user wrote.
+
     With BENCHOPT_DEBUG=1 in the environment exceptions pass, so that tests see them.
     """
     try:
@@ -51,7 +62,16 @@ def attempt(call: Callable[[], V]) -> Outcome[V]:
     except Exception as error:
         if os.environ.get("BENCHOPT_DEBUG") == "1":
             raise
-        message = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}{_users_line(error)}"
         if is_out_of_memory(error):
             return Outcome("oom", message)
         return Outcome("diverged" if isinstance(error, DivergedError) else "error", message)
+
+
+def _users_line(error: Exception) -> str:
+    """The innermost line that is neither of this package nor of a library: " (mine.py, line 3)"."""
+    for frame in reversed(extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_file() and not any(file.is_relative_to(place) for place in _NOT_THE_USERS):
+            return f" ({file.name}, line {frame.lineno})"
+    return ""

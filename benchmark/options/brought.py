@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -45,6 +46,15 @@ def entry_of(path: str | Path) -> Callable[..., Any]:
     return entry
 
 
+def placed(folder: str, name: str) -> Path | None:
+    """The file ``name`` in ``folder``, of the working directory or beside the package."""
+    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        file = root / folder / name
+        if os.path.isfile(file):  # Path.is_file raises for a name that is too long
+            return file
+    return None
+
+
 def loaded(path: str | Path) -> ModuleType:
     """The file at ``path`` as a module, run unless its content has been; see ``entry_of``."""
     file = Path(path).expanduser().resolve()
@@ -67,7 +77,7 @@ def loaded(path: str | Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise FileError(f"{str(path)!r}{_where(error, file)}: {_said(error)}") from error
+        raise FileError(f"{str(path)!r}{_where(error, file)}: {one_line(error)}") from error
     _travels(module)
     return module
 
@@ -92,8 +102,9 @@ def _where(error: BaseException, file: Path) -> str:
     return "" if line is None else f", line {line}"
 
 
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def one_line(error: BaseException) -> str:
+    """What ``error`` is, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _plain(name: str) -> str:

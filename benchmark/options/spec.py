@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
-from benchmark.options.brought import FileError, entry_of
+from benchmark.options.brought import FileError, entry_of, one_line, placed
 from benchmark.options.checks import nearest, shown
 
 T = TypeVar("T")
@@ -28,7 +28,9 @@ class Kind(Generic[T]):
 
     ``"name"`` or ``"name(keyword=literal, …)"``, where the name is a key of ``entries``; a key of
     ``libraries``, a dot and a public name of one of its modules; or the path of a Python file, from
-    the working directory, that defines one function or class (``benchmark.options.brought``).
+    the working directory, that defines one function or class (``benchmark.options.brought``). A
+    file ``NAME.py`` in the ``folder`` of its kind, in the working directory or beside the package,
+    is ``NAME`` for short.
 
     Parameters
     ----------
@@ -55,6 +57,11 @@ class Kind(Generic[T]):
     entries: Mapping[str, Callable[..., T]]
     libraries: Mapping[str, Collection[str]] = field(default_factory=dict)
     form: str = "one public function or class"
+
+    @property
+    def folder(self) -> str:
+        """Where files of this kind are looked for: "degradations"."""
+        return self.name.replace(" ", "_") + ("es" if self.name.endswith("s") else "s")
 
     def choose(
         self, spec: str, *, given: Collection[str] = (), also: Collection[str] = ()
@@ -90,19 +97,24 @@ class Kind(Generic[T]):
         """
         accepted, _ = _keywords(chosen.func)
         taken = {name: value for name, value in context.items() if name in accepted}
-        if chosen.func in self.entries.values():
+        if self.has(chosen):
             return chosen(**taken)
         try:
             return chosen(**taken)
         except Exception as error:
-            raise ValueError(f"{self.name} {spec!r}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"{self.name} {spec!r}: {one_line(error)}") from error
+
+    def has(self, called: Callable[..., Any]) -> bool:
+        """Whether ``called`` is an entry of the package, options bound to it or not."""
+        return getattr(called, "func", called) in self.entries.values()
 
     def _find(self, name: str) -> Callable[..., T]:
         if name in self.entries:
             return self.entries[name]
-        if name.endswith(".py"):
+        file = name if name.endswith(".py") else placed(self.folder, f"{name}.py")
+        if file is not None:
             try:
-                return entry_of(name)
+                return entry_of(file)
             except FileError as error:
                 raise ValueError(f"{self.name} {error}: expected {self.form}") from error
         prefix, _, attribute = name.partition(".")
@@ -140,6 +152,17 @@ class Kind(Generic[T]):
         if call.args or len(named) < len(options) or not re.fullmatch(r"[\w.]+", dotted):
             raise ValueError(expected)
         return (file["path"].strip() if file else dotted), named
+
+
+def described(named: str | Callable[..., Any]) -> str:
+    """What a text or a function is called in messages.
+
+    Examples
+    --------
+    >>> described("mine.py(depth=3)"), described(len)
+    ("'mine.py(depth=3)'", 'len')
+    """
+    return repr(named) if isinstance(named, str) else getattr(named, "__qualname__", repr(named))
 
 
 def _keywords(entry: Callable[..., Any]) -> tuple[list[str], bool]:

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from benchmark.gradients.named import gradient_rule
 from benchmark.options import checks
 from benchmark.plugins.schedules import DECREASES
 from benchmark.solve.named import adjoint_solver, equilibrium_solver
@@ -83,6 +84,7 @@ RULES = {
     "equilibrium_solver": _an_equilibrium_solver,
     "adjoint_solver": _an_adjoint_solver,
     "tangent_solver": _an_adjoint_solver,
+    "gradient": lambda _, value: gradient_rule(value),
     # as torchdeq and deepinv call theirs
     "f_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
     "b_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),

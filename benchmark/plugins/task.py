@@ -9,6 +9,7 @@ from benchmark.imaging.degradations import make_degradation
 from benchmark.options.checks import positive_integer
 from benchmark.problems import LOWER_LEVEL
 from benchmark.problems.bilevel import Batch, BilevelTask, require_influence
+from benchmark.problems.brought import as_lower_level, require_layer
 
 
 def make_task(
@@ -53,7 +54,9 @@ def make_task(
         lipschitz=observed.lipschitz,
         image_shape=shape,
     )
-    problem = problem.to(torch.float64)
+    what = f"lower level {lower!r}"
+    problem = as_lower_level(problem, observed.physics, what=what).to(torch.float64)
     task = BilevelTask(problem, learned, judged, probe=learned[:probe_size], seed=seed)
+    require_layer(task.lower, task.probe, what=what)
     require_influence(task.lower, task.probe)
     return task

@@ -1,6 +1,7 @@
 """The lower levels by name, one family of layers per file."""
 
 from benchmark.options.spec import Kind
+from benchmark.problems.brought import LOWER_LEVEL_FORM
 from benchmark.problems.drunet import learned_drunet
 from benchmark.problems.pnp import PlugAndPlay
 from benchmark.problems.tikhonov import Tikhonov
@@ -15,9 +16,4 @@ LOWER_LEVELS = {
     "wavelet_l12": WaveletL12,
 }
 
-LOWER_LEVEL: Kind = Kind(
-    "lower level",
-    LOWER_LEVELS,
-    form="a torch.nn.Module with step(x, y), made from what it takes of physics, lipschitz and "
-    "image_shape",
-)
+LOWER_LEVEL: Kind = Kind("lower level", LOWER_LEVELS, form=LOWER_LEVEL_FORM)
