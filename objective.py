@@ -11,15 +11,15 @@ from benchmark.imaging.images import digest
 from benchmark.measure import provenance
 from benchmark.measure.device import device_name, resolve_device, threads
 from benchmark.measure.evaluation import Truth
-from benchmark.options.checks import boolean, one_of
+from benchmark.options.checks import check_all
 from benchmark.plugins.keyed import KeyedObjective, behind
 from benchmark.plugins.rows import Rows
+from benchmark.plugins.rules import DTYPES, RULES
 from benchmark.plugins.task import make_task
 from benchmark.running.course import Course
 
 #: where runs are kept that have not ended
 UNFINISHED = Path(__file__).resolve().parent / "outputs" / "unfinished"
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Objective(KeyedObjective, BaseObjective):
@@ -60,8 +60,7 @@ class Objective(KeyedObjective, BaseObjective):
         if unavailable:
             return True, unavailable
         try:
-            one_of("dtype", self.dtype, DTYPES)
-            boolean("compiled", self.compiled)
+            check_all(self._parameters, RULES)
             device = resolve_device(self.device)
             exact = make_task(
                 train=train,

@@ -5,22 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 PROGRAM = "python -m benchmark"
 
 #: command → module whose ``main`` takes the arguments and returns the exit code, and what it does
 COMMANDS = {
+    "run": ("benchmark.running.run", "validate a study, run it, say how it ended"),
+    "check": (
+        "benchmark.running.check",
+        "what a study (CONFIG.yml) would run and take; or which "
+        "results (a folder) the code has left behind",
+    ),
     "new": ("benchmark.running.new", "write the smallest file of a kind: a method, a metric, …"),
     "rerun": ("benchmark.running.rerun", "make one row again and compare it"),
     "report": ("benchmark.report.__main__", "figures and tables of benchopt's result files"),
     "claims": ("benchmark.report.__main__", "what result files say about the paper's statements"),
     "merge": ("benchmark.report.__main__", "join result files, of several machines too"),
-    "check": ("benchmark.report.__main__", "which results the code has left behind"),
     "site": ("benchmark.report.__main__", "pages made of a folder of results"),
     "numbers": ("benchmark.report.__main__", "write computed numbers into marked Markdown"),
 }
 #: commands of ``benchmark.report`` that are named there by the first argument
-NAMED = ("claims", "merge", "check", "site", "numbers")
+NAMED = ("claims", "merge", "site", "numbers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,8 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"unknown command {command!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr
         )
         return 2
-    rest = given if command in NAMED else given[1:]
-    code: int = import_module(COMMANDS[command][0]).main(rest)
+    module, rest = COMMANDS[command][0], given if command in NAMED else given[1:]
+    if command == "check" and all(Path(argument).is_dir() for argument in rest):
+        module, rest = "benchmark.report.__main__", given  # a folder of results, or none: results/
+    try:
+        code: int = import_module(module).main(rest)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 1
     return code
 
 

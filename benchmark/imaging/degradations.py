@@ -121,6 +121,8 @@ def checked_physics(physics: object, probe: Tensor, *, what: str) -> LinearPhysi
         raise ValueError(
             f"{what}: A or Aᵀ fails on images {shape} in float64: {one_line(error)}"
         ) from error
+    if not images[0].count_nonzero():
+        raise ValueError(f"{what} leaves nothing of an image: A maps it to zero")
     squared = images[0].norm().square()
     scale = squared + torch.finfo(torch.float64).tiny
     inner = (back * probe).sum() if back.shape == probe.shape else torch.tensor(torch.nan)
@@ -181,7 +183,7 @@ def motion_deblurring(
 
     Horizontal, vertical and diagonal in turn, each of sum 1 in a square of side ``length``.
     """
-    positive_integer("length", length)
+    positive_integer("length", length, most=999)
     if length % 2 == 0:
         raise ValueError(f"length must be odd, for a line with a centre, got {length}")
     horizontal = torch.zeros(length, length, dtype=torch.float64)
@@ -201,7 +203,7 @@ def super_resolution(
     """
     from deepinv.physics import Downsampling, compose
 
-    positive_integer("factor", factor)
+    positive_integer("factor", factor, most=64)
     if any(side % factor for side in image_shape[1:]):
         raise ValueError(
             f"factor must divide both sides of the images, got {factor} for {image_shape[1:]}"
@@ -222,7 +224,7 @@ def tomography(image_shape: ImageShape, angles: int = 60, sigma: float = 0.01) -
     """
     from benchmark.imaging.physics import ColourTomography
 
-    positive_integer("angles", angles)
+    positive_integer("angles", angles, most=10_000)
     _, height, width = image_shape
     if height != width:
         raise ValueError(f"tomography needs square images, got {height}×{width} pixels")
@@ -239,7 +241,7 @@ def mri(image_shape: ImageShape, acceleration: int = 4, sigma: float = 0.02) -> 
 
     from benchmark.imaging.physics import ColourMRI
 
-    positive_integer("acceleration", acceleration)
+    positive_integer("acceleration", acceleration, most=1000)
     seeded = torch.Generator().manual_seed(torch.initial_seed())
     generator = RandomMaskGenerator((1, *image_shape[1:]), acceleration, rng=seeded)
     return ColourMRI(generator.step()["mask"][0, 0], noise_model=_noise(sigma))
@@ -302,7 +304,7 @@ NOISE_MODEL: Kind = Kind(
 def _gaussian(width: float) -> Tensor:
     from deepinv.physics.functional.blur import gaussian_blur
 
-    positive_number("width", width)
+    positive_number("width", width, most=100)
     return gaussian_blur(sigma=(width, width))
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchwavelets import DWT1D
 
+from benchmark.options.checks import positive_integer, text
+
 ORIENTATIONS = 3
 
 
@@ -33,6 +35,8 @@ class OrthonormalWavelet(nn.Module):
 
     def __init__(self, wavelet: str, levels: int, size: tuple[int, int]) -> None:
         super().__init__()
+        text("wavelet", wavelet)
+        positive_integer("levels", levels, most=20)
         if any(side % 2**levels for side in size):
             raise ValueError(
                 f"an image of {size[0]}×{size[1]} pixels cannot be decomposed over {levels} dyadic "

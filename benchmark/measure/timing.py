@@ -95,6 +95,12 @@ def seconds(
     return {name: _timing(pairs, measurable) for name, pairs in samples.items()}
 
 
+def elapsed(call: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock seconds of one call as it is, not warmed up: for estimates, not for results."""
+    wall, _ = _stopwatch(call, device)
+    return wall
+
+
 def ratio(a: Timing, b: Timing) -> float:
     """The median of the per-round ratios a/b of two timings from the same ``seconds``.
 

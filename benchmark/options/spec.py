@@ -7,12 +7,12 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 from benchmark.options.brought import FileError, entry_of, one_line, placed
+from benchmark.options.checks import nearest, shown
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ class Kind(Generic[T]):
                 return entry
         places = [*sorted(self.entries), *(f"{prefix}.NAME" for prefix in self.libraries)]
         raise ValueError(
-            f"unknown {self.name} {name!r}: expected one of {', '.join(places)} or FILE.py"
+            f"unknown {self.name} {shown(name)}: expected one of {', '.join(places)} or FILE.py"
             + _hint(name, self._known(prefix))
         )
 
@@ -138,7 +138,7 @@ class Kind(Generic[T]):
     def _parse(self, spec: str) -> tuple[str, dict[str, object]]:
         """The name and the options in ``spec``; ValueError, with the form that it should have."""
         text = str(spec)
-        expected = f"a {self.name} is written name or name(option=value, …), got {spec!r}"
+        expected = f"a {self.name} is written name or name(option=value, …), got {shown(spec)}"
         file = _FILE.fullmatch(text)
         if file is not None:
             text = f"file{file['options'] or ''}"
@@ -209,5 +209,5 @@ def _imported(module: str, kind: str, name: str) -> object:
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f": did you mean {near[0]}?" if near else ""
+    near = nearest(name, known)
+    return f": did you mean {near}?" if near else ""

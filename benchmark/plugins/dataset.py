@@ -9,8 +9,9 @@ from typing import final
 from benchopt import BaseDataset
 
 from benchmark.options.brought import one_line
-from benchmark.options.checks import positive_integer
+from benchmark.options.checks import check_all
 from benchmark.plugins.keyed import KeyedDataset
+from benchmark.plugins.rules import RULES
 from benchmark.plugins.task import ImageSet
 
 
@@ -50,8 +51,7 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
         """What ``Objective`` takes. Images that cannot be had are a reason to skip, not a crash."""
         seed = self.get_seed(use_repetition=True)
         try:
-            for name in ("n_train", "n_test"):
-                positive_integer(name, getattr(self, name))
+            check_all(self._parameters, RULES)
             train, test = self.images(seed)
         except (ValueError, OSError) as error:
             return {"unavailable": f"{self.name}: {error}"}

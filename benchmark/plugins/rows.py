@@ -18,7 +18,7 @@ from benchmark.problems.bilevel import BilevelTask
 @dataclass(frozen=True)
 class Rows:
     """What ``OuterLoop`` is evaluated by: the columns of ``benchmark.measure.evaluation``, and how
-    far the loop has come.
+    far the loop has come; ``ended`` says in the last row why it did: "finished", or the status.
 
     truth : of ``task``, the task of the methods.
     """
@@ -38,9 +38,16 @@ class Rows:
         """The columns of ``method`` at ``theta``, its last step having come out as ``training``."""
         options = {"truth": self.truth, "task": self.task, "training": training, "last": last}
         columns = evaluate(method, theta, **options)
-        return columns | {"outer_step": outer_step, "training_layer_evals": training_layer_evals}
+        ended = ("finished" if training.ok else training.status) if last else ""
+        return {
+            **columns,
+            "outer_step": outer_step,
+            "training_layer_evals": training_layer_evals,
+            "ended": ended,
+        }
 
     def failed(self, outcome: Outcome, outer_step: int) -> dict[str, object]:
         """The columns where the loop itself is gone, and ``outcome`` says why."""
         columns = unknown(self.truth, outcome)
-        return columns | {"outer_step": outer_step, "training_layer_evals": nan}
+        ends = {"ended": outcome.status, "training_layer_evals": nan}
+        return columns | {"outer_step": outer_step, **ends}

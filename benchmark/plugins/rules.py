@@ -2,64 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from math import inf
 
+import torch
+
+from benchmark.imaging.images import sides_of
 from benchmark.options import checks
 from benchmark.plugins.descent import check_optimizer, check_projection, check_schedule
 from benchmark.plugins.schedules import DECREASES
 from benchmark.solve.named import adjoint_solver, equilibrium_solver
 
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+#: the samplers of optuna that ``TPE`` takes; it may be absent
+SAMPLERS = dict.fromkeys(("tpe", "random"))
+
 #: the solvers that torchdeq has by name; it may be absent
 TORCHDEQ_SOLVERS = dict.fromkeys(("fixed_point_iter", "anderson", "broyden"))
+
+
+def _an_equilibrium_solver(name: str, value: object) -> None:
+    """A name with options in their ranges: those are tried on x = x/2, for one layer."""
+    solver = equilibrium_solver(value)
+    if getattr(solver, "keywords", None):
+        _tried(name, value, lambda: solver(_half, torch.ones(1, 2), tol=1.0, max_layers=1))
+
+
+def _an_adjoint_solver(name: str, value: object) -> None:
+    """A name with options in their ranges: those are tried on w − w/2 = b, for one product."""
+    solver = adjoint_solver(value)
+    if getattr(solver, "keywords", None):
+        _tried(name, value, lambda: solver(_half, torch.ones(1, 2), tol=1.0, max_steps=1))
+
+
+def _half(x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
+def _tried(name: str, value: object, call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Exception as error:
+        raise ValueError(f"{name} {checks.shown(value)}: {error}") from error
+
+
+def _a_size(name: str, value: object) -> None:
+    for side in sides_of(value):
+        checks.positive_integer(name, side, most=8192)
+
+
+#: layers, terms, directions: what is done so often in one outer step and may be kept in memory
+MANY = 100_000
+#: relative residuals and errors
+TOLERANCE = partial(checks.positive_number, most=1)
 
 #: what a parameter of that name may be, in whichever plugin it occurs
 RULES = {
     "optimizer": check_optimizer,
     "schedule": check_schedule,
     "projection": check_projection,
-    "learning_rate": checks.positive_number,
+    "learning_rate": partial(checks.positive_number, most=1e6),
     "steps": checks.nonnegative_integer,
     "batch_size": checks.nonnegative_integer,
     "evaluate_every": checks.positive_integer,
     "warm_start": checks.boolean,
     "polish": checks.boolean,
-    "layers": checks.positive_integer,
-    "restarts": checks.nonnegative_integer,
+    "layers": partial(checks.positive_integer, most=MANY),
+    "restarts": partial(checks.nonnegative_integer, most=MANY),
     "max_layers": checks.positive_integer,
-    "factor": partial(checks.strictly_between, low=1, high=inf),
-    "terms": checks.positive_integer,
+    "factor": partial(checks.strictly_between, low=1, high=1e6),
+    "terms": partial(checks.positive_integer, most=MANY),
     "damping": checks.fraction,
-    "step": checks.positive_number,
-    "directions": checks.positive_integer,
-    "max_parameters": checks.positive_integer,
-    "inner_steps": checks.positive_integer,
-    "memory": checks.positive_integer,
+    "step": partial(checks.positive_number, most=1e3),
+    "directions": partial(checks.positive_integer, most=MANY),
+    "max_parameters": partial(checks.positive_integer, most=MANY),
+    "inner_steps": partial(checks.positive_integer, most=MANY),
+    "memory": partial(checks.positive_integer, most=1000),
     "fallback": checks.optional(checks.positive_number),
-    "first_tol": checks.positive_number,
+    "first_tol": TOLERANCE,
     "decrease": partial(checks.one_of, table=DECREASES),
-    "span": checks.positive_number,
-    "tol": checks.positive_number,
-    "adjoint_tol": checks.positive_number,
-    "gradient_tol": checks.optional(checks.positive_number),
-    "equilibrium_solver": lambda _, value: equilibrium_solver(value),
-    "adjoint_solver": lambda _, value: adjoint_solver(value),
-    "tangent_solver": lambda _, value: adjoint_solver(value),
+    "sampler": partial(checks.one_of, table=SAMPLERS),
+    # θ are logarithms, mostly
+    "span": partial(checks.positive_number, most=50),
+    "tol": TOLERANCE,
+    "adjoint_tol": TOLERANCE,
+    "gradient_tol": checks.optional(TOLERANCE),
+    "equilibrium_solver": _an_equilibrium_solver,
+    "adjoint_solver": _an_adjoint_solver,
+    "tangent_solver": _an_adjoint_solver,
     # as torchdeq and deepinv call theirs
     "f_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
     "b_solver": partial(checks.one_of, table=TORCHDEQ_SOLVERS),
-    "f_tol": checks.positive_number,
-    "b_tol": checks.positive_number,
+    "f_tol": TOLERANCE,
+    "b_tol": TOLERANCE,
     "f_max_iter": checks.positive_integer,
     "b_max_iter": checks.positive_integer,
-    "grad": checks.positive_integer,
-    "tau": checks.positive_number,
-    "m": checks.positive_integer,
+    "grad": partial(checks.positive_integer, most=MANY),
+    "tau": partial(checks.positive_number, most=2),
+    "m": partial(checks.positive_integer, most=1000),
     "lam": checks.nonnegative_number,
-    "thres_conv": checks.positive_number,
+    "thres_conv": TOLERANCE,
     "max_iter": checks.positive_integer,
     "max_iter_backward": checks.positive_integer,
     "anderson": checks.boolean,
-    "history_size": checks.positive_integer,
+    "history_size": partial(checks.positive_integer, most=1000),
     "eps": checks.nonnegative_number,
+    # of datasets and of the objective
+    "degradation": checks.text,
+    "size": checks.optional(_a_size),
+    "n_train": partial(checks.positive_integer, most=10**6),
+    "n_test": partial(checks.positive_integer, most=10**6),
+    "lower": checks.text,
+    "loss": checks.text,
+    "metrics": checks.optional(checks.text),
+    "probe_size": partial(checks.positive_integer, most=10**6),
+    "dtype": partial(checks.one_of, table=DTYPES),
+    "device": checks.text,
+    "compiled": checks.boolean,
 }

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from benchmark.imaging.denoisers import make_denoiser
-from benchmark.options.checks import positive_integer, positive_number, strictly_between
+from benchmark.options.checks import (
+    boolean,
+    positive_integer,
+    positive_number,
+    strictly_between,
+)
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.problems.stepsize import bounded_stepsize
 
@@ -81,11 +86,18 @@ class PlugAndPlay(LowerLevelProblem):
     ) -> None:
         super().__init__()
         strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
-        positive_integer("layers", layers)
+        positive_integer("layers", layers, most=1000)
         positive_number("noise_level", noise_level)
         positive_number("regularisation", regularisation)
         if relaxation != 1:
             strictly_between("relaxation, unless it is 1,", relaxation, low=0, high=1)
+        for name, learned in (
+            ("learn_stepsize", learn_stepsize),
+            ("learn_noise_level", learn_noise_level),
+            ("learn_regularisation", learn_regularisation),
+            ("learn_denoiser", learn_denoiser),
+        ):
+            boolean(name, learned)
         self.physics = physics.requires_grad_(False)
         self.denoiser = make_denoiser(denoiser, image_shape).double()
         self.denoiser.requires_grad_(learn_denoiser)

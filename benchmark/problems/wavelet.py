@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmark.imaging.wavelets import ORIENTATIONS, OrthonormalWavelet
 from benchmark.options.checks import (
+    boolean,
     nonnegative_number,
-    positive_integer,
     positive_number,
     strictly_between,
 )
@@ -58,8 +58,8 @@ class WaveletForwardBackward(LowerLevelProblem):
         learn_stepsize: bool,
     ) -> None:
         super().__init__()
-        positive_integer("levels", levels)
         nonnegative_number("ridge", ridge)
+        boolean("learn_stepsize", learn_stepsize)
         strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
         self.physics = physics.requires_grad_(False)
         self.transform = OrthonormalWavelet(wavelet, levels, image_shape[1:])
@@ -145,6 +145,8 @@ class WaveletProximal(WaveletForwardBackward):
             learn_stepsize=learn_stepsize,
         )
         positive_number("weight", weight)
+        boolean("penalise_approximation", penalise_approximation)
+        boolean("per_channel", per_channel)
         groups = image_shape[0] if per_channel else 1
         start = math.log(weight)
         self.log_weights = parameter(start, levels, ORIENTATIONS, groups)

@@ -10,7 +10,7 @@ from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from benchmark.imaging.wavelets import ORIENTATIONS
-from benchmark.options.checks import positive_number
+from benchmark.options.checks import boolean, positive_number
 from benchmark.problems.wavelet import WaveletForwardBackward, parameter
 
 
@@ -79,6 +79,8 @@ class WaveletL12(WaveletForwardBackward):
             learn_stepsize=learn_stepsize,
         )
         positive_number("weight", weight)
+        boolean("couple_colours", couple_colours)
+        boolean("couple_orientations", couple_orientations)
         if not (couple_colours or couple_orientations):
             raise ValueError(
                 "couple_colours and couple_orientations are both False: at least one must be True "

@@ -124,7 +124,7 @@ def anderson(T: Layer, x0: Tensor, *, tol: float, max_layers: int, depth: int = 
     >>> anderson(lambda x: rates * x + 1, rates, tol=1e-9, max_layers=99).steps
     tensor([5])
     """
-    positive_integer("depth", depth)
+    positive_integer("depth", depth, most=1000)
     return _solve(T, x0, _Anderson(depth=depth), tol=tol, max_layers=max_layers)
 
 

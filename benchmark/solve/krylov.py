@@ -72,7 +72,7 @@ def gmres(
     >>> found.x, found.steps
     (tensor([[1.0000, 0.5000, 0.5000, 0.3333]]), tensor([4]))
     """
-    positive_integer("restart", restart)
+    positive_integer("restart", restart, most=10_000)
     return _in_cycles(
         _gmres_cycle, matvec, b, tol=tol, max_steps=max_steps, x0=x0, cycle_size=restart
     )

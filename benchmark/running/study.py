@@ -1,0 +1,213 @@
+"""The runs of a study, by benchopt's own loop, one after another as they end.
+
+What ``benchopt run`` does from here on, with its functions and its cache: rows and cached entries
+are the same through both doors. Beyond it, each run says how it ended, a failure does not stay in
+the cache, and rows are kept when the study is interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchopt._generate_runs import generate_run_kwargs
+from benchopt.benchmark import Benchmark
+from benchopt.parallel_backends import check_parallel_config, parallel_run
+from benchopt.runner import FailedRun, run_one_to_cvg
+from benchopt.utils.run_context import RunContext
+
+from benchmark.running.faults import said
+from benchmark.running.outcome import Row, Run, ended, passing
+from benchmark.running.terminal import Terminal
+from benchmark.running.validation import Plan
+
+#: what benchopt leaves out of the key of its cache
+IGNORED = ["force", "terminal", "run_context"]
+
+
+@dataclass
+class Study:
+    """What has been done of a plan.
+
+    runs : those that have ended, skipped ones among them; rows : theirs; interrupted : whether the
+    study was ended from outside; broken : the exception that ended it, in words, or "".
+    """
+
+    plan: Plan
+    runs: list[Run] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    interrupted: bool = False
+    broken: str = ""
+
+    @property
+    def left(self) -> int:
+        """Runs of which nothing is known."""
+        done = [run for run in self.runs if run.status != "not installed"]
+        return max(0, self.plan.runs - len(done))
+
+
+class Cache:
+    """benchopt's cache of whole runs, entry by entry; none of it where it is switched off."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self.known = None
+        if not benchmark.no_cache:
+            self.known = benchmark.mem.cache(run_one_to_cvg, ignore=IGNORED)
+        self.ids: dict[tuple, tuple] = {}
+
+    def holds(self, kwargs: dict) -> bool:
+        """Whether the rows of that run are there."""
+        return self.known is not None and self.known.check_call_in_cache(**kwargs)
+
+    def held(self, kwargs: dict) -> tuple[list[Row], str]:
+        """The rows that are there, and benchopt's status of their run."""
+        rows, _, status, _ = self.known(**kwargs)
+        return rows, status
+
+    def note(self, kwargs: dict) -> None:
+        """Remember which entry a run is, and drop it where it holds what may pass."""
+        if self.known is None:
+            return
+        meta = kwargs["meta"]
+        entry = (self.known.func_id, self.known._get_args_id(**kwargs))
+        self.ids[(*_names(meta), meta["idx_rep"])] = entry
+        if not kwargs["force"] and self.holds(kwargs) and passing(*self.held(kwargs)):
+            self.known.store_backend.clear_item(entry)
+
+    def unseen(self, seen: set[tuple]) -> Iterator[tuple]:
+        """(rows, names, status, reason) of the noted runs that are there and not among ``seen``,
+        pairs of names and repetition: those that other processes finished.
+        """
+        for (*names, repetition), entry in self.ids.items():
+            if (tuple(names), repetition) not in seen and self.known.store_backend.contains_item(
+                entry
+            ):
+                yield self.known.store_backend.load_item(entry, verbose=0)
+
+    def drop(self, names: tuple, repetition: int) -> None:
+        """Forget that run, so that it is tried again."""
+        entry = self.ids.get((*names, repetition))
+        if entry is not None:
+            with suppress(OSError, KeyError):
+                self.known.store_backend.clear_item(entry)
+
+
+@dataclass(frozen=True)
+class _OneRun:
+    """A run as benchopt makes it, through its cache; an exception in it is a status."""
+
+    cached: Callable
+
+    def __call__(self, **kwargs):
+        try:
+            return self.cached(**kwargs)
+        except FailedRun as error:
+            return [], _names(kwargs["meta"]), error.status, ""
+
+    def check_call_in_cache(self, **kwargs) -> bool:
+        return self.cached.check_call_in_cache(**kwargs)
+
+
+def execute(plan: Plan, *, rich: bool, report: Callable[[Run, Study], None]) -> Study:
+    """Run ``plan``; ``report`` is told of each run as it ends.
+
+    KeyboardInterrupt ends the study, and so does an exception outside of a run (a worker that was
+    killed, a dataset that cannot be had): what was finished is in it. Cost: that of the runs that
+    are not cached.
+    """
+    study = Study(plan)
+
+    def known(run: Run) -> None:
+        study.runs.append(run)
+        report(run, study)
+
+    terminal = Terminal(rich=rich, on_skip=known)
+    cache, seen = Cache(plan.benchmark), set()
+    try:
+        for rows, names, status, reason, cached in _results(plan, terminal, cache):
+            repetition = rows[0]["idx_rep"] if rows else 0
+            if passing(rows, status):
+                cache.drop(names, repetition)
+            terminal.set(dataset=names[0], objective=names[1], solver=names[2])
+            terminal.show_status(status, reason=reason, cached=cached)
+            run = ended(names, rows, status, reason, cached)
+            study.rows.extend(rows)
+            seen.add((tuple(names), repetition))
+            known(run)
+            if status == "interrupted":
+                study.interrupted = True
+                break
+    except KeyboardInterrupt:
+        study.interrupted = True
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        study.broken = said(error)
+    if study.interrupted or study.broken:
+        for rows, names, status, reason in cache.unseen(seen):
+            study.rows.extend(rows)
+            known(ended(names, rows, status, reason, cached=True))
+    return study
+
+
+def _results(plan: Plan, terminal: Terminal, cache: Cache) -> Iterator[tuple]:
+    """(rows, names, status, reason, cached) of each run as it ends, in whatever order."""
+    settings, benchmark = plan.settings, plan.benchmark
+    once = _OneRun(benchmark.cache(run_one_to_cvg, ignore=IGNORED))
+
+    def noted() -> Iterator[dict]:
+        for kwargs in run_arguments(plan, terminal):
+            cache.note(kwargs)
+            yield kwargs
+
+    config = check_parallel_config(settings.parallel_config, settings.n_jobs)
+    yield from parallel_run(benchmark, once, noted(), config, collect=settings.collect)
+
+
+def run_arguments(plan: Plan, terminal: Terminal) -> Iterator[dict]:
+    """The arguments of each run, as benchopt makes them; each task is made on the way."""
+    settings = plan.settings
+    terminal.n_repetitions = settings.n_repetitions or 1
+    context = RunContext(pdb=settings.pdb, run_output_base=_artefacts(plan.path))
+    return generate_run_kwargs(
+        plan.benchmark,
+        solvers=plan.solvers.chosen,
+        forced_solvers=settings.force_solver,
+        datasets=plan.datasets.chosen,
+        objectives=plan.objectives.chosen,
+        n_repetitions=settings.n_repetitions,
+        max_runs=settings.max_runs,
+        timeout=settings.timeout,
+        collect=settings.collect,
+        terminal=terminal,
+        run_context=context,
+    )
+
+
+def _artefacts(path: Path) -> Path:
+    return path.parent / path.stem
+
+
+def _names(meta: dict) -> tuple[str, str, str]:
+    return meta["dataset_name"], meta["objective_name"], meta["solver_name"]
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGTERM ends the study as Ctrl-C does, in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
