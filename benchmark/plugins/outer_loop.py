@@ -221,5 +221,5 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self.outer_step, self.clock.seconds = state["outer_step"], state["seconds"]
         set_theta(self.lower, state["theta"])
         self.counted.counts.restore(state["counts"])
-        self.carried = Carried.of_state(state["carried"], device=self.task.train.truth.device)
+        self.carried = Carried.of_state(state["carried"], device=self.task.device)
         self.restore_own_state(state["own"])

@@ -48,7 +48,7 @@ def _tried(name: str, value: object, call: Callable[[], object]) -> None:
 
 
 def _a_size(name: str, value: object) -> None:
-    for side in sides_of(value):
+    for side in () if value == "whole" else sides_of(value):
         checks.positive_integer(name, side, most=8192)
 
 

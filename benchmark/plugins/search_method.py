@@ -52,7 +52,7 @@ class SearchMethod(OuterLoop):
 
     @final
     def restore_own_state(self, state: Mapping[str, object]) -> None:
-        device = self.task.train.truth.device
+        device = self.task.device
         self.tried = [
             Trial({name: value.to(device) for name, value in theta.items()}, found)
             for theta, found in state["tried"]

@@ -115,6 +115,11 @@ class BilevelTask:
         lower = copy.deepcopy(self.lower).to(device=device, dtype=dtype)
         return BilevelTask(lower, *batches, seed=self.seed)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.probe.parts[0].truth.device
+
     def minibatches(self, size: int, *, after: int = 0) -> Iterator[Images]:
         """Endless mini-batches of ``size`` training images, reshuffled at each epoch; those that
         come ``after`` so many.

@@ -97,14 +97,15 @@ class Probe:
 
     def _measured(self, solver, objective, meta: dict) -> tuple[float, float, float]:
         """Seconds of an outer step, of a row and of the last row."""
-        device = solver.task.probe.truth.device
+        device = solver.task.device
         warm = elapsed(solver.rehearse, device)
         step = elapsed(solver.rehearse, device)
+        solver.set_objective(solver.task)  # to be run here, row by row
         solver.run(lambda: False)
         result = solver.get_result()
 
         def row(last: bool) -> float:
-            return elapsed(lambda: objective(result | {"last": last}), device)
+            return elapsed(lambda: objective.rows(**result | {"last": last}), device)
 
         own, task = row(False), (meta["dataset_name"], meta["objective_name"])
         self.spent += warm + step + own
