@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from textwrap import dedent
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -144,6 +145,10 @@ def test_the_images_dataset(stored):
     assert (data["train"].shape, data["test"].shape) == ((2, 1, 16, 20), (1, 1, 16, 20))
     two = dataset("Images", train_source="2024", test_source=["2024/3.png"], size=16).get_data()
     assert two["test"].shape == (4, 3, 16, 16)
+    listed = dataset("Images", source=["2024/1.png", "2024/2.png"], size=[16, 20])
+    assert listed._parameters["source"] == "['2024/1.png', '2024/2.png']"
+    assert listed._parameters["size"] == "[16, 20]"
+    assert listed.get_data()["test"].shape == (4, 3, 16, 20)
     for wrong in ({}, {"source": "2024", "train_source": "2024"}, {"test_source": "2024"}):
         (reason,) = dataset("Images", **wrong).get_data().values()
         assert "either source or both train_source and test_source" in reason
@@ -171,6 +176,27 @@ def test_items_of_datasets():
     assert image_of(tensor[0]).shape == (20, 24, 1)
     with pytest.raises(ValueError, match="an item with label in it: expected one of image"):
         image_of({"label": 3})
+
+
+def test_datasets_of_hugging_face(stored, monkeypatch):
+    """By a name there, and from a folder that it was saved to."""
+
+    class Stored(list):
+        def select_columns(self, column):
+            return Stored({column: item[column]} for item in self)
+
+    rows = Stored({"photo": Image.fromarray(image), "label": 1} for image in SIX)
+    asked = []
+    library = SimpleNamespace(
+        load_dataset=lambda name, split: asked.append((name, split)) or rows,
+        load_from_disk=lambda path: {"test": rows},
+    )
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    expected = drawn([as_pictures("SIX", SIX)], **OPTIONS)
+    for path in ("user/set", "2024"):
+        text = f"hugging_face(path={path!r},split='test',column='photo')"
+        assert digest(*drawn([pictures(text)], **OPTIONS)) == digest(*expected)
+    assert asked == [("user/set", "test")]
 
 
 def test_loaders_of_libraries_by_name(stored, monkeypatch):

@@ -38,11 +38,11 @@ def sides_of(size: object) -> tuple[int, int]:
 
     Examples
     --------
-    >>> sides_of(64), sides_of([48, 80]), sides_of("48x80")
-    ((64, 64), (48, 80), (48, 80))
+    >>> sides_of(64), sides_of([48, 80]), sides_of("48x80"), sides_of("[48, 80]")
+    ((64, 64), (48, 80), (48, 80), (48, 80))
     """
-    if isinstance(size, str) and re.fullmatch(r"\d+x\d+", size):
-        size = [int(side) for side in size.split("x")]
+    if isinstance(size, str) and (sides := re.fullmatch(r"\[?(\d+)(?:x|, *)(\d+)\]?", size)):
+        size = [int(side) for side in sides.groups()]
     if not isinstance(size, list | tuple):
         size = (size, size)
     if len(size) != 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import glob
 import os
 import warnings
@@ -113,9 +114,9 @@ def pictures(source: object) -> Pictures:
     one function that returns images, or one torch dataset (in ``image_sources/``, by its name).
     Raises ValueError or OSError.
     """
-    if isinstance(source, list | tuple):
-        return files([str(path) for path in source])
     text = str(source)
+    if isinstance(source, list | tuple) or text.startswith("["):
+        return files(ast.literal_eval(text))
     path = Path(text).expanduser()
     if path.is_dir():
         return folder(text)

@@ -34,6 +34,12 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
         "n_test": [4],
     }
 
+    @final
+    def save_parameters(self, **parameters: object) -> None:
+        """benchopt's hook at creation: lists become text, for the columns of the results."""
+        lists = {k: str(list(v)) for k, v in parameters.items() if isinstance(v, list | tuple)}
+        super().save_parameters(**parameters | lists)
+
     @abstractmethod
     def images(self, seed: int) -> tuple[ImageSet, ImageSet]:
         """Training and test images, each one of
