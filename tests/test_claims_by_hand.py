@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.report.claims import FAILS, HOLDS, NOT_TESTED, UNDECIDED, claims, line
+from benchmark.report.claims import FAILS, HOLDS, NOT_TESTED, UNDECIDED, claims, line, to_json
 from benchmark.report.frame import RUN
 
 KAPPA = 0.5
@@ -31,10 +31,14 @@ NOTHING = {
 }
 
 
+def frame_of(rows: list[dict]) -> pd.DataFrame:
+    own = [dict.fromkeys(RUN, "") | {"source": i} | NOTHING | row for i, row in enumerate(rows)]
+    return pd.DataFrame(own)
+
+
 def claims_of(rows: list[dict], key: str) -> list[SimpleNamespace]:
     """The claims of that key on a run of a single row each."""
-    own = [dict.fromkeys(RUN, "") | {"source": i} | NOTHING | row for i, row in enumerate(rows)]
-    found = claims(pd.DataFrame(own))
+    found = claims(frame_of(rows))
     table = found if isinstance(found, pd.DataFrame) else pd.DataFrame(map(asdict, found))
     return [SimpleNamespace(**row) for row in table.to_dict("records") if row["key"] == key]
 
@@ -105,6 +109,11 @@ def test_the_rate_is_taken_at_equilibrium_and_above_the_reference():
     ]
     found = only(rows + beside, "rate")
     assert span(found) == pytest.approx((1, 1, 1)) and "K = 2, 3, 4, 5, 7," in found.note
+
+
+def test_json_is_text_that_can_be_read():
+    text = to_json(claims(frame_of(errors(lambda k, r: KAPPA**k, (1, 2, 4)))))
+    assert "slope of log error in K / log κ" in text and "null" in text and "NaN" not in text
 
 
 def test_a_state_at_the_bound_is_at_equilibrium():
