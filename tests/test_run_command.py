@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pytest
@@ -14,8 +15,8 @@ from benchopt.results import read_results
 from conftest import ROOT
 
 from benchmark.__main__ import main
+from benchmark.running import check, terminal
 from benchmark.running import study as study_module
-from benchmark.running import terminal
 from benchmark.running.options import parser, settings
 from benchmark.running.outcome import Run, ended, passing
 from benchmark.running.places import claimed, write_rows
@@ -160,6 +161,27 @@ def test_check_says_what_would_run_and_what_is_cached(studies):
     assert lines[5].startswith("disk: about ")
     assert [line.split()[0] for line in studies["after"][1][1:3]] == ["cached", "cached"]
     assert studies["after"][1][3] == "0 to run; 2 cached"
+
+
+@pytest.mark.parametrize(
+    ("known", "own", "first", "expected"),
+    [({}, 0.2, 1.2, (1.0, 1.2)), ({("d", "o"): 1.0}, None, 0.2, (1.0, 1.2))],
+    ids=["the first method of a task", "another one"],
+)
+def test_the_probe_tells_the_cost_of_a_task_from_that_of_a_method(
+    monkeypatch, known, own, first, expected
+):
+    """What is true of a θ is found by the first row, and every row of a run is at a new θ."""
+    times = iter([9.0, 0.5, first, *([] if own is None else [own]), 0.7])
+    monkeypatch.setattr(check, "elapsed", lambda call, device: next(times))
+    solver = MagicMock()
+    solver.get_result.return_value = {}
+    probe = check.Probe(truths=dict(known))
+    meta = {"dataset_name": "d", "objective_name": "o"}
+    step, row, last = probe._measured(solver, None, meta)
+    assert (probe.truths["d", "o"], row) == pytest.approx(expected)
+    assert (step, last) == pytest.approx((0.5, expected[0] + 0.7))
+    assert next(times, None) is None
 
 
 # --- how runs end -------------------------------------------------------------------------------
