@@ -373,7 +373,7 @@ def test_a_command_that_is_not_known(capsys):
     assert main(["rum"]) == 2
     assert "unknown command 'rum': expected one of run, check, " in capsys.readouterr().err
     assert main(["--help"]) == 0
-    assert "  check    what a study would run" in capsys.readouterr().out
+    assert "  check    what a study (CONFIG.yml) would run" in capsys.readouterr().out
 
 
 def test_a_folder_without_an_objective(tmp_path, capsys):
