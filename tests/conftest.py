@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,9 @@ from benchmark.plugins.task import make_task  # noqa: E402
 from benchmark.problems.bilevel import BilevelTask  # noqa: E402
 
 torch.set_num_threads(1)
+# runs of benchopt in processes of their own are shown in test_course.py and test_run_command.py;
+# elsewhere each would take the seconds that importing torch does
+os.environ.setdefault("BENCHMARK_PROCESSES", "0")
 
 #: a spec of every lower level, contracting (a ridge) and not
 LOWER_SPECS = (

@@ -51,6 +51,12 @@ class Solver(PairMethod):
             raise RuntimeError("something is amiss")
         return Pair(Steps(0), LastLayers(2))
 '''
+#: ends its process, as a crash would, in its second outer step
+ENDING = (
+    FLAKY.replace("Flaky", "Ending")
+    .replace('raise RuntimeError("something is amiss")', "os._exit(0)")
+    .replace("from pathlib", "import os\nfrom pathlib")
+)
 CONFIG = {
     "seed": 0,
     "plot": False,
@@ -115,6 +121,26 @@ def of(rows: pd.DataFrame, method: str) -> pd.DataFrame:
     return rows[rows["objective_method"] == method].reset_index(drop=True)
 
 
+def test_a_method_that_ends_its_process_is_a_row_and_the_others_run(place, monkeypatch, capsys):
+    monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
+    monkeypatch.setenv("BENCHMARK_PROCESSES", "1")
+    (place / "solvers" / "ending.py").write_text(ENDING)
+    solvers = [
+        {"Ending": {"steps": [3], "evaluate_every": [1]}},
+        {"Unrolling": {"steps": [1], "layers": [2]}},
+    ]
+    config = place / "ending.yml"
+    config.write_text(yaml.safe_dump(CONFIG | {"solver": solvers}))
+    assert main(["run", str(config), "--benchmark", str(place)]) == 1
+    rows = read_results(place / "outputs" / "ending.parquet")
+    ending, whole = of(rows, "Ending"), of(rows, "Unrolling")
+    assert list(whole["objective_status"]) == ["ok", "ok"]
+    assert list(ending["objective_status"])[-1] == "error"
+    assert "ended by itself, with exit code 0" in ending["objective_message"].iloc[-1]
+    assert "1 failed" in capsys.readouterr().out
+    assert not list((place / "outputs" / "unfinished").glob("*"))
+
+
 def test_a_failure_is_summed_up_and_has_an_exit_code(studies, place):
     code, lines, rows = studies["first"]
     assert code == 1
@@ -147,7 +173,7 @@ def test_the_same_command_tries_again_what_failed_and_that_alone(studies, place)
     assert set(rows["objective_status"]) == {"ok"}
     before = of(studies["first"][2], "Unrolling")
     assert list(of(rows, "Unrolling")["time"]) == list(before["time"])
-    assert [path.name for path in (place / "outputs").iterdir()] == ["small.parquet"]
+    assert [p.name for p in (place / "outputs").glob("small*")] == ["small.parquet"]
 
 
 def test_check_says_what_would_run_and_what_is_cached(studies):
