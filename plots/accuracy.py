@@ -1,13 +1,15 @@
-"""F(θ) or test PSNR against time, layer applications or outer steps of training."""
+"""F(θ), test PSNR or a metric against time, layer applications or outer steps of training."""
 
 from __future__ import annotations
 
 from benchopt import BasePlot
 
 from benchmark.report.frame import placed, select, tidy, traces, trained
+from benchmark.report.metrics import called
+from benchmark.report.reading import METRIC
 from benchmark.report.style import labelled_styles, method_styles
 
-COLUMNS = {"objective_value": "F(θ), true equilibrium", "objective_test_psnr": "PSNR (dB)"}
+COLUMNS = {"value": "F(θ), true equilibrium", "test_psnr": "PSNR (dB)"}
 AXES = {
     "time": ("seconds", "training time (s)"),
     "layers": ("training_layer_evals", "layer applications"),
@@ -15,12 +17,18 @@ AXES = {
 }
 
 
+def columns(df):
+    """What is drawn, by benchopt's names: F, test PSNR and the metrics that are there."""
+    metrics = [name for name in df if name.startswith(f"objective_{METRIC}")]
+    return [*(f"objective_{name}" for name in COLUMNS), *metrics]
+
+
 class Plot(BasePlot):
     """A line per configuration, the median over repetitions; empty for runs without training."""
 
     name = "Accuracy"
     type = "scatter"
-    options = {"dataset": ..., "objective": ..., "column": [*COLUMNS], "x": [*AXES]}
+    options = {"dataset": ..., "objective": ..., "column": columns, "x": [*AXES]}
 
     def plot(self, df, dataset, objective, column, x):
         frame = tidy(df)
@@ -33,9 +41,10 @@ class Plot(BasePlot):
         return traces(points, label="configuration", y=y, styles=looks)
 
     def get_metadata(self, df, dataset, objective, column, x):
+        rows = select(tidy(df), objective=objective, dataset=dataset)
         return {
             "title": f"{objective}\n{dataset}",
             "xlabel": AXES[x][1],
-            "ylabel": COLUMNS[column],
+            "ylabel": called(column.removeprefix("objective_"), rows, COLUMNS),
             "scale": "linear",
         }

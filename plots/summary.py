@@ -5,9 +5,7 @@ from __future__ import annotations
 from benchopt import BasePlot
 
 from benchmark.report.frame import select, tidy
-from benchmark.report.tables import HEADERS, summarised
-
-COLUMNS = ["configuration", *HEADERS, "status"]
+from benchmark.report.tables import summarised
 
 
 class Plot(BasePlot):
@@ -18,8 +16,13 @@ class Plot(BasePlot):
     options = {"dataset": ..., "objective": ...}
 
     def plot(self, df, dataset, objective):
-        rows = select(tidy(df), objective=objective, dataset=dataset)
-        return summarised(rows).text[COLUMNS].to_numpy().tolist()
+        return self.table(df, dataset, objective).to_numpy().tolist()
 
     def get_metadata(self, df, dataset, objective):
-        return {"title": f"{objective}\n{dataset}", "columns": COLUMNS}
+        columns = self.table(df, dataset, objective).columns
+        return {"title": f"{objective}\n{dataset}", "columns": [*columns]}
+
+    def table(self, df, dataset, objective):
+        """The table of one task, whose name stands above it."""
+        rows = select(tidy(df), objective=objective, dataset=dataset)
+        return summarised(rows).text.drop(columns="task")

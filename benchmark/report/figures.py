@@ -26,6 +26,7 @@ from benchmark.report.frame import (
     measured_rows,
     trained,
 )
+from benchmark.report.metrics import called, extra, higher_is_better
 from benchmark.report.style import AXES, Style, method_order
 
 TRAINING = ("seconds", "training_layer_evals", "outer_step")
@@ -40,7 +41,9 @@ ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     """Accuracy along training.
 
-    Of one task. One column of a page has no room for layer applications.
+    Of one task, F and the metrics of the test set. The axis of a metric that is better when lower
+    is turned, so that better is up for every metric, as for PSNR. One column of a page has no room
+    for layer applications.
     """
     runs, label = trained(frame), "configuration"
     evaluated = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"]
@@ -50,15 +53,21 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     looks = page.looks(runs, label)
     against = TRAINING[::2] if page.narrow else TRAINING
     notes = [f"{AXES[x]}: {drawing.WIDER}" for x in TRAINING if x not in against]
-    size = (page.width, 0.5 + 1.55 * len(ACCURACY))
-    labels = {"below": [AXES[x] for x in against], "left": [AXES[y] for y in ACCURACY]}
-    shape = len(ACCURACY), len(against)
+    measures = [*ACCURACY, *(name for name in extra(runs) if runs[name].notna().any())]
+    empty = [name for name in extra(runs) if name not in measures]
+    notes += [f"{called(name, runs, AXES)}: not measured" for name in empty]
+    size = (page.width, 0.5 + 1.55 * len(measures))
+    left = [called(y, runs, AXES) for y in measures]
+    shape = len(measures), len(against)
+    labels = {"below": [AXES[x] for x in against], "left": left}
     figure, axes = grid(*shape, size, **labels, sharex="col", sharey="row")
-    for row, y in zip(axes, ACCURACY, strict=True):
+    for row, y in zip(axes, measures, strict=True):
         for axis, x in zip(row, against, strict=True):
             drawing.curves(axis, runs, (label, "outer_step"), x, y, looks)
             for end in failures(runs, x=x, y=y).itertuples():
                 drawing.cross(axis, end.x, end.y, looks[end.configuration])
+        if higher_is_better(y, runs) is False:
+            row[0].invert_yaxis()
     for axis in axes[-1]:
         drawing.spread(axis)
     if (runs["suboptimality"] > 0).any():

@@ -14,19 +14,23 @@ import numpy as np
 import pandas as pd
 
 from benchmark.options.spec import split_call
-from benchmark.report.reading import IMAGES, METRICS, NAMES, OPTIONAL
+from benchmark.report.metrics import DIRECTIONS, LOSS, MSE
+from benchmark.report.reading import IMAGES, METRIC, METRICS, NAMES, OPTIONAL
 from benchmark.report.statistics import PSNR_IMAGES
 from benchmark.report.style import Style, method_order
 
 # what a scaling study varies of a problem; the number of images beside the probe costs nothing
 VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
-RUN = ["source", *NAMES, "repetition"]
+PROBLEM = [*NAMES[:2], LOSS]
+RUN = ["source", *PROBLEM, NAMES[2], "repetition"]
 # Parameters of the outer loop: they change what is learned, not the cost or the error of one
 # hypergradient at a given θ.
 TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "evaluate_every")
 DEFINING = ("layers", "restarts")
+# of an objective: its loss is a column, and its metrics change nothing that is learned
+UPPER = (LOSS, "metrics")
 _MEASURED = (*METRICS, *OPTIONAL)
-_TEXTS = ("status", "message", "learned", *IMAGES, PSNR_IMAGES)
+_TEXTS = ("status", "message", "learned", *IMAGES, PSNR_IMAGES, LOSS, DIRECTIONS)
 #: columns of the frame by benchopt's names of them
 COLUMNS = {name: name for name in (*NAMES, "source", "stop_val")}
 COLUMNS |= {"idx_rep": "repetition", "time": "seconds", "objective_method": "stated"}
@@ -44,26 +48,39 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     ``gradient``: without the parameters of the outer loop; ``series``: without the depth either),
     ``parameters`` (all of them, as text), ``layers``, ``restarts``, ``steps``, ``repetition``,
     ``seconds`` (of training), ``stop_val``, ``METRICS`` and ``OPTIONAL`` (NaN where not finite),
-    ``status``, ``message``, ``learned`` (θ as JSON, where it is small), ``IMAGES``, and the test
-    PSNR of each image, which may still be packed (``reading.unpacked``). A run is a value of
-    ``RUN``; its rows come in order of outer step, a failed row last.
+    ``status``, ``message``, ``learned`` (θ as JSON, where it is small), ``IMAGES``, the test
+    PSNR of each image, which may still be packed (``reading.unpacked``), and what
+    ``benchmark.report.metrics`` tells of: ``loss``, ``metric_…``, ``higher_is_better``. A run is a
+    value of ``RUN``; its rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
-    frame = raw.reindex(columns=list(COLUMNS)).astype(object).rename(columns=COLUMNS)
-    numbers = frame[NUMBERS].apply(pd.to_numeric, errors="coerce").astype(float)
-    frame[NUMBERS] = numbers.where(np.isfinite(numbers))
+    metrics = [name for name in raw if name.startswith(f"objective_{METRIC}")]
+    names = COLUMNS | {name: name.removeprefix("objective_") for name in metrics}
+    frame = raw.reindex(columns=list(names)).astype(object).rename(columns=names)
+    measured = [*NUMBERS, *map(names.get, metrics)]
+    numbers = frame[measured].apply(pd.to_numeric, errors="coerce").astype(float)
+    frame[measured] = numbers.where(np.isfinite(numbers))
     absent = {**dict.fromkeys(NAMES, "unknown"), "source": "", "repetition": 0, "stated": ""}
     frame = frame.fillna(absent).astype({"repetition": int})
     finite = frame["value"].notna().map({True: "ok", False: "error"})
     frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
     raw = raw.assign(**frame[list(NAMES)])
-    frame = frame.join(problems(raw), on=list(NAMES[:2])).join(solvers(raw, frame), on=NAMES[2])
+    raw[LOSS] = frame[LOSS] = upper_losses(raw, frame)
+    frame = frame.join(problems(raw), on=PROBLEM).join(solvers(raw, frame), on=NAMES[2])
     frame = renamed(frame.drop(columns="stated"))
     ranks = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
     keyed = frame.assign(rank=frame["method"].map(ranks), failed=frame["status"] != "ok")
     by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
     order = keyed[[*by, "stop_val"]].sort_values([*by, "stop_val"], kind="stable").index
     return frame.loc[order].reset_index(drop=True)
+
+
+def upper_losses(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.Series:
+    """The upper loss of each row: as its run says, else as its parameters do, else MSE."""
+    runs = frame.groupby(["source", *NAMES, "repetition"])
+    objectives = parameters(raw, "objective_name", "p_obj_")
+    known = frame["objective_name"].map(lambda name: objectives[name].get(LOSS))
+    return frame[LOSS].fillna(runs[LOSS].transform("first")).fillna(known).fillna(MSE).astype(str)
 
 
 def solvers(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
@@ -230,15 +247,16 @@ def parameters(raw: pd.DataFrame, name: str, prefix: str) -> dict[str, dict[str,
 
 
 def problems(raw: pd.DataFrame) -> pd.DataFrame:
-    """A row for each (objective, dataset): ``task``, ``setting``, ``size``, ``batch``, ``ridge``.
+    """A row for each ``PROBLEM``: ``task``, ``setting``, ``size``, ``batch``, ``ridge``.
 
-    A task is named by the layer, the degradation, and what else differs; a setting likewise, but
-    for what is ``VARIED``: tasks of one setting differ in nothing else.
+    A task is named by the layer, the degradation, the upper loss if it is another than MSE, and
+    what else differs; a setting likewise, but for what is ``VARIED``: tasks of one setting differ
+    in nothing else. What is measured on the test images is no part of a task.
     """
     objectives = parameters(raw, "objective_name", "p_obj_")
     datasets = parameters(raw, "dataset_name", "p_dataset_")
     heads, details, numbers = {}, {}, {}
-    for key in map(tuple, raw[list(NAMES[:2])].drop_duplicates().to_numpy()):
+    for key in map(tuple, raw[PROBLEM].drop_duplicates().to_numpy()):
         objective, dataset = objectives[key[0]].copy(), datasets[key[1]].copy()
         source, _ = split_call(key[1])
         lower, layer = split_call(objective.pop("lower", split_call(key[0])[0]))
@@ -246,9 +264,11 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
         probe, ridge = objective.get("probe_size"), layer.get("ridge", 0)
         numbers[key] = (dataset.get("size"), probe, dataset.get("n_train"), ridge)
         heads[key] = f"{lower}, {kind}"
+        upper = {} if key[2] == MSE else {LOSS: key[2]}
+        objective = {name: own for name, own in objective.items() if name not in UPPER}
         own = dataset | {"dataset": source}
         details[key] = _merged(
-            layer=layer, degradation=degradation, objective=objective, dataset=own
+            upper=upper, layer=layer, degradation=degradation, objective=objective, dataset=own
         )
     columns = ["size", "batch", "n_train", "ridge"]
     found = pd.DataFrame.from_dict(numbers, orient="index", columns=columns)
@@ -256,8 +276,8 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
     # the probe is of training images: all of them where it would be more
     batch = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
     names = {
-        "task": distinguish(heads, details),
-        "setting": distinguish(heads, _without(details, VARIED)),
+        "task": distinguish(heads, details, (LOSS,)),
+        "setting": distinguish(heads, _without(details, VARIED), (LOSS,)),
     }
     named = {name: np.array([*labels.values()], object) for name, labels in names.items()}
     found.index = pd.MultiIndex.from_tuples(found.index)

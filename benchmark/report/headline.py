@@ -3,19 +3,22 @@
 A row per task and configuration, and one for the start, θ before the first outer step. The
 interval is the 95 % confidence interval of the mean test PSNR (``statistics``); in bold are the
 highest mean and those that paired differences over the same images cannot tell from it
-(``statistics.not_worse``, corrected for their number).
+(``statistics.not_worse``, corrected for their number). Metrics that a study adds are treated
+likewise, each in its direction; their units are the repetitions.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from benchmark.report.frame import first_rows, last_rows
-from benchmark.report.reading import read_csv
+from benchmark.report.metrics import DIRECTIONS, called, extra, higher_is_better
+from benchmark.report.reading import METRIC, read_csv
 from benchmark.report.statistics import interval, not_worse, values
 from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, summary
 
@@ -24,10 +27,16 @@ NOTE = (
     "Bold: the highest mean test PSNR, and those that paired differences over the same test images "
     "do not put below it (95 %, corrected for the number of comparisons)."
 )
+OTHERS = (
+    "Likewise the best mean of each other metric (↑: higher is better, ↓: lower) and those not put "
+    "behind it, over repetitions: none where there is one alone."
+)
 HEADS = ["task", "configuration", "method", "status"]
 GRADIENT = ["test_psnr_deployed", "gradient_error", "gradient_cosine", "gradient_seconds"]
 COSTS = [*GRADIENT, "peak_memory_mib", "layer_evals", "vjp_evals"]
-ORDER = [*HEADS[:3], "test_psnr", "low", "high", "how", "best", "gain", *COSTS, "status"]
+BOUNDS = ["low", "high", "how", "best"]
+PREFIXES = [f"{part}_" for part in BOUNDS]
+ORDER = [*HEADS[:3], "test_psnr", *BOUNDS, "gain", *COSTS, "status"]
 
 
 def headline(frame: pd.DataFrame) -> Table:
@@ -39,13 +48,21 @@ def read(path: Path) -> Table:
     """The table in a ``headline.csv``."""
     texts = [*HEADS, "how", "best"]
     known = [name for name in ORDER if name not in texts]
-    found = read_csv(path, texts=texts, numbers=known)
-    return table(found.assign(best=found["best"] == "True"))
+    found = read_csv(path, texts=texts, numbers=known, others=f"((low|high)_)?{METRIC}.*")
+    marks = ["best", *(f"best_{name}" for name in extra(found))]
+    return table(found.assign(**{name: found[name] == "True" for name in marks}))
 
 
 def table(numbers: pd.DataFrame) -> Table:
-    """The table of its numbers: the best have their test PSNR in bold."""
-    bold = {(row, HEADERS["test_psnr"]) for row in range(len(numbers)) if numbers["best"].iloc[row]}
+    """The table of its numbers: the best have their test PSNR, or their metric, in bold."""
+    metrics = extra(numbers)
+    marked = {"best": "test_psnr"} | {f"best_{name}": name for name in metrics}
+    bold = {
+        (row, called(name, numbers, HEADERS))
+        for mark, name in marked.items()
+        for row in range(len(numbers))
+        if numbers[mark].iloc[row]
+    }
     bounds = numbers["low"].map("[{:.2f}, ".format) + numbers["high"].map("{:.2f}]".format)
     evals = spelled(numbers, ["layer_evals"]).iloc[:, 0] + " + "
     evals += spelled(numbers, ["vjp_evals"]).iloc[:, 0]
@@ -55,11 +72,20 @@ def table(numbers: pd.DataFrame) -> Table:
         **spelled(numbers, ["test_psnr"]),
         "95 % interval": bounds.where(numbers["low"].notna(), MISSING),
         "gain (dB)": [measured(gain, decimals=2) for gain in numbers["gain"]],
+        **{called(name, numbers, HEADERS): with_bounds(numbers, name) for name in metrics},
         **spelled(numbers, COSTS[:-2]),
         "layer + vjp evals": evals.where(numbers["layer_evals"].notna(), MISSING),
         "status": numbers["status"],
     }
-    return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, NOTE if bold else "")
+    note = " ".join([NOTE, *([OTHERS] if metrics else [])]) if bold else ""
+    return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, note)
+
+
+def with_bounds(numbers: pd.DataFrame, name: str) -> pd.Series:
+    """A metric as text, with its interval where there is one: ``0.312 [0.298, 0.326]``."""
+    bounds = [spelled(numbers, [f"{side}_{name}"]).iloc[:, 0] for side in ("low", "high")]
+    known = (" [" + bounds[0] + ", " + bounds[1] + "]").where(numbers[f"low_{name}"].notna(), "")
+    return spelled(numbers, [name]).iloc[:, 0] + known
 
 
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -68,26 +94,47 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     ``gain`` is over the start; ``best`` marks the best and those not significantly worse. Means
     are over the runs that ended well.
     """
-    ends = last_rows(frame)
+    ends, metrics = last_rows(frame), extra(frame)
     good = ends[ends["status"] == "ok"]
     means = summary(frame).rename(columns=lambda name: name.removesuffix("_mean"))
-    parts = []
+    parts, measures = [], ["test_psnr", *metrics]
     for task, rows in means.groupby("task", sort=False):
-        runs = good[good["task"] == task]
-        tables = {name: values(group) for name, group in runs.groupby("configuration", sort=False)}
+        runs = dict(list(good[good["task"] == task].groupby("configuration", sort=False)))
         begin = starts(frame[frame["task"] == task])
-        part, gain = rows[[*HEADS, "test_psnr", *COSTS]], math.nan
+        part, gain = rows[[*HEADS, *measures, *COSTS]], math.nan
         if len(begin):
-            tables[START] = values(begin)
-            psnr = interval(tables[START]).mean
-            start = pd.DataFrame([[task, START, "", MISSING, psnr]], columns=[*HEADS, "test_psnr"])
-            part = pd.concat([start, part], ignore_index=True)
-            gain = part["test_psnr"] - psnr
-        found = [asdict(interval(tables.get(name, pd.DataFrame()))) for name in part.configuration]
-        bounds = pd.DataFrame(found, index=part.index)[["low", "high", "how"]]
-        best = part["configuration"].isin(not_worse(tables))
-        parts.append(part.join(bounds).assign(best=best, gain=gain))
-    return pd.concat(parts, ignore_index=True)[ORDER]
+            runs[START] = begin
+            known = {name: interval(values(begin, name)).mean for name in measures}
+            start = dict(zip(HEADS, (task, START, "", MISSING), strict=True)) | known
+            part = pd.concat([pd.DataFrame([start]), part], ignore_index=True)
+            gain = part["test_psnr"] - known["test_psnr"]
+        part = part.assign(gain=gain).join(compared(part["configuration"], runs, "test_psnr"))
+        for name in metrics:
+            higher = higher_is_better(name, frame)
+            found = compared(part["configuration"], runs, name, higher=higher)
+            part = part.join(found.add_suffix(f"_{name}"))
+        parts.append(part)
+    found = pd.concat(parts, ignore_index=True)
+    order, at = list(ORDER), ORDER.index("gain") + 1
+    order[at:at] = [f"{part}{name}" for name in metrics for part in ("", *PREFIXES)]
+    if metrics:
+        order.append(DIRECTIONS)
+        found[DIRECTIONS] = means[DIRECTIONS].iloc[0]
+    return found[order]
+
+
+def compared(
+    names: pd.Series, runs: Mapping[str, pd.DataFrame], column: str, *, higher: bool | None = True
+) -> pd.DataFrame:
+    """``BOUNDS`` for each configuration of a task: the interval of a column, and who is best.
+
+    ``higher``: whether higher is better; nobody is best where that is not known (None).
+    """
+    tables = {name: values(own, column) for name, own in runs.items()}
+    found = [asdict(interval(tables.get(name, pd.DataFrame()))) for name in names]
+    signed = {name: own if higher else -own for name, own in tables.items()}
+    best = names.isin(not_worse(signed) if higher is not None else ())
+    return pd.DataFrame(found, index=names.index).assign(best=best)[BOUNDS]
 
 
 def starts(frame: pd.DataFrame) -> pd.DataFrame:

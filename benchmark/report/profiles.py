@@ -20,6 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import RUN, first_rows, measured_rows
+from benchmark.report.metrics import mixed
 from benchmark.report.style import Style, method_order
 from benchmark.report.tables import Table, spelled
 
@@ -138,7 +139,9 @@ def ranking(frame: pd.DataFrame) -> Table:
     text = {
         "gradient error": numbers["accuracy"].map("at most {:g}".format),
         "method": numbers["method"],
-        "problems solved": numbers["solved"].astype(str) + "/" + numbers["problems"].astype(str),
+        f"problems solved{mixed(rows)}": numbers["solved"].astype(str)
+        + "/"
+        + numbers["problems"].astype(str),
         "fastest on": numbers["fastest"].astype(str),
         "median time / fastest": prices["time_ratio"],
         "largest": prices["worst_time_ratio"],
@@ -165,7 +168,7 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
     shape = (len(COSTS), len(ACCURACIES))
     lines, columns = shape[::-1] if page.narrow else shape
     size = (page.width, (1.8 if page.narrow else 1.7) * lines + 0.2)
-    left = [f"share of {count} problem{'s' if count > 1 else ''}"] * lines
+    left = [f"share of {count} problem{'s' if count > 1 else ''}{mixed(rows)}"] * lines
     below = ["cost / least cost, τ"] * columns
     figure, axes = drawing.grid(
         lines, columns, size, left=left, below=below, sharex=True, sharey=True

@@ -28,6 +28,7 @@ METRICS = (*QUALITY, *GRADIENT, "state_residual", *COST, "training_layer_evals",
 OPTIONAL = ("gradient_error_estimate", "overhead")
 IMAGES = ("reconstruction", "observation", "truth")
 NUMBERS = ("idx_rep", "time", *(f"objective_{name}" for name in METRICS))
+METRIC = "metric_"  # before the name of a metric that a study adds
 TRUSTED = 1e-6  # above it a reference hypergradient is not one, and gradient columns are empty
 
 
@@ -181,7 +182,7 @@ def read_file(path: Path) -> pd.DataFrame:
         table = pq.read_table(path, read_dictionary=strings)
         raw = table.to_pandas(split_blocks=True, self_destruct=True)
     for name in [name for name, kind in kinds.items() if kind.endswith("binary")]:
-        if name in NUMBERS:
+        if name in NUMBERS or name.startswith(f"objective_{METRIC}"):
             raise ReportError(f"{path}: column {name} holds packed objects, expected numbers")
         images = name.removeprefix("objective_") in IMAGES
         with readable(path, f"a file whose column {name} can be unpacked"):

@@ -53,15 +53,16 @@ class Interval:
         return not math.isnan(self.low)
 
 
-def values(runs: pd.DataFrame) -> pd.DataFrame:
+def values(runs: pd.DataFrame, name: str = "test_psnr") -> pd.DataFrame:
     """A row per repetition, a column per test image: the test PSNRs of one row per run.
 
-    Without values per image there is one column, the mean that the run reports. Several runs of
-    one repetition (the same configuration in several files) are averaged.
+    Without values per image, and of another column than test PSNR, there is one column, the mean
+    that the run reports. Several runs of one repetition (the same configuration in several files)
+    are averaged.
     """
-    arrays = [_array(value) for value in runs[PSNR_IMAGES]]
+    arrays = [_array(value) for value in runs[PSNR_IMAGES]] if name == "test_psnr" else []
     if not arrays or any(array is None for array in arrays):
-        arrays = [np.atleast_1d(float(value)) for value in runs["test_psnr"]]
+        arrays = [np.atleast_1d(float(value)) for value in runs[name]]
     table = pd.DataFrame([pd.Series(array) for array in arrays], dtype=float)
     table = table.groupby(runs["repetition"].to_numpy()).mean().sort_index()
     return table.dropna(axis="index", how="all").dropna(axis="columns", how="all")

@@ -20,6 +20,7 @@ from PIL import Image
 from benchmark.report import headline
 from benchmark.report.build import captioned, kind_and_task
 from benchmark.report.frame import file_names
+from benchmark.report.metrics import extra
 from benchmark.report.reading import ReportError, digest, read_csv, read_record, readable
 from benchmark.report.style import method_order, method_styles
 from benchmark.report.tables import MISSING, spelled
@@ -113,14 +114,16 @@ def read_claims(folder: Path) -> pd.DataFrame:
 
 
 def shorts(numbers: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """The table in short: its accuracy (of training, or of the gradient), then its costs.
+    """The table in short: its accuracy (of training, by every metric, or of the gradient), costs.
 
     Gradient errors come only where nothing was trained: all methods are then at the same θ. A cell,
     for a method and a task, is a value or a range over configurations; without a number it says how
     the runs failed.
     """
     trained = "outer_step_mean" in numbers and (numbers["outer_step_mean"] > 0).any()
-    for name in ("test_psnr" if trained else "gradient_error", "time_ratio", "peak_memory_mib"):
+    metrics = [name.removesuffix("_mean") for name in extra(numbers) if name.endswith("_mean")]
+    accuracy = ["test_psnr", *metrics] if trained else ["gradient_error"]
+    for name in (*accuracy, "time_ratio", "peak_memory_mib"):
         mean, cells = f"{name}_mean", {}
         if mean not in numbers or numbers[mean].isna().all():
             continue

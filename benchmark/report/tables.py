@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pandas as pd
 from tabulate import DataRow, TableFormat
 
 from benchmark.report.frame import last_rows
+from benchmark.report.metrics import DIRECTIONS, LOSS, MSE, called, directions, extra, losses
 from benchmark.report.style import COLUMNS
 
 MISSING = "—"
@@ -19,6 +21,7 @@ Bold = Set[tuple[int, str]]
 LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---"}
+LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
 #: a pipe table whose cells are as wide as they are: configurations have long names
 PIPES = TableFormat(
     *(None, lambda widths, _: f"| {' | '.join(['---'] * len(widths))} |", None, None),
@@ -52,20 +55,28 @@ def summarised(frame: pd.DataFrame) -> Table:
     """The summary table: a row per task and configuration, the mean ± deviation of each column."""
     numbers = summary(frame)
     heads = numbers[["task", "configuration"]]
-    text = pd.concat([heads, spelled(numbers, HEADERS.index), numbers["status"]], axis=1)
+    text = pd.concat([heads, spelled(numbers, columns(frame)), numbers["status"]], axis=1)
     return Table("table", numbers, text)
 
 
+def columns(frame: pd.DataFrame) -> list[str]:
+    """What the table has a column of: ``HEADERS``, the frame's metrics after test SSIM."""
+    names = list(HEADERS.index)
+    after = names.index("test_ssim") + 1
+    return [*names[:after], *extra(frame), *names[after:]]
+
+
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of the table: for each of ``HEADERS`` its mean, standard deviation and count.
+    """Numbers of the table: for each of ``columns`` its mean, standard deviation and count.
 
     They are taken over the last rows of the runs that ended well (``ddof=1``, NaN for one run);
     a configuration whose runs all failed keeps its row. ``runs``, ``ok`` and ``status`` say how
     many runs there are and how the others ended, ``solver_name`` spells out every parameter.
+    ``loss`` and ``higher_is_better`` are there where a loss is not MSE, or a metric was added.
     """
     ends, key = last_rows(frame), ["task", "configuration"]
     good = with_time_ratio(ends[ends["status"] == "ok"])
-    counted = good.groupby(key, sort=False)[[*HEADERS.index]].agg(["mean", "std", "count"])
+    counted = good.groupby(key, sort=False)[columns(frame)].agg(["mean", "std", "count"])
     counted.columns = [f"{name}_{part}" for name, part in counted.columns]
     groups = ends.assign(ok=ends["status"] == "ok").groupby(key, sort=False)
     heads = groups.agg(
@@ -76,6 +87,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     )
     solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
     numbers = heads.join(counted).assign(solver_name=solvers)
+    if losses(frame) != [MSE]:
+        numbers[LOSS] = groups[LOSS].first()
+    if extra(frame):
+        numbers[DIRECTIONS] = json.dumps(directions(frame))
     counts = [name for name in numbers if name.endswith("_count")]
     return numbers.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int)).reset_index()
 
@@ -105,11 +120,11 @@ def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """Columns of numbers as text under their headers: ``28.31 ± 0.04``, ``28.31`` for a single run.
 
     The values of ``name`` are in that column, or in ``name_mean`` and ``name_std``. One that is not
-    in ``HEADERS`` has its name for a header, and three significant digits.
+    in ``HEADERS`` has its name for a header (``metrics.called``), and three significant digits.
     """
     text = {}
     for name in names:
-        header = HEADERS.get(name, name.replace("_", " "))
+        header = called(name, numbers, HEADERS)
         decimals = COLUMNS["decimals"].get(name, math.nan)
         means = numbers[name if name in numbers else f"{name}_mean"]
         spreads = numbers.get(f"{name}_std", [math.nan] * len(numbers))
