@@ -401,7 +401,10 @@ def test_overhead_counts_each_call_in_its_precision(task, truth, monkeypatch):
 
 def test_a_method_that_raises_leaves_the_rest_measured(task, truth, no_debug):
     row = row_of(Raising.get_instance(), task, truth=truth, last=True)
-    assert (row["status"], row["message"]) == ("oom", "OutOfMemoryError: no room for the graph")
+    assert row["status"] == "oom"
+    assert row["message"].startswith(
+        "OutOfMemoryError: no room for the graph (test_evaluation.py, "
+    )
     assert all(np.isfinite(row[name]) for name in (*ACCURACY, "test_psnr_deployed"))
     assert row["reconstruction"].shape == (16, 16, 3)
     assert all(isnan(row[name]) for name in (*ESTIMATE, *COST))
