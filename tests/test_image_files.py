@@ -97,6 +97,21 @@ def test_a_file_is_read_as_what_it_shows(tmp_path, data, depth, suffix):
     np.testing.assert_allclose(found, shown, atol=1e-12)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_orientation_is_undone(tmp_path, suffix, dtype, channels):
+    """Each by itself: drawn at random, one kind of file in one orientation is rarely met."""
+    high = np.iinfo(dtype).max
+    levels = np.random.default_rng(0).integers(high, size=(7, 5, channels), dtype=dtype)
+    levels.flat[0] = high
+    path = tmp_path / f"image.{suffix}"
+    for orientation, stored in STORED.items():
+        {"png": write_png, "tif": write_tiff}[suffix](path, stored(levels), orientation)
+        assert upright_size(path) == (7, 5)
+        np.testing.assert_allclose(unit(read_image(path)), levels / high, err_msg=str(orientation))
+
+
 @EVERY_FILE
 @given(data=st.data(), dtype=st.sampled_from(["f2", "f4", "f8"]), channels=st.sampled_from([1, 5]))
 def test_tiff_of_floats_and_many_channels(tmp_path, data, dtype, channels):

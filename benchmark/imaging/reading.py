@@ -222,7 +222,8 @@ def _tiff(path: Path, white: float | None) -> np.ndarray:
         if len(file.pages) > 1:
             raise ValueError(f"a TIFF of {len(file.pages)} pages, expected one")
         if page.bitspersample in (1, 8) and page.sampleformat == 1 and page.samplesperpixel <= 4:
-            with Image.open(path) as image:
+            # by its name, Pillow would map grey bytes into memory and leave them as they lie
+            with open(path, "rb") as opened, Image.open(opened) as image:
                 return _bytes(image, white)
         whole = page.sampleformat == 1
         full = 2**page.bitspersample - 1 if whole else 1
