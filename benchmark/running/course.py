@@ -116,7 +116,8 @@ def kept(
     saved = time.monotonic()
     for step in solver.course(resumed=resumed):
         steps.append(step)
-        if step.row is not None or time.monotonic() - saved >= seconds:
+        due = step.row is not None or time.monotonic() - saved >= seconds
+        if due and solver.outcome.ok:  # one that failed is tried anew
             _keep(path, steps, solver)
             saved = time.monotonic()
         yield step
