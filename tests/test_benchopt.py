@@ -488,7 +488,7 @@ def test_a_new_file_meets_the_contract_of_a_plugin(copy, contract):
     ("how", "steps", "status", "message"),
     [
         ("nan", [0, 1, 1], "diverged", r"DivergedError: the gradient is not finite at outer"),
-        ("raise", [0, 1, 1], "error", r"^RuntimeError: no second step$"),
+        ("raise", [0, 1, 1], "error", r"^RuntimeError: no second step \(failing.py, line \d+\)$"),
         ("allocate", [0, 1, 1], "oom", r"^RuntimeError: .*can't allocate memory"),
         ("oom", [0, 0], "oom", r"^OutOfMemoryError: CUDA out of memory: as the test"),
     ],

@@ -270,7 +270,7 @@ def test_a_broken_projection_is_named(text, said, file):
         ({"groups": "a(lr=1)", "optimizer": "LBFGS"}, "LBFGS doesn't support per-parameter"),
         ({"schedule": "StepLR"}, "schedule 'StepLR': TypeError: .* 'step_size'"),
         ({"schedule": "StepsLR(a=1)"}, "unknown schedule 'StepsLR': .*did you mean StepLR"),
-        ({"optimizer": "adma"}, "unknown optimizer 'adma': .*did you mean adam"),
+        ({"optimizer": "adma"}, "unknown optimizer 'adma': .*did you mean Adamax"),
         ({"optimizer": "adam(lr=1)"}, "optimizer 'adam' has no option 'lr'"),
     ],
 )
