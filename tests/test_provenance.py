@@ -235,6 +235,8 @@ def test_what_changed_is_named(tmp_path):
         "benchmark/solve/mixing.py",
         "solvers/jfb.py",
     ]
+    # a user's own, of which the row has the name alone
+    assert changed('{"mine.py": "0123"}') == []
 
 
 def test_families_are_files():

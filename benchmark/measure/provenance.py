@@ -99,13 +99,17 @@ def files_of(digest: object, text: object) -> dict[str, str]:
 
 
 def changed(text: str, *, package: Path = PACKAGE) -> list[str]:
-    """The files of ``as_text`` that are not here as they were, or not here at all."""
+    """The files of ``as_text`` that are not here as they were, or not here at all.
+
+    Of files outside of the checkout a row has the name alone: they are not looked for.
+    """
     known: dict[str, str] = json.loads(text)
     here = {name: package.parent / name for name in known}
     return [
         name
         for name, file in here.items()
-        if not file.is_file() or _read(file.resolve(), package.resolve())[0] != known[name]
+        if (not file.is_file() and "/" in name)
+        or (file.is_file() and _read(file.resolve(), package.resolve())[0] != known[name])
     ]
 
 
