@@ -61,7 +61,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--problems",
         type=int,
-        default=24,
+        default=12,
         help="random problems on which the tolerance on the gradient is tested",
     )
     parser.addoption(

@@ -153,7 +153,7 @@ print(*[f for n, f in files.items() if n.split(".")[0] == "benchmark" and f], se
 """
 
 
-@pytest.mark.parametrize("lower", ["wavelet_l1", "pnp"])
+@pytest.mark.parametrize("lower", ["pnp"])
 def test_no_module_that_a_run_loads_is_missed(lower):
     """Python's own list of what was imported, once a method has taken a step and been judged."""
     command = [sys.executable, "-c", TRAINED, str(ROOT), f"{lower}(stepsize=1.5)"]
