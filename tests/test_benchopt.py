@@ -214,8 +214,10 @@ def comment(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The repository with two more solver files and no other change."""
+    """The repository with two more solver files, in which a cost is timed in one round."""
     folder = copy_plugins(tmp_path_factory.mktemp("copy"), package=True)
+    timed = folder / "benchmark" / "measure" / "cost.py"
+    timed.write_text(re.sub(r"(?m)^TIMING_BUDGET = .*", "TIMING_BUDGET = 0.0", timed.read_text()))
     (folder / "solvers" / "damped.py").write_text(DAMPED)
     (folder / "solvers" / "failing.py").write_text(FAILING)
     return folder
