@@ -176,8 +176,9 @@ def test_adjoint_solvers_look_at_the_device_a_few_times_a_product(name, each, on
 
 
 @pytest.mark.usefixtures("quick_collections")
-def test_measuring_stays_on_its_device(gradient_method):
-    skip_elsewhere(gradient_method)
+@pytest.mark.parametrize("name", ["DEQ", "Restarted-JFB", "SHINE"])
+def test_measuring_stays_on_its_device(name):
+    gradient_method = plugins()[name]
     task = small_task(lower="tikhonov(wavelet='haar',levels=1)", size=8)
     with pretend_device():
         there = moved(task, torch.float32)

@@ -252,7 +252,7 @@ def test_a_learning_rate_ten_times_too_high_stays_inside_the_bounds(name, dtype)
     solver = plugins()[name].get_instance(layers=2, **({"restarts": 2} if "R" in name else {}))
     problem = task.lower
     optimizer = torch.optim.Adam(problem.theta().values(), lr=1.0)
-    for _ in range(200):
+    for _ in range(100):
         found = solver.hypergradient(problem, task.probe)
         for p, gradient in zip(problem.theta().values(), found.gradient, strict=True):
             p.grad = gradient
