@@ -483,3 +483,23 @@ def test_a_pair_by_name_is_the_method():
     found = [m.hypergradient_on_probe(task.lower, task.probe) for m in (deq, pair)]
     for a, b in zip(found[0].gradient, found[1].gradient, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [("DEQ", "equilibrium_solver"), ("DEQ", "adjoint_solver"), ("Pair", "gradient")],
+)
+def test_a_file_that_cannot_be_run_ends_its_own_run_alone(name, parameter, tmp_path):
+    """Not the study that asks for it beside others: it is found out where the run begins."""
+    path = tmp_path / "mine.py"
+    path.write_text("import not_there\n")
+    solver = plugins()[name].get_instance(**{parameter: str(path)})
+    task = small_task(lower="tikhonov(wavelet='haar',levels=1)", size=8)
+    assert solver.skip(task) == (False, None)
+    solver.set_objective(task)
+    solver.run(lambda: True)
+    assert solver.outcome.status == "error"
+    assert f"{path}', line 1: ModuleNotFoundError" in solver.outcome.message
+    # a name that is none is found out at once
+    with pytest.raises(ValueError, match="not_there"):
+        plugins()[name].get_instance(**{parameter: "not_there"})

@@ -16,6 +16,11 @@ class FileError(Exception):
     """A file that does not hold what it should: its message begins with the path of the file."""
 
 
+def of_a_file(error: BaseException | None) -> bool:
+    """Whether ``error`` comes from a file that does not hold what it should."""
+    return error is not None and (isinstance(error, FileError) or of_a_file(error.__cause__))
+
+
 def entry_of(path: str | Path) -> Callable[..., Any]:
     """The function or class that the file at ``path`` defines.
 

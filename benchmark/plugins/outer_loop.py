@@ -22,6 +22,7 @@ from benchmark.measure import timing
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import attempt
 from benchmark.options import checks
+from benchmark.options.brought import of_a_file
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.keyed import Keyed
 from benchmark.plugins.rules import RULES
@@ -98,11 +99,20 @@ class OuterLoop(Keyed, BaseSolver, ABC):
 
     @final
     def save_parameters(self, **parameters: object) -> None:
-        """benchopt's hook at creation; raises ValueError for a parameter out of its range."""
+        """benchopt's hook at creation; raises ValueError for a parameter out of its range.
+
+        Where it is a file of the user's that is at fault, ``broken`` says so, and the run of this
+        method is to end with that, and no other.
+        """
         super().save_parameters(**parameters)
-        checks.check_all(self._parameters, RULES)
-        self.carried = Carried()
-        self.check_parameters()
+        self.carried, self.broken = Carried(), None
+        try:
+            checks.check_all(self._parameters, RULES)
+            self.check_parameters()
+        except ValueError as error:
+            if not of_a_file(error):
+                raise
+            self.broken = str(error)
 
     def unfit(self, task: BilevelTask) -> str | None:
         """Why the method cannot be used on ``task``; None where it can."""
@@ -113,7 +123,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self, task: BilevelTask, evaluate: object = None, stream: object = None
     ) -> tuple[bool, str | None]:
         """benchopt's hook, which is given what ``set_objective`` is."""
-        reason = self.unfit(task)
+        reason = None if self.broken else self.unfit(task)
         return reason is not None, reason
 
     @final
@@ -164,7 +174,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self.counted = CountedProblem(self.lower)
         self.carried = Carried()
         self.outer_step, self.row = 0, None
-        self.outcome = attempt(self.prepare)
+        self.outcome = attempt(self._prepare)
         if resumed is None:
             yield self._reached()
         else:
@@ -175,6 +185,12 @@ class OuterLoop(Keyed, BaseSolver, ABC):
                 self.outcome = attempt(lambda: self.advance(next(batches)))
             self.outer_step += self.outcome.ok
             yield self._reached()
+
+    @final
+    def _prepare(self) -> None:
+        if self.broken:
+            raise ValueError(self.broken)
+        self.prepare()
 
     @final
     def _reached(self) -> Step:

@@ -165,6 +165,8 @@ def _choose(cls: type, args: list, kwargs: Mapping, kind: str, found: Selection)
         found.chosen.append((cls, given))
         for values in _get_used_parameters(cls, given):
             found.instances.append(cls.get_instance(**values))
+            if broken := getattr(found.instances[-1], "broken", None):
+                raise ValueError(broken)
     except Exception as error:  # a plugin's own check, or a class that cannot be made
         text = said(error).removeprefix(f'Error when initializing {kind}: "{cls.name}". ')
         found.faults.append(f"{what}: {text}")
