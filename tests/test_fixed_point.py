@@ -27,6 +27,8 @@ def zeros(oracle: AffineLayer) -> torch.Tensor:
 
 @settings(max_examples=60, deadline=None)
 @example(name="fista", kappa=0.671875, samples=1, seed=1)
+# momentum takes more than 4,000 layers here, where the plain iteration takes some sixty
+@example(name="fista", kappa=0.6171875, samples=1, seed=5103)
 @given(
     name=st.sampled_from(sorted(EQUILIBRIUM_SOLVERS)),
     kappa=st.floats(0.0, 0.97),
@@ -36,7 +38,7 @@ def zeros(oracle: AffineLayer) -> torch.Tensor:
 def test_finds_the_equilibrium_of_any_affine_contraction(name, kappa, samples, seed):
     """J is not symmetric and has eigenvalues of both signs: momentum is not made for it."""
     oracle = AffineLayer.make(kappa=kappa, samples=samples, seed=seed)
-    found = EQUILIBRIUM_SOLVERS[name](oracle.layer(), zeros(oracle), tol=1e-13, max_layers=4000)
+    found = EQUILIBRIUM_SOLVERS[name](oracle.layer(), zeros(oracle), tol=1e-13, max_layers=20_000)
     assert found.converged.all()
     assert relative_error(found.x, oracle.equilibrium()) < 1e-10
 
