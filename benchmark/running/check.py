@@ -20,15 +20,15 @@ import torch
 
 from benchmark.measure.failure import attempt
 from benchmark.measure.timing import elapsed
-from benchmark.running.faults import InvalidStudyError, one_line
+from benchmark.running.faults import one_line
 from benchmark.running.labels import labels
-from benchmark.running.options import parser, settings
+from benchmark.running.options import parser
 from benchmark.running.outcome import Run, passing
-from benchmark.running.run import refuse
+from benchmark.running.run import planned
 from benchmark.running.study import Cache, run_arguments
 from benchmark.running.tasks import memory_of_machine
 from benchmark.running.terminal import Terminal, say
-from benchmark.running.validation import Plan, solver_rows, validated
+from benchmark.running.validation import Plan, solver_rows
 
 #: seconds of probing, beyond which runs are taken to be like those of their method
 BUDGET = 60.0
@@ -124,12 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--seconds", dest="probe", type=float, default=BUDGET, help="of the probe")
     options = made.parse_args(arguments)
     budget = vars(options).pop("probe")
-    try:
-        plan = validated(settings(options, arguments))
-    except InvalidStudyError as error:
-        return refuse(error)
-    for note in plan.notes:
-        say(f"note: {note}")
+    plan = planned(options, arguments)
+    if plan is None:
+        return 2
     lines = looked_at(plan, Probe(budget))
     label = labels(plan)
     for line in lines:

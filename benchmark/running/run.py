@@ -9,6 +9,7 @@ same command, what is finished comes from the cache.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -29,12 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = parser("python -m benchmark run", __doc__ or "").parse_args(arguments)
-    try:
-        plan = validated(settings(options, arguments))
-    except InvalidStudyError as error:
-        return refuse(error)
-    for note in plan.notes:
-        say(f"note: {note}")
+    plan = planned(options, arguments)
+    if plan is None:
+        return 2
     with claimed(plan.path) as path:
         if path != plan.path:
             say(f"note: another study is writing {plan.path.name}: rows go to {path.name}")
@@ -59,11 +57,17 @@ def _written(study: Study, path: Path) -> Path | None:
         return None
 
 
-def refuse(error: InvalidStudyError) -> int:
-    """Print the faults of a study, a line each; returns the exit code."""
-    for fault in error.faults:
-        print(f"error: {fault}", file=sys.stderr)
-    return 2
+def planned(options: Namespace, arguments: Sequence[str]) -> Plan | None:
+    """The plan of a command line, its notes said; None, its faults printed, where it has some."""
+    try:
+        plan = validated(settings(options, arguments))
+    except InvalidStudyError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        return None
+    for note in plan.notes:
+        say(f"note: {note}")
+    return plan
 
 
 def _reporter(plan: Plan) -> Callable[[Run, Study], None]:
