@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
-from benchmark.options.brought import FileError, one_line
+from benchmark.options.brought import one_line
 from benchmark.options.checks import nonnegative_number
 from benchmark.options.several import listed
 from benchmark.options.spec import Kind
@@ -68,31 +68,20 @@ _GROUP_OPTIONS: Kind[dict[str, object]] = Kind("group", {"group": lambda **optio
 
 
 def check_optimizer(_: str, spec: str) -> None:
-    """Raise ValueError for a name or option that is not known.
-
-    A file that cannot be read or run passes: its own run is to end with that, and no other.
-    """
-    _check(OPTIMIZER, spec, given=("params", "lr"))
+    """Raise ValueError for a name or option that is not known, or a file that cannot be run."""
+    OPTIMIZER.choose(_as_listed(OPTIMIZER, spec), given=("params", "lr"))
 
 
 def check_schedule(_: str, spec: str | None) -> None:
     """As ``check_optimizer``; None is a constant learning rate."""
     if spec is not None:
-        _check(SCHEDULE, spec, given=("optimizer",))
+        SCHEDULE.choose(_as_listed(SCHEDULE, spec), given=("optimizer",))
 
 
 def check_projection(_: str, spec: str | None) -> None:
     """As ``check_optimizer``; None is no projection."""
     if spec is not None:
-        _check(PROJECTION, spec, given=("value", "name"))
-
-
-def _check(kind: Kind[Any], spec: str, *, given: tuple[str, ...]) -> None:
-    try:
-        kind.choose(_as_listed(kind, spec), given=given)
-    except ValueError as error:
-        if not isinstance(error.__cause__, FileError):
-            raise
+        PROJECTION.choose(spec, given=("value", "name"))
 
 
 @final
