@@ -136,5 +136,6 @@ def test_a_run_that_dies_is_a_row_after_those_it_had(
     # a slow machine may not come so far within the limit
     assert [row["outer_step"] for row in seen] == [0, 1, 1] or limit
     assert message in seen[-1]["message"] and np.isnan(seen[-1]["value"])
+    assert seen[-1]["ended"] == ("time limit" if limit else "error")
     # what the process found out is known here, and nothing is left lying about
     assert rows.truth.known() and not list(tmp_path.iterdir())

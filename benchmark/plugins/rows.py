@@ -18,7 +18,8 @@ from benchmark.problems.bilevel import BilevelTask
 @dataclass(frozen=True)
 class Rows:
     """What ``OuterLoop`` is evaluated by: the columns of ``benchmark.measure.evaluation``, and how
-    far the loop has come; ``ended`` says in the last row why it did: "finished", or the status.
+    far the loop has come; ``ended`` says in the last row why it did: "finished",
+    "error" or "time limit".
 
     truth : of ``task``, the task of the methods.
     """
@@ -38,7 +39,7 @@ class Rows:
         """The columns of ``method`` at ``theta``, its last step having come out as ``training``."""
         options = {"truth": self.truth, "task": self.task, "training": training, "last": last}
         columns = evaluate(method, theta, **options)
-        ended = ("finished" if training.ok else training.status) if last else ""
+        ended = ("finished" if training.ok else "error") if last else ""
         return {
             **columns,
             "outer_step": outer_step,
@@ -49,5 +50,10 @@ class Rows:
     def failed(self, outcome: Outcome, outer_step: int) -> dict[str, object]:
         """The columns where the loop itself is gone, and ``outcome`` says why."""
         columns = unknown(self.truth, outcome)
-        ends = {"ended": outcome.status, "training_layer_evals": nan}
-        return columns | {"outer_step": outer_step, **ends}
+        ended = "time limit" if outcome.status == "timeout" else "error"
+        return {
+            **columns,
+            "outer_step": outer_step,
+            "training_layer_evals": nan,
+            "ended": ended,
+        }
