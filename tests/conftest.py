@@ -122,3 +122,15 @@ def gradient_method(request) -> type:
 def state_method(request) -> type:
     """Every solver class whose estimate is a state with a graph, in turn."""
     return plugins()[request.param]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a text into a file of a name, and returns its path."""
+
+    def write(text: str, name: str = "mine.py") -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write

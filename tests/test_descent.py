@@ -38,16 +38,6 @@ class Signs(torch.optim.Optimizer):
 '''
 
 
-@pytest.fixture
-def file(tmp_path):
-    def write(text, name="mine.py"):
-        path = tmp_path / name
-        path.write_text(text)
-        return str(path)
-
-    return write
-
-
 def leaves(**sizes):
     return {name.replace("__", "."): nn.Parameter(torch.ones(n)) for name, n in sizes.items()}
 

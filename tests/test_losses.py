@@ -36,16 +36,6 @@ worst.higher_is_better = False
 """
 
 
-@pytest.fixture
-def file(tmp_path):
-    def write(text, name="mine.py"):
-        path = tmp_path / name
-        path.write_text(text)
-        return str(path)
-
-    return write
-
-
 def task_with(loss, lower=LOWER):
     train, test = simulated(number=2, size=16, seed=0), simulated(number=2, size=16, seed=1)
     degradation = "inpainting(keep=0.7)"

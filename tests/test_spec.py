@@ -17,16 +17,6 @@ KIND: Kind = Kind(
 )
 
 
-@pytest.fixture
-def file(tmp_path):
-    def write(text, name="mine.py"):
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return write
-
-
 def test_an_entry_is_called_with_what_it_takes_of_the_context(file):
     path = file("def mine(x, *, scale=2):\n    return scale * x\n")
     assert KIND.build("plain(y=4)", x=3, unused=None) == 7
@@ -39,7 +29,7 @@ def test_an_entry_is_called_with_what_it_takes_of_the_context(file):
 
 def test_a_path_is_taken_from_the_working_directory(file, monkeypatch):
     path = file("def mine(x):\n    return x\n", name="with space.py")
-    monkeypatch.chdir(path.parent)
+    monkeypatch.chdir(Path(path).parent)
     assert KIND.build("with space.py", x=3) == 3
 
 
@@ -49,7 +39,7 @@ def test_a_file_in_its_place_needs_no_path(file, monkeypatch, tmp_path):
     file("def mine(x, a=1):\n    return a * x\n", name="sums/mine.py")
     assert KIND.build("mine(a=2)", x=3) == 6
     with pytest.raises(ValueError, match=r"sum '.*sums/broken.py', line 1: SyntaxError"):
-        KIND.build(f"{file('x x', name='sums/broken.py').stem}", x=3)
+        KIND.build(Path(file("x x", name="sums/broken.py")).stem, x=3)
 
 
 def test_the_entry_is_the_one_named_as_the_file_or_the_only_one(file):
@@ -58,7 +48,7 @@ def test_the_entry_is_the_one_named_as_the_file_or_the_only_one(file):
     assert entry_of(named).__name__ == "MyBlur"
     assert entry_of(file(several)).__name__ == "helper"
     with pytest.raises(ValueError, match=r"two.py' defines helper, other, none of which is named"):
-        KIND.choose(str(file(several + "def other():\n    pass\n", "two.py")))
+        KIND.choose(file(several + "def other():\n    pass\n", "two.py"))
     with pytest.raises(ValueError, match=r"none.py' defines no public function or class"):
         KIND.choose(str(file("from math import sqrt\n", "none.py")))
 
