@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.options.checks import (
     nonnegative_number,
     one_of,
@@ -119,7 +119,7 @@ def checked_physics(physics: object, probe: Tensor, *, what: str) -> LinearPhysi
     except Exception as error:
         shape = tuple(probe.shape)
         raise ValueError(
-            f"{what}: A or Aᵀ fails on images {shape} in float64: {one_line(error)}"
+            f"{what}: A or Aᵀ fails on images {shape} in float64: {error_line(error)}"
         ) from error
     if not images[0].count_nonzero():
         raise ValueError(f"{what} leaves nothing of an image: A maps it to zero")

@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.options.several import listed
 from benchmark.options.spec import Kind
 
@@ -87,7 +87,7 @@ class Metric:
                 torch.manual_seed(0)
                 found = torch.as_tensor(self.measure(image, truth)).double()
         except Exception as error:
-            raise ValueError(f"{what}: {one_line(error)}") from error
+            raise ValueError(f"{what}: {error_line(error)}") from error
         finally:
             getattr(self.measure, "reset", lambda: None)()  # torchmetrics' are sums over calls
         if found.shape not in ((), (1,), (len(image),)):
@@ -167,7 +167,7 @@ def _metric(spec: str) -> Metric:
     except (ValueError, OSError, ImportError) as error:
         reason = error.__cause__ if isinstance(error, ValueError) else error
         if isinstance(reason, ImportError | OSError):
-            return Metric(name, spec, None, None, absent=one_line(reason))
+            return Metric(name, spec, None, None, absent=error_line(reason))
         raise
     said = made.func if isinstance(made, partial) else made
     higher = getattr(said, "higher_is_better", None)

@@ -10,7 +10,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.options.spec import Kind, described
 
 
@@ -111,7 +111,7 @@ def require_loss(loss: UpperLoss, truth: Tensor) -> None:
     try:
         value, again = loss.of_each(image, truth), loss.of_each(image, truth)
     except Exception as error:
-        raise ValueError(f"{what}: {one_line(error)}") from error
+        raise ValueError(f"{what}: {error_line(error)}") from error
     shape = (len(truth),)
     if not isinstance(value, Tensor) or value.shape != shape:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"

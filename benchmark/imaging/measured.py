@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.imaging.degradations import checked_physics
 from benchmark.imaging.images import shown
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.options.spec import Kind
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def checked_pairs(parts: Sequence[Measured], *, what: str) -> list[Measured]:
             checked.append(part.checked())
         except Exception as error:
             where = f"{what}, pairs {i}" if len(parts) > 1 else what
-            said = str(error) if isinstance(error, ValueError) else one_line(error)
+            said = str(error) if isinstance(error, ValueError) else error_line(error)
             raise ValueError(f"{where}: {said}") from error
     return checked
 

@@ -82,7 +82,7 @@ def loaded(path: str | Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise FileError(f"{str(path)!r}{_where(error, file)}: {one_line(error)}") from error
+        raise FileError(f"{str(path)!r}{_where(error, file)}: {error_line(error)}") from error
     _travels(module)
     return module
 
@@ -107,7 +107,7 @@ def _where(error: BaseException, file: Path) -> str:
     return "" if line is None else f", line {line}"
 
 
-def one_line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """What ``error`` is, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

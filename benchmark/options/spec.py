@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
-from benchmark.options.brought import FileError, entry_of, one_line, placed
+from benchmark.options.brought import FileError, entry_of, error_line, placed
 from benchmark.options.checks import nearest, shown
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Kind(Generic[T]):
         try:
             return chosen(**taken)
         except Exception as error:
-            raise ValueError(f"{self.name} {spec!r}: {one_line(error)}") from error
+            raise ValueError(f"{self.name} {spec!r}: {error_line(error)}") from error
 
     def has(self, called: Callable[..., Any]) -> bool:
         """Whether ``called`` was written in this package, options bound to it or not."""

@@ -8,7 +8,7 @@ from typing import final
 
 from benchopt import BaseDataset
 
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.options.checks import check_all
 from benchmark.plugins.keyed import KeyedDataset
 from benchmark.plugins.rules import RULES
@@ -63,7 +63,7 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
             return {"unavailable": f"{self.name}: {error}"}
         except Exception as error:  # of a file of the user's: the other datasets go on
             file = inspect.getsourcefile(type(self))
-            return {"unavailable": f"{self.name} ({file}): {one_line(error)}"}
+            return {"unavailable": f"{self.name} ({file}): {error_line(error)}"}
         degradation = getattr(self, "degradation", None)
         return {"train": train, "test": test, "degradation": degradation, "seed": seed}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.options.checks import nonnegative_number
 from benchmark.options.several import listed
 from benchmark.options.spec import Kind
@@ -254,4 +254,4 @@ def _as_listed(kind: Kind[Any], spec: str) -> str:
 
 
 def _named(kind: str, spec: str, error: Exception) -> ValueError:
-    return ValueError(f"{kind} {spec!r}: {one_line(error)}")
+    return ValueError(f"{kind} {spec!r}: {error_line(error)}")

@@ -8,7 +8,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import Tensor, nn
 
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.problems import LOWER_LEVEL
 from benchmark.problems.bilevel import Batch
 from benchmark.problems.lower_level import LowerLevelProblem
@@ -71,7 +71,7 @@ def require_layer(lower: LowerLevelProblem, batch: Batch, *, what: str) -> None:
         again, alone = lower.step(x, y), lower.step(x[:1], y[:1])
         restored = lower.reconstruct(image)
     except Exception as error:
-        raise ValueError(f"{what}: {one_line(error)}") from error
+        raise ValueError(f"{what}: {error_line(error)}") from error
     if touched:
         raise ValueError(f"{what}: step changed its x or y in place, expected them left alone")
     for name, found, expected in (("step", image, x), ("reconstruct", restored, batch.truth)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from benchmark.options.checks import nearest
@@ -21,7 +20,7 @@ class InvalidStudyError(Exception):
 
 def one_line(text: object, longest: int = LONGEST) -> str:
     """``text`` on one line, spaces for what separates its lines, cut where it is ``longest``."""
-    line = re.sub(r"\s+", " ", str(text)).strip()
+    line = " ".join(str(text).split())
     return line if len(line) <= longest else f"{line[: longest - 2]} …"
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from benchmark.options.brought import one_line
+from benchmark.options.brought import error_line
 from benchmark.options.spec import Kind
 
 ImageShape = tuple[int, int, int]
@@ -63,7 +63,7 @@ def _checked(
         z = denoiser(v, torch.full((2,), 0.1, dtype=torch.float64))
     except Exception as error:
         raise ValueError(
-            f"{what} fails on two images {image_shape} in float64: {one_line(error)}"
+            f"{what} fails on two images {image_shape} in float64: {error_line(error)}"
         ) from error
     if z.shape != v.shape or z.dtype != v.dtype or not z.isfinite().all():
         raise ValueError(
