@@ -17,14 +17,8 @@ from test_methods import cheap, iter_callback, method
 
 import benchmark.imaging.denoisers
 from benchmark.imaging.denoisers import DENOISERS, make_denoiser
+from benchmark.imaging.denoisers.crop_figures import denoised_psnr, noisy_test_crops
 from benchmark.imaging.denoisers.small_drunet import WEIGHTS
-from benchmark.imaging.denoisers.train import (
-    Recipe,
-    denoised_psnr,
-    model_card,
-    noisy_test_crops,
-    train,
-)
 from benchmark.imaging.metrics import psnr
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.problems import LOWER_LEVELS
@@ -380,16 +374,6 @@ def test_the_model_card_is_true(shipped, psnrs):
     for level, *written in rows:
         assert [float(cell) for cell in written] == pytest.approx(psnrs[float(level)], abs=0.05)
     assert f"{sum(p.numel() for p in shipped.parameters()):,} parameters" in card
-
-
-def test_training_repeats_itself_and_writes_a_card(monkeypatch):
-    monkeypatch.setattr("benchmark.imaging.denoisers.train.CARD_LEVELS", (0.1,))
-    recipe = Recipe(steps=4, penalised=0.5, crops=2, penalised_crops=1, size=16)
-    first, second = (train(recipe) for _ in range(2))
-    for a, b in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(a, a.half().float())
-    assert "4 steps of Adam on 2 crops" in model_card(first, recipe, minutes=0)
 
 
 def test_untrained_weights_are_drawn_from_their_seed():

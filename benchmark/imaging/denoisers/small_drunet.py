@@ -1,4 +1,4 @@
-"""A small DRUNet whose weights ship with the package; ``train`` beside it made them."""
+"""A small DRUNet whose weights ship with the package; MODEL_CARD.md says how they were made."""
 
 from __future__ import annotations
 
