@@ -89,6 +89,7 @@ class Objective(KeyedObjective, BaseObjective):
                     for tensor in (part.truth, part.observation)
                 )
             ),
+            "test_photographs": _as_text(exact.test.photographs),
             "torch_version": torch.__version__,
             "device_name": device_name(device),
             "threads": threads(),
@@ -117,3 +118,7 @@ class Objective(KeyedObjective, BaseObjective):
             "sources_digest": provenance.digest(sources),
             "sources": provenance.as_text(sources),
         }
+
+
+def _as_text(names):
+    return None if names is None else json.dumps(names)

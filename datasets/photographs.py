@@ -1,6 +1,6 @@
 """Photographs that ship with scikit-image: nothing is downloaded."""
 
-from benchmark.imaging.images import crops, photographs
+from benchmark.imaging.images import PHOTOGRAPHS, Cut, crops, photographs
 from benchmark.plugins.dataset import ImageDataset
 
 
@@ -11,7 +11,9 @@ class Dataset(ImageDataset):
     requirements = ["pip::scikit-image"]
 
     def images(self, seed):
-        return tuple(
-            crops(photographs(split), number=number, size=self.size, seed=seed)
-            for split, number in (("train", self.n_train), ("test", self.n_test))
-        )
+        made = []
+        for split, number in (("train", self.n_train), ("test", self.n_test)):
+            names = PHOTOGRAPHS[split]
+            cut = crops(photographs(split), number=number, size=self.size, seed=seed)
+            made.append(Cut(cut, tuple(names[i % len(names)] for i in range(number))))
+        return tuple(made)

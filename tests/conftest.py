@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
 from benchmark.imaging.images import simulated  # noqa: E402
+from benchmark.imaging.sources import drawn  # noqa: E402
 from benchmark.plugins.bilevel_solver import BilevelSolver  # noqa: E402
 from benchmark.plugins.task import make_task  # noqa: E402
 from benchmark.problems.bilevel import BilevelTask  # noqa: E402
@@ -99,6 +100,11 @@ def small_task(
         probe_size=2,
         seed=seed,
     )
+
+
+def drawn_images(*args, **options):
+    """The images alone of what ``benchmark.imaging.sources.drawn`` draws."""
+    return tuple(cut.images for cut in drawn(*args, **options))
 
 
 def gradient_methods() -> dict[str, type]:

@@ -127,7 +127,7 @@ def test_complex_images_from_an_array_and_photographs_made_complex(tmp_path):
     np.save(tmp_path / "images.npy", stored)
     options = {"size": [16, 24], "degradation": MRI, "n_train": 3, "n_test": 3}
     made = dataset("Images", source=str(tmp_path / "images.npy"), **options).get_data()
-    found = torch.cat([made["train"], made["test"]])
+    found = torch.cat([made["train"].images, made["test"].images])
     assert sorted(as_complex(found).flatten(1).sum(1).real.tolist()) == pytest.approx(
         sorted(stored.reshape(6, -1).sum(1).real.tolist()), rel=1e-5
     )
@@ -135,7 +135,7 @@ def test_complex_images_from_an_array_and_photographs_made_complex(tmp_path):
     assert task.lower.reconstruct(task.lower.init(task.test.observation)).shape == (3, *SHAPE)
     np.save(tmp_path / "grey.npy", np.abs(stored))
     grey = dataset("Images", source=str(tmp_path / "grey.npy"), channels=2, **options).get_data()
-    assert grey["train"].shape == (3, *SHAPE) and not grey["train"][:, 1].any()
+    assert grey["train"].images.shape == (3, *SHAPE) and not grey["train"].images[:, 1].any()
     with pytest.raises(ValueError, match="multicoil_mri needs complex images, of two channels"):
         make_degradation(MRI, (3, 16, 16), seed=0)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from conftest import drawn_images
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -19,7 +20,7 @@ from PIL import Image
 from benchmark.imaging.arrays import axes_of, channels_last
 from benchmark.imaging.images import crops
 from benchmark.imaging.reading import in_unit_range, read_image, upright_size, with_channels
-from benchmark.imaging.sources import drawn, folder, pictures
+from benchmark.imaging.sources import folder, pictures
 
 EVERY_FILE = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -309,25 +310,25 @@ def test_linked_folders_are_looked_into_once(tmp_path):
     os.symlink(root, real / "round")
     found = folder(root)
     assert len(found) == 4
-    train, test = drawn([found], n_train=2, n_test=2, size=16, seed=0)
+    train, test = drawn_images([found], n_train=2, n_test=2, size=16, seed=0)
     reds = [round(float(x[0, 0, 0]) * 255) for x in (*train, *test)]
     assert sorted(reds) == [0, 60, 120, 180]
     os.symlink(tmp_path / "nowhere", root / "broken.png")
     with pytest.warns(UserWarning, match=r"broken\.png \(not readable"):
-        drawn([folder(root)], n_train=2, n_test=2, size=16, seed=0)
+        drawn_images([folder(root)], n_train=2, n_test=2, size=16, seed=0)
 
 
 def test_whole_images(tmp_path):
     for i, sides in enumerate([(21, 30), (30, 21), (24, 24)]):
         Image.new("L", sides[::-1], 10 * i).save(tmp_path / f"{i}.png")
     options = {"n_train": 2, "n_test": 1, "seed": 0, "channels": None}
-    train, test = drawn([pictures(tmp_path)], size="whole", **options)
+    train, test = drawn_images([pictures(tmp_path)], size="whole", **options)
     assert sorted(tuple(x.shape) for x in (*train, *test)) == [
         (1, 21, 30),
         (1, 24, 24),
         (1, 30, 21),
     ]
-    train, test = drawn([pictures(tmp_path)], size="whole", multiple_of=8, **options)
+    train, test = drawn_images([pictures(tmp_path)], size="whole", multiple_of=8, **options)
     assert sorted(tuple(x.shape) for x in (*train, *test)) == [
         (1, 16, 24),
         (1, 24, 16),

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from benchopt.benchmark import Benchmark
-from conftest import ROOT
+from conftest import ROOT, drawn_images
+from deepinv.physics import Denoising
 from PIL import Image
 
 from benchmark.imaging import sources
 from benchmark.imaging.downloads import COLLECTIONS
 from benchmark.imaging.images import (
     PHOTOGRAPHS,
+    Cut,
     crops,
     digest,
     photographs,
     simulated,
     to_uint8,
 )
+from benchmark.imaging.measured import Measured
 from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, ssim
-from benchmark.imaging.sources import drawn
+from benchmark.plugins.keyed import _images
 
 
 def test_splits_share_no_photograph():
@@ -130,22 +135,33 @@ def origins(crops):
 
 
 def test_a_folder_is_split_without_overlap(folder):
-    train, test = drawn([sources.folder(folder)], **FOUR)
+    train, test = drawn_images([sources.folder(folder)], **FOUR)
     assert train.shape == test.shape == (4, 3, 16, 16)
     assert train.dtype == torch.float64
     assert 0 <= train.min() < train.max() <= 1
     assert len(origins(train)) == len(origins(test)) == 4
     assert not origins(train) & origins(test)
-    again = drawn([sources.folder(folder)], **FOUR)
+    again = drawn_images([sources.folder(folder)], **FOUR)
     assert torch.equal(train, again[0]) and torch.equal(test, again[1])
-    other, _ = drawn([sources.folder(folder)], **FOUR | {"seed": 1})
+    other, _ = drawn_images([sources.folder(folder)], **FOUR | {"seed": 1})
     assert origins(train) != origins(other)
+
+
+def test_each_crop_names_its_image(folder):
+    names = ("0.png", "1.bmp", "2.tiff", "3.webp", "4.ppm", "5.png", "6.gif", "more/7.png")
+    for size in (16, "whole"):
+        for cut in sources.drawn([sources.folder(folder)], **FOUR | {"size": size}):
+            assert [names.index(name) for name in cut.photographs] == [
+                origins([image]).pop() for image in cut.images
+            ]
+    with pytest.raises(ValueError, match="1 names of photographs for 2 images"):
+        Cut(torch.zeros(2, 3, 8, 8), ("one.png",))
 
 
 def test_few_images_serve_in_turn(folder):
     for path in folder.glob("[2-6].*"):
         path.unlink()
-    train, test = drawn([sources.folder(folder)], n_train=5, n_test=1, size=16, seed=0)
+    train, test = drawn_images([sources.folder(folder)], n_train=5, n_test=1, size=16, seed=0)
     assert len(train) == 5
     assert len(origins(train)) == 2
     assert not origins(train) & origins(test)
@@ -154,7 +170,7 @@ def test_few_images_serve_in_turn(folder):
 def test_two_folders_are_kept_apart(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("test")
     picture((64, 64), offset=200).save(other / "other.png")
-    train, test = drawn([sources.folder(folder), sources.folder(other)], **FOUR)
+    train, test = drawn_images([sources.folder(folder), sources.folder(other)], **FOUR)
     assert origins(test) == {10}
     assert 10 not in origins(train)
 
@@ -165,7 +181,7 @@ def test_what_cannot_be_used_is_named_and_skipped(folder):
     whole = (folder / "0.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.warns(UserWarning) as raised:
-        train, test = drawn([sources.folder(folder)], n_train=20, n_test=20, size=16, seed=0)
+        train, test = drawn_images([sources.folder(folder)], n_train=20, n_test=20, size=16, seed=0)
     said = " ".join(str(w.message) for w in raised)
     assert "notes.txt (not readable" in said
     assert "narrow.png (15×40 pixels, below 16×16)" in said
@@ -178,11 +194,11 @@ def test_modes_and_orientation(tmp_path):
     grey = Image.fromarray(np.full((20, 20), 65535 // 4, dtype=np.uint16))
     for name in ("a", "b"):
         grey.save(tmp_path / f"{name}.png")
-    train, _ = drawn([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
+    train, _ = drawn_images([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
     assert train.unique().tolist() == [(65535 // 4) / 65535]
     for name, mode in (("a", "RGBA"), ("b", "L")):
         Image.new(mode, (20, 20)).save(tmp_path / f"{name}.png")
-    train, _ = drawn([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
+    train, _ = drawn_images([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
     assert train.shape == (1, 3, 16, 16)
     assert train.max() == 0
 
@@ -194,7 +210,7 @@ def test_modes_and_orientation(tmp_path):
     exif[0x0112] = 3
     image.save(upside_down / "a.png", exif=exif)
     image.save(upside_down / "b.png", exif=exif)
-    train, _ = drawn([sources.folder(upside_down)], n_train=1, n_test=1, size=16, seed=0)
+    train, _ = drawn_images([sources.folder(upside_down)], n_train=1, n_test=1, size=16, seed=0)
     assert train[0, :, :8].max() == 0
     assert train[0, :, 8:].min() == 1
 
@@ -204,17 +220,17 @@ def test_a_folder_without_images_is_an_error(tmp_path, folder):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(ValueError, match="empty holds no image of at least 16×16 pixels"):
-        drawn([sources.folder(empty)], **FOUR)
+        drawn_images([sources.folder(empty)], **FOUR)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
-        drawn([sources.folder(tmp_path / "nowhere")], **FOUR)
+        drawn_images([sources.folder(tmp_path / "nowhere")], **FOUR)
     picture((20, 20)).save(empty / "one.png")
     with pytest.raises(ValueError, match=r"holds 1 image .* two or more"):
-        drawn([sources.folder(empty)], **FOUR)
+        drawn_images([sources.folder(empty)], **FOUR)
     for path in (empty / "one.png", empty / "two.png"):
         whole = (folder / "0.png").read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="could be read to the end"):
-        drawn([sources.folder(empty)], **FOUR)
+        drawn_images([sources.folder(empty)], **FOUR)
 
 
 def dataset(name: str, **parameters):
@@ -227,16 +243,44 @@ def dataset(name: str, **parameters):
 
 def test_the_folder_dataset(folder):
     data = dataset("Folder", path=str(folder), size=16).get_data()
-    assert data["train"].shape == data["test"].shape == (4, 3, 16, 16)
+    assert data["train"].images.shape == data["test"].images.shape == (4, 3, 16, 16)
     assert data["degradation"].startswith("inpainting")
     more = str(folder / "more")
     data = dataset("Folder", train_path=str(folder), test_path=more, size=16).get_data()
-    assert origins(data["test"]) == {7}
+    assert origins(data["test"].images) == {7}
     for wrong in ({}, {"path": more, "train_path": more}, {"test_path": more}):
         (reason,) = dataset("Folder", **wrong).get_data().values()
         assert "either path or both train_path and test_path" in reason
     (reason,) = dataset("Folder", path=str(folder), n_test=0).get_data().values()
     assert reason == "Folder: n_test must be an integer of at least 1, got 0"
+
+
+def test_a_row_names_the_photograph_of_each_test_image(folder):
+    data = dataset("Folder", path=str(folder), size=16, degradation="denoising(sigma=0.1)")
+    objective = (
+        Benchmark(ROOT)
+        .get_benchmark_objective()
+        .get_instance(lower="wavelet_l1(wavelet='haar',levels=1)")
+    )
+    assert objective.skip(**data.get_data()) == (False, None)
+    assert json.loads(objective.origin["test_photographs"]) == list(
+        data.get_data()["test"].photographs
+    )
+    simulated = dataset("Simulated").get_data()
+    assert objective.skip(**simulated) == (False, None)
+    assert objective.origin["test_photographs"] is None
+
+
+def test_the_cache_knows_images_of_every_form():
+    """A digest of their own for each, whether they are a tensor, a list, named or measured."""
+    context, known = SimpleNamespace(base_seed=0, repetition=0), []
+    for value in (0.25, 0.5):
+        image = torch.full((2, 3, 8, 8), value)
+        pairs = Measured(image, image, Denoising())
+        for test in (image, list(image), Cut(image, ("a", "b")), pairs, [pairs, pairs]):
+            given = {"train": torch.zeros(1), "test": test}
+            known.append(_images(SimpleNamespace(_get_data=lambda given=given: given), context))
+    assert not set(known[:5]) & set(known[5:])
 
 
 @pytest.fixture
@@ -275,10 +319,10 @@ def test_downloads_are_prepared_once_and_read_as_folders(home, monkeypatch):
     assert calls == ["set3c"]
     assert [o["download"] for o in Loader.asked] == [True]
     data = downloads.get_data()
-    assert origins(data["train"]) == {0, 1, 2, 3}
-    assert origins(data["test"]) == {10}
+    assert origins(data["train"].images) == {0, 1, 2, 3}
+    assert origins(data["test"].images) == {10}
     data = dataset("Downloads", train_from="CBSD68", test_from="CBSD68", size=16).get_data()
-    assert not origins(data["train"]) & origins(data["test"])
+    assert not origins(data["train"].images) & origins(data["test"].images)
 
 
 def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):
@@ -301,6 +345,6 @@ def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):
         for i in range(4):
             picture((20, 20), i).save(folder / f"{i}.png")
         downloads.prepare()
-        assert len(downloads.get_data()["train"]) == 4
+        assert len(downloads.get_data()["train"].images) == 4
     with pytest.raises(ValueError, match=r"collection must be one of CBSD68, .* got 'Set5'"):
         dataset("Downloads", train_from="Set5").prepare()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import LOWER_SPECS, gradient_methods
 
-from benchmark.imaging.images import simulated
+from benchmark.imaging.images import Cut, simulated
 from benchmark.imaging.metrics import psnr
 from benchmark.measure import evaluation
 from benchmark.measure.counting import CountedProblem
@@ -44,6 +44,19 @@ def test_images_of_one_size_are_one_batch():
     )
     for a, b in ((listed.train, stacked.train), (listed.test, stacked.test)):
         assert torch.equal(a.truth, b.truth) and torch.equal(a.observation, b.observation)
+
+
+def test_images_keep_the_names_of_their_photographs(task):
+    """By the order of the columns per image, which is that of the sizes."""
+    names = ("a.png", "b.png", "a.png")
+    named = make_task(
+        train=Cut(images(*SIZES), names), test=Cut(images(*SIZES), names), probe_size=3, **OPTIONS
+    )
+    assert named.test.photographs == named.probe.photographs == ("a.png", "a.png", "b.png")
+    assert named.test[[1, 2]].photographs == ("a.png", "b.png")
+    moved = named.to(device=torch.device("cpu"), dtype=torch.float32)
+    assert moved.test.parts[1].photographs == ("b.png",)
+    assert task.test.photographs is None
 
 
 def test_each_size_has_an_operator_and_noise_of_its_own(task):

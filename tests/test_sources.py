@@ -11,12 +11,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import drawn_images
 from PIL import Image
 from test_images import dataset
 
 from benchmark.imaging.arrays import image_of
 from benchmark.imaging.images import digest
-from benchmark.imaging.sources import as_pictures, drawn, pictures
+from benchmark.imaging.sources import as_pictures, pictures
 
 SIX = np.random.default_rng(0).integers(256, size=(6, 20, 24, 3), dtype=np.uint8)
 OPTIONS = {"n_train": 3, "n_test": 3, "size": [16, 20], "seed": 0, "channels": None}
@@ -76,12 +77,14 @@ FORMS = [
 
 @pytest.mark.parametrize("source", FORMS, ids=str)
 def test_every_form_gives_the_same_images(stored, source):
-    expected = drawn([as_pictures("SIX", SIX)], **OPTIONS)
-    found = drawn([pictures(source)], **OPTIONS)
+    expected = drawn_images([as_pictures("SIX", SIX)], **OPTIONS)
+    found = drawn_images([pictures(source)], **OPTIONS)
     assert found[0].shape == (3, 3, 16, 20)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
-    assert digest(*expected) != digest(*drawn([as_pictures("SIX", SIX)], **OPTIONS | {"seed": 1}))
+    assert digest(*expected) != digest(
+        *drawn_images([as_pictures("SIX", SIX)], **OPTIONS | {"seed": 1})
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_every_form_gives_the_same_images(stored, source):
 def test_what_is_wrong_is_said(stored, monkeypatch, source, said):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises((ValueError, OSError), match=said):
-        drawn([pictures(source)], **OPTIONS)
+        drawn_images([pictures(source)], **OPTIONS)
 
 
 BROKEN = {
@@ -142,13 +145,16 @@ def test_a_broken_file_is_a_reason_to_skip_that_names_it(tmp_path, monkeypatch, 
 def test_the_images_dataset(stored):
     options = {"size": "16x20", "n_train": 2, "n_test": 1, "channels": 1}
     data = dataset("Images", source="images.npy", **options).get_data()
-    assert (data["train"].shape, data["test"].shape) == ((2, 1, 16, 20), (1, 1, 16, 20))
+    assert (data["train"].images.shape, data["test"].images.shape) == (
+        (2, 1, 16, 20),
+        (1, 1, 16, 20),
+    )
     two = dataset("Images", train_source="2024", test_source=["2024/3.png"], size=16).get_data()
-    assert two["test"].shape == (4, 3, 16, 16)
+    assert two["test"].images.shape == (4, 3, 16, 16)
     listed = dataset("Images", source=["2024/1.png", "2024/2.png"], size=[16, 20])
     assert listed._parameters["source"] == "['2024/1.png', '2024/2.png']"
     assert listed._parameters["size"] == "[16, 20]"
-    assert listed.get_data()["test"].shape == (4, 3, 16, 20)
+    assert listed.get_data()["test"].images.shape == (4, 3, 16, 20)
     for wrong in ({}, {"source": "2024", "train_source": "2024"}, {"test_source": "2024"}):
         (reason,) = dataset("Images", **wrong).get_data().values()
         assert "either source or both train_source and test_source" in reason
@@ -158,7 +164,7 @@ def test_the_images_dataset(stored):
     deep = np.linspace(0, 1000, 6 * 20 * 24).reshape(6, 20, 24).astype(np.uint16)
     np.save("deep.npy", deep)
     scaled = dataset("Images", source="deep.npy", white=1000, size=16).get_data()
-    assert 0.5 < scaled["train"].max() <= 1
+    assert 0.5 < scaled["train"].images.max() <= 1
 
 
 def test_items_of_datasets():
@@ -192,10 +198,10 @@ def test_datasets_of_hugging_face(stored, monkeypatch):
         load_from_disk=lambda path: {"test": rows},
     )
     monkeypatch.setitem(sys.modules, "datasets", library)
-    expected = drawn([as_pictures("SIX", SIX)], **OPTIONS)
+    expected = drawn_images([as_pictures("SIX", SIX)], **OPTIONS)
     for path in ("user/set", "2024"):
         text = f"hugging_face(path={path!r},split='test',column='photo')"
-        assert digest(*drawn([pictures(text)], **OPTIONS)) == digest(*expected)
+        assert digest(*drawn_images([pictures(text)], **OPTIONS)) == digest(*expected)
     assert asked == [("user/set", "test")]
 
 
@@ -208,8 +214,8 @@ def test_loaders_of_libraries_by_name(stored, monkeypatch):
             super().__init__(Image.fromarray(image) for image in SIX)
 
     monkeypatch.setattr("deepinv.datasets.CBSD68", Loader)
-    expected = drawn([as_pictures("SIX", SIX)], **OPTIONS)
-    found = drawn([pictures("deepinv.CBSD68(root='here')")], **OPTIONS)
+    expected = drawn_images([as_pictures("SIX", SIX)], **OPTIONS)
+    found = drawn_images([pictures("deepinv.CBSD68(root='here')")], **OPTIONS)
     assert asked == [("here", False)]
     assert digest(*found) == digest(*expected)
     with pytest.raises(ValueError, match=r"torchvision.CIFAR10\(root=.*RuntimeError: Dataset"):

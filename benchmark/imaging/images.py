@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
@@ -19,6 +20,23 @@ PHOTOGRAPHS = {
     "train": ("chelsea.png", "coffee.png", "motorcycle_left.png", "ihc.png"),
     "test": ("astronaut.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg"),
 }
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Images, (n, C, H, W) or a list of (C, H, W), and the photograph that each was cut from.
+
+    Images with one name are of one photograph: what is found on them is not independent.
+    """
+
+    images: Tensor | list[Tensor]
+    photographs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.photographs):
+            raise ValueError(
+                f"{len(self.photographs)} names of photographs for {len(self.images)} images"
+            )
 
 
 def photographs(split: str) -> list[Image.Image]:

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmark.imaging.arrays import axes_of, image_of, one_image, stored_array
-from benchmark.imaging.images import as_tensor, crops, sides_of
+from benchmark.imaging.images import Cut, as_tensor, crops, sides_of
 from benchmark.imaging.reading import (
     read_image,
     reason,
@@ -159,7 +159,7 @@ def drawn(
     channels: int | None = 3,
     white: float | None = None,
     multiple_of: int = 1,
-) -> tuple[Tensor | list[Tensor], Tensor | list[Tensor]]:
+) -> tuple[Cut, Cut]:
     """Images to train and to test on, float64 in [0, 1], from one set or from two.
 
     ``sets`` is one set, whose images ``seed`` splits in proportion to the numbers asked for, at
@@ -196,11 +196,13 @@ def drawn(
     made = []
     for found, order, number in zip(sets, orders, (n_train, n_test), strict=True):
         read = partial(_prepared, found, channels=channels, white=white, least=least)
-        images = _first(found, order, read, number=number)
+        images, names = _first(found, order, read, number=number)
         if size == WHOLE:
-            made.append([as_tensor(_middle(image, multiple_of)) for image in images])
+            whole = [as_tensor(_middle(image, multiple_of)) for image in images]
+            made.append(Cut(whole, tuple(names)))
         else:
-            made.append(crops(images, number=number, size=size, seed=seed))
+            cut = crops(images, number=number, size=size, seed=seed)
+            made.append(Cut(cut, tuple(names[i % len(names)] for i in range(number))))
     return made[0], made[1]
 
 
@@ -286,14 +288,15 @@ def _prepared(
 
 def _first(
     found: Pictures, order: Sequence[int], read: Callable[[int], np.ndarray], *, number: int
-) -> list[np.ndarray]:
-    """The first ``number`` of the images in ``order`` that can be read to their end."""
-    images, skipped = [], []
+) -> tuple[list[np.ndarray], list[str]]:
+    """The first ``number`` of the images in ``order`` that can be read to their end, and names."""
+    images, names, skipped = [], [], []
     for i in order:
         if len(images) == number:
             break
         try:
             images.append(read(i))
+            names.append(found.names[i])
         except Exception as error:  # a truncated file shows only here
             skipped.append(f"{found.names[i]} ({reason(error)})")
     _warn_skipped(found, skipped)
@@ -302,7 +305,7 @@ def _first(
             f"{found.where}: none of {len(order)} images could be read to the end: "
             f"{skipped[0]}{', …' if len(skipped) > 1 else ''}"
         )
-    return images
+    return images, names
 
 
 def _middle(image: np.ndarray, multiple_of: int) -> np.ndarray:

@@ -44,7 +44,8 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
     def images(self, seed: int) -> tuple[ImageSet, ImageSet]:
         """Training and test images, each one of
 
-        - a tensor (n, C, H, W) in [0, 1], or a list of (C, H, W), of any sizes;
+        - a tensor (n, C, H, W) in [0, 1], or a list of (C, H, W), of any sizes, each a photograph
+          of its own; or ``benchmark.imaging.images.Cut``: images and the photograph of each;
         - ``benchmark.imaging.measured.Measured``, or a list of them: images, what was measured of
           them and the operator that did. Such a dataset has no parameter ``degradation``, and
           nothing is simulated.

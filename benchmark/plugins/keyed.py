@@ -7,11 +7,14 @@ the files behind each plugin, and that of the images. It can only add misses.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from inspect import getfile
 
 from torch import Tensor
 
+from benchmark.imaging.images import Cut
 from benchmark.imaging.images import digest as digest_of_images
+from benchmark.imaging.measured import Measured
 from benchmark.measure.provenance import digest, named, sources
 
 
@@ -85,5 +88,18 @@ def _images(dataset, context) -> str | None:
     if key not in known:
         dataset._run_context = context
         data = dataset._get_data()
-        known[key] = digest_of_images(*(v for v in data.values() if isinstance(v, Tensor)))
+        known[key] = digest_of_images(*_tensors(data.get("train")), *_tensors(data.get("test")))
     return known[key]
+
+
+def _tensors(images: object) -> Iterator[Tensor]:
+    """Those of a set of images, of whichever form of ``benchmark.plugins.task.ImageSet``."""
+    if isinstance(images, Tensor):
+        yield images
+    elif isinstance(images, Cut):
+        yield from _tensors(images.images)
+    elif isinstance(images, Measured):
+        yield from (images.truth, images.observation)
+    elif isinstance(images, Iterable):
+        for part in images:
+            yield from _tensors(part)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.imaging.degradations import Degradation, make_degradation, measured_by
+from benchmark.imaging.images import Cut
 from benchmark.imaging.losses import UpperLoss, make_loss, require_loss
 from benchmark.imaging.measured import Measured, checked_pairs
 from benchmark.options.checks import positive_integer
@@ -17,8 +18,11 @@ from benchmark.problems.bilevel import Batch, BilevelTask, Images, joined, requi
 from benchmark.problems.brought import as_lower_level, require_layer
 from benchmark.problems.lower_level import LowerLevelProblem, with_operators
 
-#: true images of one shape, of several, or measured pairs of one operator or several
-ImageSet = Tensor | Sequence[Tensor] | Measured | Sequence[Measured]
+#: true images of one shape, of several, with the names of their photographs or without, or
+#: measured pairs of one operator or several
+ImageSet = Cut | Tensor | Sequence[Tensor] | Measured | Sequence[Measured]
+#: the photographs of the images of each shape
+Names = dict[tuple[int, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,10 @@ def make_task(
 
     Parameters
     ----------
-    train, test : true images (N, C, H, W) in [0, 1], or a list of images (C, H, W) of any sizes, or
-        ``Measured`` pairs, or a list of them; the probe is the first ``probe_size`` training images
-        (of several shapes or operators, in the order of these).
+    train, test : true images (N, C, H, W) in [0, 1], or a list of images (C, H, W) of any sizes,
+        or either with the names of their photographs (``Cut``), or ``Measured`` pairs, or a list of
+        them; the probe is the first ``probe_size`` training images (of several shapes or operators,
+        in the order of these).
     degradation : as ``benchmark.imaging.degradations.make_degradation`` reads it, made for each
         shape; None with measured pairs, whose operator is theirs.
     lower : ``"name"`` or ``"name(option=value, …)"`` of ``benchmark.problems.LOWER_LEVELS``.
@@ -58,6 +63,8 @@ def make_task(
     none to learn with, or a learned parameter does not influence the probe.
     """
     positive_integer("probe_size", probe_size)
+    train, train_names = _parted(train)
+    test, test_names = _parted(test)
     sets = {"train": _as_list(train, "train"), "test": _as_list(test, "test")}
     if all(isinstance(images, Tensor) for images in (train, test)):
         shape, other = tuple(train.shape[1:]), tuple(test.shape[1:])
@@ -80,13 +87,24 @@ def make_task(
     for shape in {image.shape for image in shown}:
         require_loss(upper, torch.cat([image for image in shown if image.shape == shape][:2]))
     problem = with_operators([_lower_level(lower, o) for o in observed])
-    learned, judged = _batch(observed, "train", upper), _batch(observed, "test", upper)
+    learned = _batch(observed, "train", upper, train_names)
+    judged = _batch(observed, "test", upper, test_names)
     task = BilevelTask(problem, learned, judged, probe=learned[:probe_size], seed=seed)
     tried = {part.operator: part[:2] for part in (*judged.parts, *learned.parts)}
     for part in (*task.probe.parts, *(tried[k] for k in range(1, len(observed)))):
         require_layer(problem.at(part.operator), part, what=f"lower level {lower!r}")
     require_influence(problem, task.probe)
     return task
+
+
+def _parted(images: ImageSet) -> tuple[ImageSet, Names]:
+    """The images alone, and the names of their photographs, none where they are not known."""
+    if not isinstance(images, Cut):
+        return images, {}
+    names: dict[tuple[int, ...], list[str]] = {}
+    for image, name in zip(images.images, images.photographs, strict=True):
+        names.setdefault(tuple(image.shape), []).append(name)
+    return images.images, {shape: tuple(of_one) for shape, of_one in names.items()}
 
 
 def _as_list(images: ImageSet, name: str) -> list[Tensor] | list[Measured]:
@@ -169,13 +187,13 @@ def _lower_level(lower: str, observed: _Observed) -> LowerLevelProblem:
     return as_lower_level(made, physics, what=f"lower level {lower!r}").to(torch.float64)
 
 
-def _batch(observed: Sequence[_Observed], name: str, loss: UpperLoss) -> Images:
+def _batch(observed: Sequence[_Observed], name: str, loss: UpperLoss, photographs: Names) -> Images:
     """The images of a set, those to train on numbered."""
     parts, start = [], 0
     for k, one in enumerate(observed):
         if name in one.images:
             truth, seen = one.images[name]
             index = tuple(range(start, start + len(truth))) if name == "train" else None
-            parts.append(Batch(truth, seen, index, k, loss))
+            parts.append(Batch(truth, seen, index, k, loss, photographs.get(one.image_shape)))
             start += len(truth)
     return joined(parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,8 @@ class Batch:
     ``index`` names the images, one number each, where a method may carry something over from one
     meeting with an image to the next: the training images and, among them, the probe.
     ``operator`` is the number of the operator, as ``LowerLevelProblem.at`` takes it, and ``loss``
-    the ℓ of the task that the images belong to.
+    the ℓ of the task that the images belong to. ``photographs`` names the photograph that each
+    image was cut from; None: each is one of its own.
     """
 
     truth: Tensor
@@ -33,6 +34,7 @@ class Batch:
     index: tuple[int, ...] | None = None
     operator: int = 0
     loss: UpperLoss = MEAN_SQUARED_ERROR
+    photographs: tuple[str, ...] | None = None
 
     @property
     def parts(self) -> tuple[Batch, ...]:
@@ -46,14 +48,24 @@ class Batch:
         if isinstance(chosen, slice):
             chosen = range(len(self))[chosen]
         rows = torch.tensor(chosen, dtype=torch.int64).to(self.truth.device)
-        index = None if self.index is None else tuple(self.index[i] for i in chosen)
-        return Batch(self.truth[rows], self.observation[rows], index, self.operator, self.loss)
+        index, photographs = (
+            None if of_each is None else tuple(of_each[i] for i in chosen)
+            for of_each in (self.index, self.photographs)
+        )
+        return replace(
+            self,
+            truth=self.truth[rows],
+            observation=self.observation[rows],
+            index=index,
+            photographs=photographs,
+        )
 
     def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Batch:
         """The same batch on another device or in another dtype."""
-        moved = (t.to(device=device, dtype=dtype) for t in (self.truth, self.observation))
-        loss = self.loss.to(device=device, dtype=dtype)
-        return Batch(*moved, self.index, self.operator, loss)
+        truth, observation, loss = (
+            t.to(device=device, dtype=dtype) for t in (self.truth, self.observation, self.loss)
+        )
+        return replace(self, truth=truth, observation=observation, loss=loss)
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,12 @@ class MixedBatch:
     """
 
     parts: tuple[Batch, ...]
+
+    @property
+    def photographs(self) -> tuple[str, ...] | None:
+        """Of each image, in the order of the parts; None where they are not known."""
+        known = [part.photographs for part in self.parts]
+        return None if None in known else tuple(name for names in known for name in names)
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
