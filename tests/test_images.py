@@ -16,57 +16,111 @@ from PIL import Image
 
 from benchmark.imaging import sources
 from benchmark.imaging.downloads import COLLECTIONS
-from benchmark.imaging.images import (
-    PHOTOGRAPHS,
-    Cut,
-    crops,
-    digest,
-    photographs,
-    simulated,
-    to_uint8,
-)
+from benchmark.imaging.images import Cut, crops, digest, simulated, to_uint8
 from benchmark.imaging.measured import Measured
 from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, ssim
+from benchmark.imaging.photographs import PHOTOGRAPHS, Photograph, photographs
 from benchmark.plugins.keyed import _images
 
 
-def test_splits_share_no_photograph():
-    assert not set(PHOTOGRAPHS["train"]) & set(PHOTOGRAPHS["test"])
-    pictures = [np.asarray(p) for split in PHOTOGRAPHS for p in photographs(split)]
-    for i, a in enumerate(pictures):
-        assert a.ndim == 3
-        assert a.std() > 10, "not a photograph"
-        assert not any(a.shape == b.shape and (a == b).all() for b in pictures[:i])
+def test_photographs_are_natural_scenes_of_their_own():
+    """None in both splits, nor one that is an alien's, and no two the same."""
+    names = [photograph.name for split in PHOTOGRAPHS.values() for photograph in split]
+    assert len(names) == len(set(names)) == 11
+    assert not {"ihc.png", "hubble_deep_field.jpg", "retina.jpg", "motorcycle_left.png"} & set(
+        names
+    )
+    assert all(p.licence for split in PHOTOGRAPHS.values() for p in split)
+    whole = [p for split in PHOTOGRAPHS for p in photographs(split, 99).values()]
+    small = [np.asarray(image.resize((24, 16)), dtype=float) for image in whole]
+    for i, a in enumerate(small):
+        assert min(whole[i].size) >= 300
+        assert np.std(a, axis=2).mean() > 5, f"{names[i]} is grey"
+        assert all(np.abs(a - b).mean() > 20 for b in small[:i])
+    assert list(photographs("train", 2)) == names[:2]
+
+
+def test_a_photograph_that_is_not_there_is_named():
+    for package in ("skimage", "no_such_package"):
+        with pytest.raises(FileNotFoundError, match=f"photograph data/none.png of .*{package} is"):
+            Photograph(package, "data/none.png", "nobody", "none").read()
+
+
+def test_the_photographs_hold_as_many_crops_as_is_said():
+    options = {"size": 128, "degradation": "denoising"}
+    text = type(dataset("Photographs")).__doc__
+    for name, number in (("n_train", 72), ("n_test", 119)):
+        assert f"{number} to " in text
+        assert len(dataset("Photographs", **options, **{name: number}).get_data()) == 4
+        (reason,) = dataset("Photographs", **options, **{name: number + 1}).get_data().values()
+        assert re.search(
+            rf"hold {number} crops of 128×128 pixels .* {number + 1} are asked", reason
+        )
 
 
 def test_crops_are_seeded_and_in_range():
-    images = photographs("train")
+    images = photographs("train", 5)
     first = crops(images, number=6, size=32, seed=3)
-    assert first.shape == (6, 3, 32, 32)
-    assert first.dtype == torch.float64
-    assert 0 <= first.min() < first.max() <= 1
-    assert digest(first) == digest(crops(images, number=6, size=32, seed=3))
-    assert digest(first) != digest(crops(images, number=6, size=32, seed=4))
+    assert first.images.shape == (6, 3, 32, 32)
+    assert first.images.dtype == torch.float64
+    assert 0 <= first.images.min() < first.images.max() <= 1
+    names = list(images)
+    assert first.photographs == (*names, names[0])
+    again, other = (crops(images, number=6, size=32, seed=seed) for seed in (3, 4))
+    assert torch.equal(first.images, again.images)
+    assert not any(map(torch.equal, first.images, other.images))
 
 
-def test_a_crop_is_a_part_of_its_photograph():
-    image = Image.fromarray(
-        np.random.default_rng(0).integers(256, size=(40, 50, 3), dtype=np.uint8)
-    )
-    (patch,) = crops([image], number=1, size=24, seed=0)
-    whole = torch.from_numpy(np.asarray(image) / 255).permute(2, 0, 1)
-    windows = whole.unfold(1, 24, 1).unfold(2, 24, 1).permute(1, 2, 0, 3, 4)
-    assert (windows == patch).flatten(2).all(2).any()
+def test_crops_depend_on_nothing_but_the_seed_and_their_photograph():
+    """And on its place: not on how many are asked for, nor on the other photographs."""
+    images = photographs("train", 5)
+    few, many = (crops(images, number=number, size=32, seed=3).images for number in (3, 40))
+    assert torch.equal(few, many[:3])
+    images[next(iter(images))] = Image.new("RGB", (64, 64))
+    others = crops(images, number=3, size=32, seed=3).images
+    assert torch.equal(others[1:], few[1:])
+
+
+def numbered(height: int, width: int) -> np.ndarray:
+    """An image (H, W, 1) of which every pixel has a value of its own."""
+    return (np.arange(height * width) / (height * width)).reshape(height, width, 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_crops_are_parts_that_share_no_pixel(seed):
+    """All that an image of 40×50 pixels holds, of 12×16: nine."""
+    image = numbered(40, 50)
+    made = crops({"one": image}, number=9, size=(12, 16), seed=seed).images
+    assert made.unique().numel() == made.numel() == 9 * 12 * 16
+    windows = torch.from_numpy(image[..., 0]).unfold(0, 12, 1).unfold(1, 16, 1)
+    for patch in made:
+        assert (windows == patch[0]).flatten(2).all(2).any()
+    with pytest.raises(ValueError, match="1 images hold 9 crops of 16×12 pixels that do not overl"):
+        crops({"one": image}, number=10, size=(12, 16), seed=seed)
+
+
+def test_images_serve_in_turn_as_long_as_they_have_a_crop():
+    images = {"large": numbered(20, 30), "small": numbered(10, 11), "other": numbered(10, 20)}
+    made = crops(images, number=9, size=10, seed=0)
+    order = ("large", "small", "other", "large", "other", "large", "large", "large", "large")
+    assert made.photographs == order
+
+
+def test_a_small_crop_shows_a_quarter_of_the_shorter_side():
+    made = crops({"one": numbered(400, 600)}, number=24, size=20, seed=0).images
+    assert 0.9 < made.max() - made.min() <= 1, "all of the image is cut up"
+    spread = made.flatten(1).amax(1) - made.flatten(1).amin(1)
+    assert (spread - 0.25).abs().max() < 0.02
 
 
 def test_bad_crops_are_named():
-    small = Image.new("RGB", (20, 30))
+    small = {"small": Image.new("RGB", (20, 30))}
     with pytest.raises(ValueError, match=r"an image of 20×30 pixels .* 24×24"):
-        crops([small], number=1, size=24, seed=0)
+        crops(small, number=1, size=24, seed=0)
     with pytest.raises(
         ValueError, match="number of images must be an integer of at least 1, got 0"
     ):
-        crops([small], number=0, size=8, seed=0)
+        crops(small, number=0, size=8, seed=0)
 
 
 def test_simulated_images():
@@ -158,13 +212,18 @@ def test_each_crop_names_its_image(folder):
         Cut(torch.zeros(2, 3, 8, 8), ("one.png",))
 
 
-def test_few_images_serve_in_turn(folder):
+def test_few_images_give_several_crops_each(folder):
     for path in folder.glob("[2-6].*"):
         path.unlink()
-    train, test = drawn_images([sources.folder(folder)], n_train=5, n_test=1, size=16, seed=0)
+    options = {"n_test": 1, "size": (8, 16), "seed": 0}
+    train, test = drawn_images([sources.folder(folder)], n_train=5, **options)
     assert len(train) == 5
     assert len(origins(train)) == 2
     assert not origins(train) & origins(test)
+    with pytest.raises(
+        ValueError, match=r"2 images hold \d+ crops of 16×8 pixels that do not over"
+    ):
+        drawn_images([sources.folder(folder)], n_train=50, **options)
 
 
 def test_two_folders_are_kept_apart(folder, tmp_path_factory):
@@ -181,10 +240,11 @@ def test_what_cannot_be_used_is_named_and_skipped(folder):
     whole = (folder / "0.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.warns(UserWarning) as raised:
-        train, test = drawn_images([sources.folder(folder)], n_train=20, n_test=20, size=16, seed=0)
+        options = {"n_train": 12, "n_test": 12, "size": (8, 16), "seed": 0}
+        train, test = drawn_images([sources.folder(folder)], **options)
     said = " ".join(str(w.message) for w in raised)
     assert "notes.txt (not readable" in said
-    assert "narrow.png (15×40 pixels, below 16×16)" in said
+    assert "narrow.png (15×40 pixels, below 16×8)" in said
     assert "cut.png (not readable" in said
     assert ".DS_Store" not in said
     assert len(origins(train) | origins(test)) == 8
@@ -246,7 +306,7 @@ def test_the_folder_dataset(folder):
     assert data["train"].images.shape == data["test"].images.shape == (4, 3, 16, 16)
     assert data["degradation"].startswith("inpainting")
     more = str(folder / "more")
-    data = dataset("Folder", train_path=str(folder), test_path=more, size=16).get_data()
+    data = dataset("Folder", train_path=str(folder), test_path=more, size=16, n_test=2).get_data()
     assert origins(data["test"].images) == {7}
     for wrong in ({}, {"path": more, "train_path": more}, {"test_path": more}):
         (reason,) = dataset("Folder", **wrong).get_data().values()
@@ -321,7 +381,8 @@ def test_downloads_are_prepared_once_and_read_as_folders(home, monkeypatch):
     data = downloads.get_data()
     assert origins(data["train"].images) == {0, 1, 2, 3}
     assert origins(data["test"].images) == {10}
-    data = dataset("Downloads", train_from="CBSD68", test_from="CBSD68", size=16).get_data()
+    same = {"train_from": "CBSD68", "test_from": "CBSD68", "n_train": 2, "n_test": 2}
+    data = dataset("Downloads", **same, size=16).get_data()
     assert not origins(data["train"].images) & origins(data["test"].images)
 
 
@@ -335,7 +396,8 @@ def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):
         monkeypatch.setattr(f"deepinv.{loader}", offline)
     for name, collection in COLLECTIONS.items():
         folder = home / collection.folder
-        downloads = dataset("Downloads", train_from=name, test_from=name, size=16)
+        same = {"train_from": name, "test_from": name, "n_train": 2, "n_test": 2}
+        downloads = dataset("Downloads", **same, size=16)
         for _ in range(2):
             with pytest.raises(RuntimeError) as raised:
                 downloads.prepare()
@@ -345,6 +407,6 @@ def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):
         for i in range(4):
             picture((20, 20), i).save(folder / f"{i}.png")
         downloads.prepare()
-        assert len(downloads.get_data()["train"].images) == 4
+        assert len(downloads.get_data()["train"].images) == 2
     with pytest.raises(ValueError, match=r"collection must be one of CBSD68, .* got 'Set5'"):
         dataset("Downloads", train_from="Set5").prepare()

@@ -149,12 +149,13 @@ def test_the_images_dataset(stored):
         (2, 1, 16, 20),
         (1, 1, 16, 20),
     )
-    two = dataset("Images", train_source="2024", test_source=["2024/3.png"], size=16).get_data()
-    assert two["test"].images.shape == (4, 3, 16, 16)
-    listed = dataset("Images", source=["2024/1.png", "2024/2.png"], size=[16, 20])
+    two = {"train_source": "2024", "test_source": ["2024/3.png"], "n_test": 1, "size": 16}
+    assert dataset("Images", **two).get_data()["test"].images.shape == (1, 3, 16, 16)
+    one_each = {"n_train": 1, "n_test": 1}
+    listed = dataset("Images", source=["2024/1.png", "2024/2.png"], size=[16, 20], **one_each)
     assert listed._parameters["source"] == "['2024/1.png', '2024/2.png']"
     assert listed._parameters["size"] == "[16, 20]"
-    assert listed.get_data()["test"].images.shape == (4, 3, 16, 20)
+    assert listed.get_data()["test"].images.shape == (1, 3, 16, 20)
     for wrong in ({}, {"source": "2024", "train_source": "2024"}, {"test_source": "2024"}):
         (reason,) = dataset("Images", **wrong).get_data().values()
         assert "either source or both train_source and test_source" in reason
@@ -163,7 +164,7 @@ def test_the_images_dataset(stored):
         assert reason.startswith(f"Images: {name} must be"), reason
     deep = np.linspace(0, 1000, 6 * 20 * 24).reshape(6, 20, 24).astype(np.uint16)
     np.save("deep.npy", deep)
-    scaled = dataset("Images", source="deep.npy", white=1000, size=16).get_data()
+    scaled = dataset("Images", source="deep.npy", white=1000, size=16, **one_each).get_data()
     assert 0.5 < scaled["train"].images.max() <= 1
 
 

@@ -1,12 +1,12 @@
-"""Images: photographs that ship with scikit-image, crops, simulated ones, digests."""
+"""Images: crops, simulated ones, digests."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -14,12 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from benchmark.options.checks import positive_integer
+from benchmark.options.seeds import seed_of
 
-#: colour photographs in scikit-image's own data folder, no download; the splits share none
-PHOTOGRAPHS = {
-    "train": ("chelsea.png", "coffee.png", "motorcycle_left.png", "ihc.png"),
-    "test": ("astronaut.png", "rocket.jpg", "hubble_deep_field.jpg", "retina.jpg"),
-}
+#: as many crops fit across each side of an image before it is reduced for them
+ACROSS = 4
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,6 @@ class Cut:
             raise ValueError(
                 f"{len(self.photographs)} names of photographs for {len(self.images)} images"
             )
-
-
-def photographs(split: str) -> list[Image.Image]:
-    """The photographs of a split, "train" or "test", whole and in RGB."""
-    folder = files("skimage") / "data"
-    missing = [name for name in PHOTOGRAPHS[split] if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"scikit-image's data folder {folder} lacks {', '.join(missing)}: "
-            "expected the photographs that ship with scikit-image 0.26"
-        )
-    return [Image.open(folder / name).convert("RGB") for name in PHOTOGRAPHS[split]]
 
 
 def sides_of(size: object) -> tuple[int, int]:
@@ -71,30 +57,55 @@ def sides_of(size: object) -> tuple[int, int]:
 
 
 def crops(
-    images: Sequence[Image.Image | np.ndarray], *, number: int, size: object, seed: int
-) -> Tensor:
-    """``number`` crops, (number, C, H, W) float64 in [0, 1], drawn by ``seed``.
+    images: Mapping[str, Image.Image | np.ndarray], *, number: int, size: object, seed: int
+) -> Cut:
+    """``number`` crops that share no pixel, (number, C, H, W) float64 in [0, 1], drawn by ``seed``.
 
-    The images, of Pillow's or arrays (H, W, C) of bytes or floats in [0, 1] (complex ones, of two
-    channels, in [−1, 1]), serve in turn. Each is
-    first reduced (Lanczos) as far as it stays twice as high and twice as wide as a crop, so that a
-    small crop still shows a scene and not a texture. ``size`` : see ``sides_of``. Raises ValueError
-    where an image is smaller than the crop, the images differ in channels, or a number is not
-    positive.
+    The images, by name, of Pillow's or arrays (H, W, C) of bytes or floats in [0, 1] (complex ones,
+    of two channels, in [−1, 1]), serve in turn, each as long as it has a crop left. They are first
+    reduced (Lanczos) as far as each side stays ``ACROSS`` times that of a crop, so that a small
+    crop still shows a part of a scene and not a texture. The crops of an image are cells of a grid,
+    which the seed and the image's number place and shuffle: they do not depend on how many are
+    asked for, nor on the other images. ``size`` : see ``sides_of``.
+
+    Raises ValueError where there are not so many, which says how many there are; where an image is
+    smaller than the crop, the images differ in channels, or a number is not positive.
     """
     positive_integer("number of images", number)
-    height, width = sides_of(size)
-    generator = np.random.default_rng(seed)
-    patches = []
-    for i in range(number):
-        image = _reduced(np.asarray(images[i % len(images)]), height, width)
-        left = int(generator.integers(image.shape[1] - width + 1))
-        top = int(generator.integers(image.shape[0] - height + 1))
-        patches.append(as_tensor(image[top : top + height, left : left + width]))
-    counts = {len(patch) for patch in patches}
+    sides = sides_of(size)
+    cells = {
+        name: _cells(np.asarray(image), sides, seed_of(seed, "crops", i))
+        for i, (name, image) in enumerate(images.items())
+    }
+    turns = zip_longest(*([(name, cell) for cell in found] for name, found in cells.items()))
+    in_turn = [pair for turn in turns for pair in turn if pair is not None]
+    if len(in_turn) < number:
+        raise ValueError(
+            f"{len(cells)} images hold {len(in_turn)} crops of {sides[1]}×{sides[0]} pixels that "
+            f"do not overlap, {number} are asked for"
+        )
+    names, patches = zip(*in_turn[:number], strict=True)
+    counts = {patch.shape[2] for patch in patches}
     if len(counts) > 1:
         raise ValueError(f"images of {sorted(counts)} channels in one set: say channels=1 or 3")
-    return torch.stack(patches)
+    return Cut(torch.stack([as_tensor(patch) for patch in patches]), names)
+
+
+def _cells(image: np.ndarray, sides: tuple[int, int], seed: int) -> list[np.ndarray]:
+    """The cells (h, w, C) of a grid on ``image``, placed and in an order by ``seed``."""
+    image = _reduced(image, *sides)
+    generator = np.random.default_rng(seed)
+    spare = [length % side for length, side in zip(image.shape[:2], sides, strict=True)]
+    offsets = [int(generator.integers(pixels + 1)) for pixels in spare]
+    corners = [
+        (top, left)
+        for top in range(offsets[0], image.shape[0] - sides[0] + 1, sides[0])
+        for left in range(offsets[1], image.shape[1] - sides[1] + 1, sides[1])
+    ]
+    return [
+        image[top : top + sides[0], left : left + sides[1]]
+        for top, left in (corners[i] for i in generator.permutation(len(corners)))
+    ]
 
 
 def as_tensor(image: np.ndarray) -> Tensor:
@@ -105,7 +116,7 @@ def as_tensor(image: np.ndarray) -> Tensor:
 
 
 def _reduced(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """``image`` (H, W, C), its one side twice that of the crop if both were larger than that."""
+    """``image`` (H, W, C), one side ``ACROSS`` times the crop's if both were larger than that."""
     sides = image.shape[:2]
     if sides[0] < height or sides[1] < width:
         raise ValueError(
@@ -113,12 +124,13 @@ def _reduced(image: np.ndarray, height: int, width: int) -> np.ndarray:
         )
     # the side that is reached first; of two, the shorter
     wanted, side = max(
-        ((2 * height, sides[0]), (2 * width, sides[1])), key=lambda pair: pair[0] / pair[1]
+        ((ACROSS * height, sides[0]), (ACROSS * width, sides[1])),
+        key=lambda pair: pair[0] / pair[1],
     )
     if side <= wanted:
         return image
     scaled = [
-        max(2 * least, round(length * wanted / side))
+        max(ACROSS * least, round(length * wanted / side))
         for least, length in ((width, sides[1]), (height, sides[0]))
     ]
     channels = [

@@ -163,10 +163,10 @@ def drawn(
     """Images to train and to test on, float64 in [0, 1], from one set or from two.
 
     ``sets`` is one set, whose images ``seed`` splits in proportion to the numbers asked for, at
-    least one each, or two: training and test. The images of a set are drawn without return until
-    ``n_train`` or ``n_test`` have been found (or there are no more: then they serve in turn), and
-    only these are read in full. What cannot be read, or is smaller than the crop, is named in a
-    warning and skipped.
+    least one each, or two: training and test. Images of a set are drawn without return until
+    ``n_train`` or ``n_test`` have been found, or there are no more: then an image gives several
+    crops. Only these are read in full. What cannot be read, or is smaller than the crop, is named
+    in a warning and skipped.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def drawn(
     channels : 1, 3 or any number, as ``with_channels`` makes them; None: as they are.
     white : the value that means 1, as for ``in_unit_range``.
 
-    Raises ValueError where too few images are left.
+    Raises ValueError where too few images are left, or they hold too few crops.
     """
     for number in (n_train, n_test):
         positive_integer("number of images", number)
@@ -201,8 +201,8 @@ def drawn(
             whole = [as_tensor(_middle(image, multiple_of)) for image in images]
             made.append(Cut(whole, tuple(names)))
         else:
-            cut = crops(images, number=number, size=size, seed=seed)
-            made.append(Cut(cut, tuple(names[i % len(names)] for i in range(number))))
+            by_name = dict(zip(names, images, strict=True))
+            made.append(crops(by_name, number=number, size=size, seed=seed))
     return made[0], made[1]
 
 

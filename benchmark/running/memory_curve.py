@@ -98,11 +98,12 @@ def configured(config: Path) -> dict[str, dict[str, object]]:
 
 
 def _task(size: int) -> BilevelTask:
-    from benchmark.imaging.images import crops, photographs
+    from benchmark.imaging.images import crops
+    from benchmark.imaging.photographs import photographs
     from benchmark.plugins.task import make_task
 
     train_images, test_images = (
-        crops(photographs(split), number=4, size=size, seed=0) for split in ("train", "test")
+        crops(photographs(split, 4), number=4, size=size, seed=0) for split in ("train", "test")
     )
     task = make_task(
         train=train_images,

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.imaging.images import crops, photographs
+from benchmark.imaging.images import crops
 from benchmark.imaging.metrics import psnr
+from benchmark.imaging.photographs import photographs
 
 
 def noisy_test_crops(sigma: float) -> tuple[Tensor, Tensor]:
     """Eight 64×64 crops of the test photographs and the same with noise, float32."""
-    truth = crops(photographs("test"), number=8, size=64, seed=0).float()
+    truth = crops(photographs("test", 8), number=8, size=64, seed=0).images.float()
     generator = torch.Generator().manual_seed(0)
     return truth, truth + sigma * torch.randn(truth.shape, generator=generator)
 
