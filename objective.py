@@ -1,5 +1,6 @@
 """The metrics of the benchmark; the bilevel task that they judge is made here, not trained."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from benchmark.plugins.rules import DTYPES, RULES
 from benchmark.plugins.task import make_task
 from benchmark.running.course import Course
 
-#: where runs are kept that have not ended
+#: where runs are kept that have not ended, and what all runs of a task have in common
 UNFINISHED = Path(__file__).resolve().parent / "outputs" / "unfinished"
+COMMON = UNFINISHED.with_name("common")
 
 
 class Objective(KeyedObjective, BaseObjective):
@@ -103,6 +105,8 @@ class Objective(KeyedObjective, BaseObjective):
     def get_objective(self):
         sources = provenance.digest(behind(self, self._dataset))
         identity = json.dumps([self._parameters, self.origin, self.task.seed, sources], default=str)
+        name = hashlib.sha256(identity.encode()).hexdigest()[:24]
+        self.rows.truth.kept_in = COMMON / f"{name}.safetensors"
         return {
             "task": self.task,
             "evaluate": self.rows,

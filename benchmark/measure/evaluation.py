@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from benchmark.gradients.result import Hypergradient
 from benchmark.imaging import metrics
 from benchmark.imaging.extra_metrics import Measured, Metric, measure_all, unmeasured
 from benchmark.imaging.images import to_uint8
+from benchmark.measure import exact_descent
 from benchmark.measure.cost import Cost, cost, of_the_batch
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
+from benchmark.measure.kept import Kept, digest_of
 from benchmark.measure.reference import (
     MAX_LAYERS,
     Reference,
@@ -31,6 +34,8 @@ from benchmark.measure.reference import (
 )
 from benchmark.problems.bilevel import Batch, BilevelTask, Images, mean_over, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
+
+V = TypeVar("V")
 
 #: the learned tensors by name
 Theta = Mapping[str, Tensor]
@@ -134,9 +139,17 @@ class Truth:
     def __init__(self, task: BilevelTask, metrics: Sequence[Metric] = ()) -> None:
         """``task`` in float64, on the device of the run; ``metrics`` of its test set."""
         self.task, self.metrics = task, metrics
-        self._judged: dict[bytes, Judged] = {}
-        self._reference: dict[bytes, Reference] = {}
-        self._computed: dict[str, dict] = {"judged": self._judged, "reference": self._reference}
+        self._judged: Kept[Judged] = Kept(len(task.test))
+        size = sum(value.numel() for value in task.lower.theta().values())
+        self._reference: Kept[Reference] = Kept(size)
+        self._reached: Kept[dict[str, Tensor]] = Kept(size)
+        self._computed: dict[str, Kept] = {
+            "judged": self._judged,
+            "reference": self._reference,
+            "reached": self._reached,
+        }
+        #: where θ that exact gradients reach is kept, if anywhere, for other runs of the same task
+        self.kept_in: Path | None = None
 
     def known(self) -> set[tuple[str, bytes]]:
         """Names of what has been computed so far."""
@@ -149,7 +162,7 @@ class Truth:
     def learn(self, found: Mapping[tuple[str, bytes], object]) -> None:
         """Take over what another has computed for the same task."""
         for (kind, key), value in found.items():
-            self._computed[kind].setdefault(key, value)
+            self._computed[kind].put(key, value)
 
     def accuracy(self, theta: Theta) -> Accuracy:
         """F on the training set and the metrics on the test set, both at the true equilibrium.
@@ -175,11 +188,29 @@ class Truth:
             self._reference, theta, lambda lower: reference_hypergradient(lower, self.task.probe)
         )
 
-    def _once(self, known: dict, theta: Theta, compute: Callable[[LowerLevelProblem], object]):
-        key = b"".join(value.detach().double().cpu().numpy().tobytes() for value in theta.values())
-        if key not in known:
-            known[key] = compute(_at(self.task.lower, theta))
-        return known[key]
+    @property
+    def start(self) -> Theta:
+        """θ where all methods start."""
+        return {name: p.detach() for name, p in self.task.lower.theta().items()}
+
+    def reached(self) -> Theta:
+        """θ that exact gradients reach from there (``benchmark.measure.exact_descent``).
+
+        Raises DivergedError where there are none.
+        """
+
+        def compute() -> dict[str, Tensor]:
+            found = None if self.kept_in is None else exact_descent.read(self.kept_in)
+            if found is None:
+                found = exact_descent.reached_by_exact_gradients(self.task)
+                if self.kept_in is not None:
+                    exact_descent.write(self.kept_in, found)
+            return {name: value.to(self.task.device) for name, value in found.items()}
+
+        return self._reached.once(b"", compute)
+
+    def _once(self, known: Kept[V], theta: Theta, compute: Callable[[LowerLevelProblem], V]) -> V:
+        return known.once(digest_of(theta), lambda: compute(at_theta(self.task.lower, theta)))
 
     @torch.no_grad()
     def _judge(self, lower: LowerLevelProblem) -> Judged:
@@ -192,7 +223,8 @@ class Truth:
             }
             for batch in (self.task.train, self.task.test)
         )
-        residual = max(found.residual for found in (*train.values(), *test.values()))
+        residuals = [found.residual for found in (*train.values(), *test.values())]
+        residual = float(np.max(residuals))  # not max(), which can hide what is no number
         if not residual <= NO_EQUILIBRIUM:
             return Judged(Accuracy(equilibrium_residual=residual), unmeasured(self.metrics))
         images = {k: lower.at(k).reconstruct(found.x) for k, found in test.items()}
@@ -245,7 +277,7 @@ def evaluate(
             row.update(vars(outcomes[-1].value))
 
     if all(bool(value.isfinite().all()) for value in theta.values()):
-        lower = _at(task.lower, theta)
+        lower = at_theta(task.lower, theta)
         measure(lambda: truth.accuracy(theta))
         if outcomes[-1].ok:
             extra = truth.extra(theta)
@@ -336,7 +368,7 @@ def _as_text(theta: Theta) -> str | None:
     return json.dumps({name: value.flatten().tolist() for name, value in theta.items()})
 
 
-def _at(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:
+def at_theta(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:
     """A copy of ``lower`` at ``theta``."""
     lower = copy.deepcopy(lower)
     set_theta(lower, theta)

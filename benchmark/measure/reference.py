@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,8 @@ from benchmark.solve.vectors import expand, norm
 MAX_LAYERS = 4000
 #: layers for all samples of a batch together; those that need more go on alone
 _TOGETHER = 100
+#: numbers in the states that are solved for at once: a solver holds some thirty times as many
+_AT_ONCE = 2**22
 #: residual above which nothing computed at a state may serve as a reference
 _TRUSTED = 1e-6
 #: a state this many times larger than T(x⁰) is no equilibrium
@@ -84,10 +87,23 @@ def true_equilibrium(
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph.
 
     ``x0`` is where to start, ``lower.init(y)`` if it is None. Up to ``max_layers`` layers of
-    either solver, after the first ``_TOGETHER`` for the samples alone that are not there yet.
+    either solver, after the first ``_TOGETHER`` for the samples alone that are not there yet; of
+    no more samples together than have ``_AT_ONCE`` numbers.
     """
     with torch.no_grad():
         x = (lower.init(y) if x0 is None else x0).clone()
+        together = max(1, _AT_ONCE // max(1, x[:1].numel()))
+        residuals = []
+        for rows in torch.arange(len(y), device=y.device).split(together):
+            x[rows] = _solved(lower, y[rows], x[rows], tol=tol, max_layers=max_layers)
+            residuals.append(_residuals(lower, x[rows], y[rows]))
+    return TrueEquilibrium(x, float(torch.cat(residuals).max()))
+
+
+def _solved(
+    lower: LowerLevelProblem, y: Tensor, x: Tensor, *, tol: float, max_layers: int
+) -> Tensor:
+    """The equilibria from ``x``, as far as they can be found."""
     left = torch.arange(len(y), device=y.device)
     for solve, most in ((anderson, _TOGETHER), (anderson, max_layers), (fista, max_layers)):
         budget = {"tol": tol, "max_layers": min(most, max_layers)}
@@ -96,7 +112,7 @@ def true_equilibrium(
         left = left[~found.converged]
         if len(left) == 0:
             break
-    return TrueEquilibrium(x, float(_residuals(lower, x, y).max()))
+    return x
 
 
 def reference_hypergradient(
@@ -124,9 +140,10 @@ def reference_hypergradient(
     return Reference(
         gradient=gradient,
         error=sum(errors) / float(gradient.norm()),
-        state_residual=max(one.state_residual for one in found),
-        adjoint_residual=max(one.adjoint_residual for one in found),
-        contraction=max(one.contraction for one in found),
+        # not max(), which can hide what is no number
+        state_residual=float(np.max([one.state_residual for one in found])),
+        adjoint_residual=float(np.max([one.adjoint_residual for one in found])),
+        contraction=float(np.max([one.contraction for one in found])),
     )
 
 
@@ -177,7 +194,9 @@ def _residuals(lower: LowerLevelProblem, x: Tensor, y: Tensor) -> Tensor:
     image = lower.step(x, y)
     size, first = norm(image), norm(lower.step(lower.init(y), y))
     first = torch.where(first > 0, first, torch.inf)
-    residual = norm(image - x) / torch.minimum(size, FAR * first)
+    # a black image can have the black one as its equilibrium, exactly
+    scale = torch.minimum(size, FAR * first).clamp_min(torch.finfo(size.dtype).tiny)
+    residual = norm(image - x) / scale
     return torch.where(size <= _LOST * first, residual, torch.inf)
 
 

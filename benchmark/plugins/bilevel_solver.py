@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
 from typing import final
 
@@ -17,6 +18,7 @@ from benchmark.gradients.result import Hypergradient, mean_of
 from benchmark.gradients.rule import AdjointRecord
 from benchmark.measure.device import synchronize
 from benchmark.measure.failure import require_finite
+from benchmark.plugins.carried import Carried
 from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
 from benchmark.problems.bilevel import Batch, BilevelTask, Images
@@ -92,6 +94,22 @@ class BilevelSolver(OuterLoop):
         self.carried = kept.copy()
         try:
             return self.mean_hypergradient(lower, batch)
+        finally:
+            self.carried = kept
+
+    @final
+    @contextmanager
+    def carrying(self, before: Iterable[LowerLevelProblem], batch: Images) -> Iterator[bool]:
+        """Within it, what is carried is what estimates at the θ of ``before``, one after another,
+        leave of ``batch``; afterwards what it was. Gives whether they leave anything.
+        """
+        kept, self.carried = self.carried, Carried()
+        try:
+            for lower in before:
+                self.mean_hypergradient(lower, batch)
+                if self.carried.empty:
+                    break
+            yield not self.carried.empty
         finally:
             self.carried = kept
 

@@ -23,6 +23,11 @@ class Carried:
         self._kept = {} if kept is None else kept
         self._counts = {} if counts is None else counts
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is carried, and nothing was counted."""
+        return not (self._kept or self._counts)
+
     def get(self, name: str, batch: Batch, default: Tensor | None) -> Tensor | None:
         """What ``put`` kept for the images of ``batch`` (N, …); ``default`` unless all have it."""
         rows = [self._kept.get((name, i)) for i in batch.index or ()]

@@ -9,6 +9,7 @@ from typing import final
 
 from torch import Tensor
 
+from benchmark.measure.common import at_common_theta, nowhere
 from benchmark.measure.evaluation import Deploys, Truth, evaluate, unknown
 from benchmark.measure.failure import Outcome
 from benchmark.problems.bilevel import BilevelTask
@@ -40,8 +41,12 @@ class Rows:
         options = {"truth": self.truth, "task": self.task, "training": training, "last": last}
         columns = evaluate(method, theta, **options)
         ended = ("finished" if training.ok else "error") if last else ""
+        common = nowhere()
+        if last:
+            common = at_common_theta(method, truth=self.truth, task=self.task)
         return {
             **columns,
+            **common,
             "outer_step": outer_step,
             "training_layer_evals": training_layer_evals,
             "ended": ended,
@@ -53,6 +58,7 @@ class Rows:
         ended = "time limit" if outcome.status == "timeout" else "error"
         return {
             **columns,
+            **nowhere(),
             "outer_step": outer_step,
             "training_layer_evals": nan,
             "ended": ended,
