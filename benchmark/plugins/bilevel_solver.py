@@ -26,29 +26,16 @@ from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
 
 
-class BilevelSolver(OuterLoop):
-    """A first-order method on estimates of ∇F.
+class GradientMethod(OuterLoop):
+    """A method on estimates of ∇F, however θ follows them.
 
     Parameters (beside those of ``OuterLoop``)
     ----------
-    optimizer, schedule, groups, projection : how θ follows the estimates, each a text or, but for
-        the first, None: see ``benchmark.plugins.descent.Descent``. An optimizer that searches along
-        lines (LBFGS) takes several estimates a step; each is counted, and carries over what it
-        leaves.
-    learning_rate : of the optimizer.
     warm_start : whether a training image starts from the state at which it was left, instead of
         x⁰; solvers of adjoint systems start from the adjoint that they left.
     """
 
-    parameters = {
-        "optimizer": ["adam"],
-        "learning_rate": [0.1],
-        "schedule": [None],
-        "groups": [None],
-        "projection": [None],
-        **OuterLoop.parameters,
-        "warm_start": [False],
-    }
+    parameters = {**OuterLoop.parameters, "warm_start": [False]}
 
     @abstractmethod
     def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
@@ -114,6 +101,32 @@ class BilevelSolver(OuterLoop):
             self.carried = kept
 
     @final
+    def rehearse(self) -> None:
+        self.hypergradient_on_probe(self.task.lower, self.task.probe)
+
+
+class BilevelSolver(GradientMethod):
+    """A first-order method on estimates of ∇F.
+
+    Parameters (beside those of ``GradientMethod``)
+    ----------
+    optimizer, schedule, groups, projection : how θ follows the estimates, each a text or, but for
+        the first, None: see ``benchmark.plugins.descent.Descent``. An optimizer that searches along
+        lines (LBFGS) takes several estimates a step; each is counted, and carries over what it
+        leaves.
+    learning_rate : of the optimizer.
+    """
+
+    parameters = {
+        "optimizer": ["adam"],
+        "learning_rate": [0.1],
+        "schedule": [None],
+        "groups": [None],
+        "projection": [None],
+        **GradientMethod.parameters,
+    }
+
+    @final
     def prepare(self) -> None:
         self.theta = list(self.lower.theta().values())
         self.descent = Descent(
@@ -144,10 +157,6 @@ class BilevelSolver(OuterLoop):
 
         self.descent.step(gradient)
         synchronize(self.theta[0].device)
-
-    @final
-    def rehearse(self) -> None:
-        self.hypergradient_on_probe(self.task.lower, self.task.probe)
 
 
 class StateMethod(BilevelSolver):

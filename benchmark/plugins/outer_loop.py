@@ -2,7 +2,8 @@
 
 Nothing of any method's mathematics is here. A method that is a pair of a search and a gradient rule
 inherits ``PairMethod``; one that is not inherits ``BilevelSolver`` and overrides ``hypergradient``
-and ``deploy``; one without gradients inherits ``SearchMethod`` and overrides ``propose``.
+and ``deploy``, or ``GradientMethod`` where θ follows in a way of its own; one without gradients
+inherits ``SearchMethod`` and overrides ``propose``.
 """
 
 from __future__ import annotations

@@ -81,6 +81,8 @@ RULES = {
     "memory": partial(checks.positive_integer, most=1000),
     "fallback": checks.optional(checks.positive_number),
     "first_tol": TOLERANCE,
+    "first_move": partial(checks.positive_number, most=1e3),
+    "adaptive": checks.boolean,
     "decrease": partial(checks.one_of, table=DECREASES),
     "sampler": partial(checks.one_of, table=SAMPLERS),
     # θ are logarithms, mostly
