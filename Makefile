@@ -8,12 +8,13 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
 
-.PHONY: help run test lint mutants results report site cpu gpu clean-env
+.PHONY: help run test lint mutants coverage results report site cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
 	@echo "make mutants  how many of 400 small changes of the code the tests notice (about two hours)"
+	@echo "make coverage how often the report's intervals hold the truth, simulated (a few minutes)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"
 	@echo "make report   make again, from the rows under results/, all that is made from them"
 	@echo "make site     turn results/ into pages, in site/"
@@ -90,6 +91,9 @@ lint: $(VENV)/.installed
 mutants: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[test,mutants]"
 	$(BIN)/python tools/mutants.py --out results/mutants.md
+
+coverage: $(VENV)/.installed
+	$(BIN)/python tools/simulated_coverage.py --out results/coverage.md
 
 results: $(VENV)/.installed
 	$(foreach study,$(STUDIES),$(call rows,$(study)))

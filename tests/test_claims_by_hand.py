@@ -343,7 +343,7 @@ def test_accuracy_is_a_paired_difference(gaps, verdict):
     (found,) = accuracy(rows)
     low, high = student(gaps)
     assert span(found) == pytest.approx((low, np.mean(gaps), high)) and found.verdict == verdict
-    assert found.note == "Restarted-JFB against DEQ; paired, Student, 3 images"
+    assert found.note == "Restarted-JFB against DEQ; paired, 3 images (each as a photograph)"
 
 
 def test_the_configuration_is_chosen_by_the_training_set():

@@ -43,8 +43,18 @@ def test_numbers():
     assert deq["gain"] == pytest.approx(5, abs=0.05)
 
 
+def test_crops_of_one_photograph_are_one_unit():
+    rows = frame(images=4).assign(test_photographs='["a", "a", "b", "b"]')
+    found = headline.headline(rows).numbers.set_index("configuration").loc["start"]
+    pairs = (HARD[:4] - 5).reshape(2, 2).mean(axis=1)
+    assert found[["low", "high"]].tolist() == pytest.approx(
+        stats.t.interval(0.95, 1, pairs.mean(), stats.sem(pairs))
+    )
+    assert found["how"] == "2 photographs"
+
+
 def test_best_and_not_significantly_worse_are_bold():
-    made = headline.headline(frame(repetitions=2))
+    made = headline.headline(frame(repetitions=3))
     numbers = made.numbers
     best = set(numbers.loc[numbers["best"], "method"])
     assert best == {"Restarted-JFB", "DEQ"}

@@ -16,7 +16,7 @@ import pandas as pd
 from benchmark.options.spec import split_call
 from benchmark.report.metrics import DIRECTIONS, LOSS, MSE
 from benchmark.report.reading import IMAGES, METRIC, METRICS, NAMES, OPTIONAL
-from benchmark.report.statistics import PSNR_IMAGES
+from benchmark.report.statistics import PHOTOGRAPHS, PSNR_IMAGES
 from benchmark.report.style import Style, method_order
 
 # what a scaling study varies of a problem; the number of images beside the probe costs nothing
@@ -30,7 +30,8 @@ DEFINING = ("layers", "restarts")
 # of an objective: its loss is a column, and its metrics change nothing that is learned
 UPPER = (LOSS, "metrics")
 _MEASURED = (*METRICS, *OPTIONAL)
-_TEXTS = ("status", "message", "learned", *IMAGES, PSNR_IMAGES, LOSS, DIRECTIONS)
+_IMAGES = (*IMAGES, PSNR_IMAGES, PHOTOGRAPHS, "images_digest")
+_TEXTS = ("status", "message", "learned", *_IMAGES, LOSS, DIRECTIONS)
 #: columns of the frame by benchopt's names of them
 COLUMNS = {name: name for name in (*NAMES, "source", "stop_val")}
 COLUMNS |= {"idx_rep": "repetition", "time": "seconds", "objective_method": "stated"}
@@ -49,7 +50,8 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     ``parameters`` (all of them, as text), ``layers``, ``restarts``, ``steps``, ``repetition``,
     ``seconds`` (of training), ``stop_val``, ``METRICS`` and ``OPTIONAL`` (NaN where not finite),
     ``status``, ``message``, ``learned`` (θ as JSON, where it is small), ``IMAGES``, the test
-    PSNR of each image, which may still be packed (``reading.unpacked``), and what
+    PSNR of each image, which may still be packed (``reading.unpacked``), their photographs and
+    the digest of all images, and what
     ``benchmark.report.metrics`` tells of: ``loss``, ``metric_…``, ``higher_is_better``. A run is a
     value of ``RUN``; its rows come in order of outer step, a failed row last.
     """

@@ -2,9 +2,9 @@
 
 A row per task and configuration, and one for the start, θ before the first outer step. The
 interval is the 95 % confidence interval of the mean test PSNR (``statistics``); in bold are the
-highest mean and those that paired differences over the same images cannot tell from it
-(``statistics.not_worse``, corrected for their number). Metrics that a study adds are treated
-likewise, each in its direction; their units are the repetitions.
+highest mean, those that paired differences over the same images cannot tell from it, and all above
+one of these (``statistics.not_worse``, corrected for their number). Metrics that a study adds are
+treated likewise, each in its direction; their units are the repetitions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, 
 
 START = "start"
 NOTE = (
-    "Bold: the highest mean test PSNR, and those that paired differences over the same test images "
-    "do not put below it (95 %, corrected for the number of comparisons)."
+    "Bold: the highest mean test PSNR, down to the lowest that paired differences over the same "
+    "test images do not put below it (95 %, over photographs and repetitions, corrected for the "
+    "number of comparisons)."
 )
 OTHERS = (
     "Likewise the best mean of each other metric (↑: higher is better, ↓: lower) and those not put "
@@ -131,7 +132,7 @@ def compared(
     ``higher``: whether higher is better; nobody is best where that is not known (None).
     """
     tables = {name: values(own, column) for name, own in runs.items()}
-    found = [asdict(interval(tables.get(name, pd.DataFrame()))) for name in names]
+    found = [asdict(interval(tables.get(name, pd.Series(dtype=float)))) for name in names]
     signed = {name: own if higher else -own for name, own in tables.items()}
     best = names.isin(not_worse(signed) if higher is not None else ())
     return pd.DataFrame(found, index=names.index).assign(best=best)[BOUNDS]

@@ -1,38 +1,48 @@
-"""Confidence intervals of means and of paired differences, over test images and repetitions.
+"""Confidence intervals of means and of paired differences, over photographs and repetitions.
 
-The unit is the test image. A value is known for each repetition r and image i, and two methods are
-compared through d[r, i] = a[r, i] − b[r, i], the same photograph under the same noise. Images and
-repetitions are crossed, so both are resampled, independently of each other (the pigeonhole
-bootstrap: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007; it errs on the side
-of wide intervals). With one repetition only images are resampled: what another seed would change
-in all images alike cannot be seen then. Files without values per image leave the repetitions.
+A value v[r, p, i] is that of image i, a crop of photograph p, in repetition r. Images of one
+photograph are alike, and so are all images of one repetition: photographs and repetitions are the
+units, crossed with each other, and images are none. Two methods are compared through
+v[r, p, i] − w[r, p, i], the same image under the same noise.
 
-Percentile intervals of a mean are too narrow for few units; the level is raised so that normal
-data get the width of Student's interval (Hesterberg, "What teachers should know about the
-bootstrap", 2015: expanded percentiles). Below ``FEW`` images, or ``FEW`` repetitions where there
-are several, no resampling reaches 95 %: then it is Student's interval, with the variance and the
-degrees of freedom of the mean of a crossed table where images and repetitions are several.
+Of N values with mean m, S_r and S_p the sums of (v − m) / N over a repetition and a photograph,
 
-Every function is deterministic and independent of the order of rows.
+    half-width² = Σ_units  t(n − 1)² · n / (n − 1) · Σ S²,    n = 1 / Σ share²,
+
+t Student's factor, n the number of units that count (of equal units all; of unequal ones fewer:
+Kish, "Survey Sampling", 1965). Each Σ S² is what resampling those units gives for the variance of
+m; their sum errs on the side of wide intervals (the pigeonhole bootstrap: Owen, Annals of Applied
+Statistics 2007). That each has a factor of its own keeps the rate whichever dominates (Banerjee,
+"Approximate confidence interval for linear functions of means", Sankhyā 1960): where it is the
+repetitions, their number governs, however many the photographs. Nothing is drawn at random, few
+units and missing values are no special cases, and ``results/coverage.md`` holds the rates found.
+
+With one repetition only photographs count: what another seed would change in all images alike
+cannot be seen then. Where rows do not say which photographs their images are of (files of earlier
+versions, measured pairs, simulated images), each image counts as one, and ``Interval.how`` says so.
+Files without values per image leave the repetitions.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from benchmark.report.reading import unpacked
 
 LEVEL = 0.95
-FEW = 6
-RESAMPLES = 4999
-SEED = 0
 PSNR_IMAGES = "test_psnr_images"
+PHOTOGRAPHS = "test_photographs"
+UNITS = ["repetition", "photograph"]
+INDEX = [*UNITS, "image"]
+#: in the place of a photograph's name: of a mean over images; of an image that counts as one
+MEAN, ALONE = "", "the image "
 
 
 @dataclass(frozen=True)
@@ -53,52 +63,85 @@ class Interval:
         return not math.isnan(self.low)
 
 
-def values(runs: pd.DataFrame, name: str = "test_psnr") -> pd.DataFrame:
-    """A row per repetition, a column per test image: the test PSNRs of one row per run.
+def values(runs: pd.DataFrame, name: str = "test_psnr") -> pd.Series:
+    """By ``repetition``, ``photograph`` and ``image``: the test PSNRs of one row per run.
 
-    Without values per image, and of another column than test PSNR, there is one column, the mean
-    that the run reports. Several runs of one repetition (the same configuration in several files)
-    are averaged.
+    Without values per image, and of another column than test PSNR, the means that the runs report.
+    Repetitions of one number whose images differ are two; runs of one repetition and the same
+    images (the same configuration in several files) are averaged.
     """
-    arrays = [_array(value) for value in runs[PSNR_IMAGES]] if name == "test_psnr" else []
-    if not arrays or any(array is None for array in arrays):
-        arrays = [np.atleast_1d(float(value)) for value in runs[name]]
-    table = pd.DataFrame([pd.Series(array) for array in arrays], dtype=float)
-    table = table.groupby(runs["repetition"].to_numpy()).mean().sort_index()
-    return table.dropna(axis="index", how="all").dropna(axis="columns", how="all")
+    arrays = [_array(value) for value in runs[PSNR_IMAGES]] if name == "test_psnr" else [None]
+    each = all(array is not None for array in arrays)
+    if not each:
+        arrays = [np.array([value], dtype=float) for value in runs[name]]
+    digests = runs.get("images_digest", pd.Series("", runs.index)).fillna("").astype(str)
+    names = runs.get(PHOTOGRAPHS, pd.Series(None, runs.index, dtype=object))
+    found = [pd.DataFrame({key: [] for key in ("value", *INDEX)})]
+    for array, own, *repetition in zip(arrays, names, runs["repetition"], digests, strict=True):
+        photographs = _photographs(own, len(array)) if each else MEAN
+        columns = {"value": array, "photograph": photographs, "image": range(len(array))}
+        columns["repetition"] = " ".join(map(str, repetition)).strip()
+        found.append(pd.DataFrame(columns))
+    return pd.concat(found[1:] or found).dropna().groupby(INDEX)["value"].mean()
 
 
-def difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """a − b over the repetitions and images that both have (``values`` of two configurations).
+def difference(a: pd.Series, b: pd.Series) -> pd.Series:
+    """a − b over the images that both have (``values`` of two configurations).
 
-    Where one of them has no values per image, the means are compared.
+    Where one of them has no values per image, the means of repetitions are compared.
     """
-    if (a.shape[1] == 1) != (b.shape[1] == 1):
-        a, b = (table.mean(axis="columns").to_frame() for table in (a, b))
-    return a.sub(b).dropna(axis="index", how="all").dropna(axis="columns", how="all")
+    pair = [a, b]
+    if any(MEAN in own.index.get_level_values("photograph") for own in pair):
+        means = [own.groupby("repetition").mean().to_frame("value") for own in pair]
+        pair = [
+            own.assign(photograph=MEAN, image=0).set_index(INDEX[1:], append=True)["value"]
+            for own in means
+        ]
+    return pair[0].sub(pair[1]).dropna()
 
 
-def interval(table: pd.DataFrame, *, level: float = LEVEL) -> Interval:
-    """The mean of a table of ``values`` or of their ``difference``, with its interval."""
-    numbers = np.ascontiguousarray(table.to_numpy(dtype=float))
-    if not numbers.size or np.isnan(numbers).all():
+def interval(found: pd.Series, *, level: float = LEVEL) -> Interval:
+    """The mean of ``values`` or of their ``difference``, with its interval."""
+    found = found.dropna()
+    if found.empty:
         return Interval(math.nan, math.nan, math.nan, "no values")
-    mean = float(np.nanmean(numbers))
-    repetitions, images = numbers.shape
-    units, unit = (images, "image") if images > 1 else (repetitions, "repetition")
-    if units < 2:
-        return Interval(mean, math.nan, math.nan, "one repetition and no values per image")
-    how = f"{units} {unit}s"
-    how += f" and {repetitions} repetitions" if images > 1 and repetitions > 1 else ""
-    if np.ptp(numbers[~np.isnan(numbers)]) == 0:
-        return Interval(mean, mean, mean, how)
-    crossed = min(numbers.shape) > 1 and not np.isnan(numbers).any()
-    if units >= FEW and not (crossed and repetitions < FEW):
-        return Interval(mean, *_bootstrap(numbers, units, level), f"bootstrap, {how}")
-    means = np.nanmean(numbers, axis=0 if images > 1 else 1)
-    error, freedom = _crossed(numbers) if crossed else (stats.sem(means), units - 1)
-    half = float(stats.t.ppf((1 + level) / 2, freedom) * error)
-    return Interval(mean, mean - half, mean + half, f"Student, {how}")
+    numbers = found.to_numpy()
+    mean = float(numbers.mean()) if np.ptp(numbers) else float(numbers[0])
+    how = _how(*(found.index.get_level_values(unit).unique() for unit in UNITS))
+    codes = [found.index.codes[found.index.names.index(unit)] for unit in UNITS]
+    half = half_width(numbers - mean, *codes, level=level)
+    return Interval(mean, mean - half, mean + half, how)
+
+
+def half_width(rest: np.ndarray, *units: np.ndarray, level: float = LEVEL) -> float:
+    """Of the interval of a mean, from what is left without it and, for each way to group the values
+    in units, the number of each one's unit; NaN where all are of one.
+    """
+    squares = [_squared(rest, numbers, level) for numbers in units]
+    return math.sqrt(np.nansum(squares)) if np.isfinite(squares).any() else math.nan
+
+
+def _squared(rest: np.ndarray, unit: np.ndarray, level: float) -> float:
+    """One kind of unit's part of the squared half-width; NaN where all values are of one."""
+    shares = np.bincount(unit) / len(rest)
+    if np.count_nonzero(shares) < 2:
+        return math.nan
+    count = 1 / (shares**2).sum()
+    sums = np.bincount(unit, weights=rest) / len(rest)
+    factor = special.stdtrit(count - 1, (1 + level) / 2)
+    return float(factor**2 * count / (count - 1) * (sums**2).sum())
+
+
+def _how(repetitions: pd.Index, photographs: pd.Index) -> str:
+    repeated = f"{len(repetitions)} repetitions" if len(repetitions) > 1 else ""
+    if set(photographs) == {MEAN}:
+        return repeated or "one repetition and no values per image"
+    alone = any(name.startswith(ALONE) for name in photographs)
+    kind = "image{} (each as a photograph)" if alone else "photograph{}"
+    shown = f"{len(photographs)} {kind.format('s' * (len(photographs) > 1))}"
+    if len(photographs) > 1 and not repeated:
+        return shown
+    return f"{shown} and {repeated or 'one repetition'}"
 
 
 def student(numbers: np.ndarray) -> tuple[float, float]:
@@ -107,28 +150,27 @@ def student(numbers: np.ndarray) -> tuple[float, float]:
     return float(numbers.mean() - half), float(numbers.mean() + half)
 
 
-def not_worse(tables: Mapping[str, pd.DataFrame], *, level: float = LEVEL) -> frozenset[str]:
-    """The entry with the highest mean, and those not significantly below it.
+def not_worse(tables: Mapping[str, pd.Series], *, level: float = LEVEL) -> frozenset[str]:
+    """The entry with the highest mean, those that cannot be told from it, and all above one such.
 
     Each of the m − 1 others is compared with the best through the paired difference, at the level
     1 − (1 − level) / (m − 1): with the probability ``level`` at least, the entry that is best in
-    truth is in the set (Bonferroni's bound for comparisons with the best; Hsu 1984). Where
-    nothing can be told apart by any data (all values equal, or no intervals) the set is empty.
+    truth is in the set (Bonferroni's bound for comparisons with the best; Hsu 1984). An entry that
+    has no interval against the best has no say, but may be above one that has. Where nothing can be
+    told apart by any data (all values equal, or no intervals) the set is empty.
     """
-    means = {name: float(np.nanmean(table)) for name, table in tables.items() if table.size}
+    means = {name: float(table.mean()) for name, table in tables.items() if table.notna().any()}
     if len(means) < 2:
         return frozenset()
     best = min(means, key=lambda name: (-means[name], name))
     each = 1 - (1 - level) / (len(means) - 1)
-    gaps = {
-        name: interval(difference(tables[best], tables[name]), level=each)
-        for name in means
-        if name != best
-    }
+    others = [name for name in means if name != best]
+    gaps = {n: interval(difference(tables[best], tables[n]), level=each) for n in others}
     known = {name: gap for name, gap in gaps.items() if gap.known}
     if not any(gap.mean or gap.low or gap.high for gap in known.values()):
         return frozenset()
-    return frozenset({best, *(name for name, gap in known.items() if not gap.low > 0)})
+    least = min(means[name] for name in [best, *known] if name == best or known[name].low <= 0)
+    return frozenset(name for name in means if means[name] >= least)
 
 
 def _array(value: object) -> np.ndarray | None:
@@ -140,52 +182,7 @@ def _array(value: object) -> np.ndarray | None:
     return array if array.size and np.isfinite(array).all() else None
 
 
-def _crossed(numbers: np.ndarray) -> tuple[float, float]:
-    """The standard error of the mean of a crossed table, and its degrees of freedom.
-
-    Of a value = mean + effect of its row + effect of its column + rest, the mean has the variance
-    (M_rows + M_columns − M_rest) / size, M the mean squares of the two-way layout; at least
-    M_rest / size. Degrees of freedom: Satterthwaite, "An approximate distribution of estimates of
-    variance components", Biometrics Bulletin 1946.
-    """
-    mean = numbers.mean()
-    rows, columns = (numbers.mean(axis=axis, keepdims=True) - mean for axis in (1, 0))
-    free = np.array([len(numbers) - 1, numbers.shape[1] - 1])
-    free = np.append(free, free.prod())
-    parts = (rows, columns, numbers - mean - rows - columns)
-    squares = [(np.broadcast_to(part, numbers.shape) ** 2).sum() for part in parts] / free
-    of_rows, of_columns, rest = squares
-    variance = of_rows + of_columns - rest
-    if variance < rest:
-        return math.sqrt(rest / numbers.size), float(free[2])
-    freedom = variance**2 / (squares**2 / free).sum()
-    return math.sqrt(variance / numbers.size), float(freedom)
-
-
-def _bootstrap(numbers: np.ndarray, units: int, level: float) -> tuple[float, float]:
-    """The expanded percentile interval of the mean; images and repetitions drawn apart."""
-    z = math.sqrt(units / (units - 1)) * stats.t.ppf((1 + level) / 2, units - 1)
-    axes = [np.arange(count) for count in numbers.shape if count > 1]
-    known = ~np.isnan(numbers)
-    filled = np.where(known, numbers, 0.0)
-
-    def mean(*drawn: np.ndarray, axis: int) -> np.ndarray:
-        times = iter([_times(index) for index in drawn])
-        rows, columns = (next(times) if count > 1 else np.ones((1, 1)) for count in numbers.shape)
-        total, weight = (((rows @ part) * columns).sum(axis=-1) for part in (filled, known))
-        return total / weight
-
-    options = {"n_resamples": RESAMPLES, "method": "percentile", "vectorized": True}
-    expanded = float(2 * stats.norm.cdf(z) - 1)
-    generator = np.random.default_rng(SEED)
-    found = stats.bootstrap(axes, mean, confidence_level=expanded, rng=generator, **options)
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def _times(index: np.ndarray) -> np.ndarray:
-    """How often each unit was drawn: (…, n) indices below n to (…, n) counts."""
-    units = index.shape[-1]
-    draws = index.reshape(-1, units)
-    apart = draws + units * np.arange(len(draws))[:, None]
-    counts = np.bincount(apart.ravel(), minlength=draws.size)
-    return counts.reshape(index.shape).astype(float)
+def _photographs(names: object, number: int) -> list[str]:
+    """The photograph of each of ``number`` images, of the JSON in a row."""
+    listed = json.loads(names) if isinstance(names, str) and names else []
+    return listed if len(listed) == number else [f"{ALONE}{i}" for i in range(number)]
