@@ -34,6 +34,7 @@ LOWER_SPECS = (
     "wavelet_l1(wavelet='haar',levels=2,ridge=0.02,stepsize=1.9,per_channel=True)",
     "wavelet_l12(wavelet='db2',levels=2,ridge=0.1)",
     "wavelet_l12(wavelet='haar',levels=2,ridge=0.1,stepsize=1.9,couple_orientations=False)",
+    "tv(weight=0.1,ridge=0.3,smoothing=0.1)",
 )
 DEGRADATION_SPECS = ("denoising(sigma=0.1)", "inpainting(keep=0.5)", "deblurring(width=0.8)")
 #: one of every other operator, for what is cheap enough to ask of all

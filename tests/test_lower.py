@@ -174,9 +174,27 @@ def test_the_stepsize_stays_inside_its_bounds(logit):
 @pytest.mark.parametrize("lower", LOWER_SPECS)
 def test_a_step_leaves_its_argument_alone(lower):
     task = small_task(lower=lower)
-    x = task.probe.truth.clone()
+    x = task.lower.init(task.probe.observation)
+    kept = x.clone()
     task.lower.step(x, task.probe.observation)
-    assert torch.equal(x, task.probe.truth)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("lower", LOWER_SPECS)
+def test_what_is_known_of_a_layer_holds(lower):
+    task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=8)
+    problem, y = task.lower, task.probe.observation
+    known, x0 = problem.known, problem.init(y)
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, *x0.shape, generator=generator, dtype=torch.float64)
+    if known.contraction:
+        with torch.no_grad():
+            assert (problem.step(a, y) - problem.step(b, y)).norm() < (a - b).norm()
+    if known.unique:
+        found = [true_equilibrium(problem, y, tol=1e-12, x0=start).x for start in (x0, a)]
+        images = [problem.reconstruct(x).detach() for x in found]
+        assert relative_error(*images) < 1e-9
+    assert known.symmetric == problem.splits
 
 
 @pytest.mark.parametrize("lower", LOWER_SPECS)

@@ -32,6 +32,19 @@ class Splitting:
     proximity: Layer
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is proved of all layers of a problem, at any θ and y; False where nothing is.
+
+    unique : there is one reconstruction at most. contraction : T has a Lipschitz constant below 1.
+    symmetric : the adjoint system is symmetric on the range of a projection (conjugate gradients).
+    """
+
+    unique: bool = False
+    contraction: bool = False
+    symmetric: bool = False
+
+
 class LowerLevelProblem(nn.Module, ABC):
     """One family of layers T_θ(·; y); θ is the parameters that require gradients.
 
@@ -45,6 +58,11 @@ class LowerLevelProblem(nn.Module, ABC):
     splits = False
     #: whether layers go through torch.compile (``benchmark.problems.compiled``); copies keep it
     compiled = False
+
+    @property
+    def known(self) -> Known:
+        """What is known of the layers, in general that they split or not."""
+        return Known(symmetric=self.splits)
 
     @abstractmethod
     def init(self, y: Tensor) -> Tensor:

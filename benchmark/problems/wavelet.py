@@ -17,7 +17,7 @@ from benchmark.options.checks import (
     positive_number,
     strictly_between,
 )
-from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.problems.lower_level import Known, LowerLevelProblem
 from benchmark.problems.stepsize import bounded_stepsize
 
 
@@ -67,6 +67,13 @@ class WaveletForwardBackward(LowerLevelProblem):
         self.image_lipschitz = lipschitz + ridge
         self.stepsize_logit = parameter(math.log(stepsize / (2 - stepsize)))
         self.stepsize_logit.requires_grad_(learn_stepsize)
+
+    @property
+    @final
+    def known(self) -> Known:
+        """With a ridge the objective is strongly convex, and the gradient step contracts."""
+        convex = self.ridge > 0
+        return Known(unique=convex, contraction=convex, symmetric=self.splits)
 
     @property
     @abstractmethod
