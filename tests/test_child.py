@@ -1,10 +1,12 @@
 """A run in a process of its own, and each way in which it can end."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +30,7 @@ def taken(work, **options):
 
 def test_values_come_in_order_and_the_process_is_another():
     assert [float(v) for v in streamed(lambda: numbers(3))] == [0, 1, 2]
-    (pid,) = streamed(lambda: iter([os.getpid()]))
+    (pid,) = streamed(one(os.getpid))
     assert pid != os.getpid()
 
 
@@ -45,6 +47,15 @@ def test_it_waits_until_it_is_asked_and_ends_when_no_one_does(tmp_path):
     values.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def one(call):
+    """A work of one value."""
+
+    def work():
+        yield call()
+
+    return work
 
 
 def hang():
@@ -82,6 +93,63 @@ def test_however_it_ends_what_it_yielded_is_there(then, message):
     assert ended.status == "error" and message in str(ended)
 
 
+def test_it_is_asked_to_end_first(tmp_path):
+    """In the midst of its work it is interrupted, between two values it is closed."""
+
+    def work(wait):
+        try:
+            yield os.getpid()
+            (tmp_path / "begun").touch()
+            time.sleep(wait)
+        finally:
+            (tmp_path / "closed").touch()
+
+    values = streamed(lambda: work(60))
+    pid = next(values)
+    values.close()
+    assert (tmp_path / "closed").exists() and not (tmp_path / "begun").exists()
+    (tmp_path / "closed").unlink()
+
+    def interrupt():
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    values = streamed(lambda: work(60))
+    pid = next(values)
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(values)
+    assert (tmp_path / "closed").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_signal_to_the_process_alone_interrupts_its_work():
+    values, ended = taken(lambda: numbers(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert values == [0, 1] and ended.status == "interrupted"
+    assert "asked to end by SIGTERM" in str(ended)
+
+
+def lonely(there):
+    """A process whose child tells its number, and that is killed."""
+    there.send(next(streamed(one(os.getpid))))
+    time.sleep(600)
+
+
+def test_it_ends_with_the_process_that_asked_for_it():
+    here, there = multiprocessing.Pipe()
+    parent = multiprocessing.get_context("fork").Process(target=lonely, args=(there,))
+    parent.start()
+    pid = here.recv()
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
 @pytest.mark.parametrize("then", [hang, lambda: time.sleep(60), fork_and_hang])
 def test_a_limit_of_time_ends_it_and_its_children(then):
     started = time.monotonic()
@@ -114,4 +182,4 @@ def test_no_state_of_it_is_left_here(tmp_path):
     assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
     assert os.getcwd() == before and "LEFT" not in os.environ
     # nor does the next one see it
-    assert list(streamed(lambda: iter([torch.is_grad_enabled()]))) == [True]
+    assert list(streamed(one(torch.is_grad_enabled))) == [True]

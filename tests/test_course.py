@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
+from math import inf
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from conftest import plugins, small_task
 from benchmark.measure.evaluation import Truth
 from benchmark.plugins.bilevel_solver import StateMethod
 from benchmark.plugins.rows import Rows
-from benchmark.running import checkpoint
-from benchmark.running.course import PROCESSES, Course, kept
+from benchmark.running import checkpoint, ending
+from benchmark.running.course import PROCESSES, Course
+from benchmark.running.kept import kept
 
 LOWER = "wavelet_l1(wavelet='haar',levels=2,ridge=0.1)"
 #: methods that carry something from step to step, each in a way of its own
@@ -67,7 +70,7 @@ def test_a_stopped_run_has_the_bytes_of_one_that_was_not(case, stopped, tmp_path
     whole = solver_of(*RUNS[case])
     expected = [plain(step) for step in kept(whole, tmp_path / "whole")]
     theta = {name: p.detach() for name, p in whole.lower.theta().items()}
-    steps = kept(solver_of(*RUNS[case]), tmp_path / "stopped", seconds=0)
+    steps = kept(solver_of(*RUNS[case]), tmp_path / "stopped", share=inf)
     for _ in range(stopped + 1):
         next(steps)
     del steps
@@ -78,15 +81,24 @@ def test_a_stopped_run_has_the_bytes_of_one_that_was_not(case, stopped, tmp_path
         assert torch.equal(parameter.detach(), theta[name])
 
 
-def test_between_rows_it_is_kept_as_often_as_asked(tmp_path):
-    steps = kept(solver_of("JFB", {}), tmp_path / "rows alone", seconds=1e9)
-    for _ in range(4):
-        next(steps)
-    assert len(checkpoint.read(tmp_path / "rows alone")["steps"]) == 3
-    steps = kept(solver_of("JFB", {}), tmp_path / "all", seconds=0)
-    for _ in range(4):
-        next(steps)
-    assert len(checkpoint.read(tmp_path / "all")["steps"]) == 4
+def steps_on_disk(path):
+    length = checkpoint.read(path)["length"]
+    return [
+        number
+        for part in checkpoint.appended(path.with_suffix(".steps"), until=length)
+        for number, *_ in part
+    ]
+
+
+def test_it_is_kept_as_often_as_the_share_of_time_allows_and_at_the_end(tmp_path):
+    for share, number in ((1e-9, 0), (inf, 4)):
+        path = tmp_path / f"{share}.safetensors"
+        steps = kept(solver_of("JFB", {}), path, share=share)
+        for _ in range(4):
+            next(steps)
+        assert len(steps_on_disk(path)) == number
+        steps.close()
+        assert steps_on_disk(path) == [0, 1, 2, 3]
 
 
 class Dying(StateMethod):
@@ -120,10 +132,35 @@ def test_a_run_that_dies_is_a_row_after_those_it_had(
     monkeypatch.delenv(PROCESSES, raising=False)
     monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
     monkeypatch.setattr("benchmark.running.course.GRACE", (0.0, 0.0))
+    rows, seen = course_of(how, limit, tmp_path)
+    assert {row["status"] for row in seen[:-1]} <= {"ok"} and seen[-1]["status"] == status
+    # a slow machine may not come so far within the limit
+    assert [row["outer_step"] for row in seen] == [0, 1, 1] or limit
+    assert message in seen[-1]["message"] and np.isnan(seen[-1]["value"])
+    assert seen[-1]["ended"] == ("time limit" if limit else "error")
+    assert rows.truth.known()  # what the process found out is known here
+
+
+def test_a_run_that_died_is_taken_up_and_one_that_dies_there_again_starts_anew(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv(PROCESSES, raising=False)
+    monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
+    monkeypatch.setattr(ending, "_done", [])
+    for kept_before, kept_after in ((False, True), (True, False)):
+        assert bool(list(tmp_path.glob("*.safetensors"))) == kept_before
+        _, seen = course_of(partial(os._exit, 1), None, tmp_path)
+        assert [row["outer_step"] for row in seen] == [0, 1, 1]
+        ending.release()  # as the next run does, when the cache has what there was
+        assert bool(list(tmp_path.iterdir())) == kept_after
+
+
+def course_of(how, limit, folder):
+    """The ``Rows`` and the rows of a run of ``Dying`` in a process of its own."""
     task = small_task(lower=LOWER, size=8)
     rows = Rows(Truth(task), task)
     solver = Dying.get_instance(steps=5, evaluate_every=1, how=how)
-    solver.set_objective(task, rows, Course(tmp_path, "one", rows.truth))
+    solver.set_objective(task, rows, Course(folder, "one", rows.truth))
     seen = []
 
     def callback():
@@ -132,10 +169,4 @@ def test_a_run_that_dies_is_a_row_after_those_it_had(
 
     callback.stopping_criterion = type("Limit", (), {"timeout": limit})
     solver.run(callback)
-    assert {row["status"] for row in seen[:-1]} <= {"ok"} and seen[-1]["status"] == status
-    # a slow machine may not come so far within the limit
-    assert [row["outer_step"] for row in seen] == [0, 1, 1] or limit
-    assert message in seen[-1]["message"] and np.isnan(seen[-1]["value"])
-    assert seen[-1]["ended"] == ("time limit" if limit else "error")
-    # what the process found out is known here, and nothing is left lying about
-    assert rows.truth.known() and not list(tmp_path.iterdir())
+    return rows, seen

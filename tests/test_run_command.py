@@ -17,11 +17,12 @@ from conftest import ROOT
 from benchmark.__main__ import main
 from benchmark.running import check, terminal
 from benchmark.running import study as study_module
+from benchmark.running.interruption import heeded
 from benchmark.running.options import parser, settings
 from benchmark.running.outcome import Run, ended, passing
 from benchmark.running.places import claimed, write_rows
 from benchmark.running.run import main as run_main
-from benchmark.running.study import Study, execute, interruptible
+from benchmark.running.study import Study, execute
 from benchmark.running.summary import completing, exit_code, summary
 from benchmark.running.validation import Plan, validated
 
@@ -138,7 +139,13 @@ def test_a_method_that_ends_its_process_is_a_row_and_the_others_run(place, monke
     assert list(ending["objective_status"])[-1] == "error"
     assert "ended by itself, with exit code 0" in ending["objective_message"].iloc[-1]
     assert "1 failed" in capsys.readouterr().out
-    assert not list((place / "outputs" / "unfinished").glob("*"))
+    # the one that failed goes on from its last step when the command is given again
+    assert {p.suffix for p in (place / "outputs" / "unfinished").glob("*")} == {
+        ".failed",
+        ".safetensors",
+        ".steps",
+    }
+    assert not (place / "outputs" / "ending").exists()
 
 
 def test_a_failure_is_summed_up_and_has_an_exit_code(studies, place):
@@ -366,7 +373,7 @@ def test_sigterm_is_an_interruption(plan):
     import signal
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), interruptible():
+    with pytest.raises(KeyboardInterrupt), heeded():
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -12,7 +12,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from benchopt import BaseSolver
@@ -132,13 +132,13 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self,
         task: BilevelTask,
         evaluate: Evaluate | None = None,
-        stream: Callable[[OuterLoop, float | None], Generator[Step, None, None]] | None = None,
+        stream: Callable[[OuterLoop, Callable], Generator[Step, None, None]] | None = None,
     ) -> None:
         """Take the task; nothing is computed.
 
         evaluate : the columns of a row from what the loop has come to; None: there are none, and
             ``get_result`` is that itself. stream : where the loop runs and what surrounds it, given
-            the seconds that it may take (``benchmark.running``); None: here.
+            benchopt's callback (``benchmark.running``); None: here.
         """
         self.task, self.evaluate, self.stream = task, evaluate, stream
 
@@ -156,8 +156,8 @@ class OuterLoop(Keyed, BaseSolver, ABC):
     @final
     def run(self, callback) -> None:
         """The outer loop, as benchopt calls it, ``callback`` after each step."""
-        limit = getattr(getattr(callback, "stopping_criterion", None), "timeout", None)
-        steps = self.course() if self.stream is None else self.stream(self, limit)
+        here = (self.evaluated(step) for step in self.course())
+        steps = here if self.stream is None else self.stream(self, callback)
         with closing(steps):
             for step in steps:
                 self.row = step.row or self.row
@@ -166,9 +166,12 @@ class OuterLoop(Keyed, BaseSolver, ABC):
                     break
 
     @final
-    def course(self, resumed: Mapping[str, object] | None = None) -> Generator[Step, None, None]:
-        """The loop, step by step, from its start or from what ``state`` gave; a step that fails
-        ends it, and its row says why.
+    def course(
+        self, resumed: Mapping[str, object] | None = None, *, again: bool = False
+    ) -> Generator[Step, None, None]:
+        """The loop, step by step, from its start or from what ``state`` gave, the step that was
+        done last by then being the first where ``again``; a step that fails ends it. Rows are
+        ``evaluated``'s.
         """
         self.clock = timing.Stopwatch()
         self.lower = copy.deepcopy(self.task.lower)
@@ -176,10 +179,10 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self.carried = Carried()
         self.outer_step, self.row = 0, None
         self.outcome = attempt(self._prepare)
-        if resumed is None:
-            yield self._reached()
-        else:
+        if resumed is not None:
             self._restore(resumed)
+        if resumed is None or again:
+            yield self._reached()
         batches = self.task.minibatches(self.batch_size, after=self.outer_step)
         while self.outcome.ok and self.outer_step < self.steps:
             with self.clock.running():
@@ -195,11 +198,15 @@ class OuterLoop(Keyed, BaseSolver, ABC):
 
     @final
     def _reached(self) -> Step:
-        """The step that was just done; where there is a row to it, evaluated."""
+        return Step(self.outer_step, self.clock.seconds, None)
+
+    @final
+    def evaluated(self, step: Step) -> Step:
+        """The step that was just done, with its row where it is to have one."""
         result = self._result()
         due = self.outer_step % getattr(self, "evaluate_every", 1) == 0
         row = self.evaluate(**result) if self.evaluate and (due or result["last"]) else None
-        return Step(self.outer_step, self.clock.seconds, row)
+        return replace(step, row=row)
 
     @final
     def get_result(self) -> dict[str, object]:

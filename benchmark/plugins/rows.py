@@ -20,7 +20,7 @@ from benchmark.problems.bilevel import BilevelTask
 class Rows:
     """What ``OuterLoop`` is evaluated by: the columns of ``benchmark.measure.evaluation``, and how
     far the loop has come; ``ended`` says in the last row why it did: "finished",
-    "error" or "time limit".
+    "error", "time limit" or "interrupted".
 
     truth : of ``task``, the task of the methods.
     """
@@ -55,7 +55,8 @@ class Rows:
     def failed(self, outcome: Outcome, outer_step: int) -> dict[str, object]:
         """The columns where the loop itself is gone, and ``outcome`` says why."""
         columns = unknown(self.truth, outcome)
-        ended = "time limit" if outcome.status == "timeout" else "error"
+        why = {"timeout": "time limit", "interrupted": "interrupted"}
+        ended = why.get(outcome.status, "error")
         return {
             **columns,
             **nowhere(),

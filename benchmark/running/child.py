@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
-from multiprocessing import get_context
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import cloudpickle
+
+from benchmark.running import interruption
 
 V = TypeVar("V")
 
@@ -27,10 +30,14 @@ PRELOADED = [
 
 #: that a process may take to start: with the first one, the server imports torch
 STARTING_SECONDS = 300.0
+#: that it may take to end when it is asked to
+ENDING_SECONDS = interruption.SECONDS + 4
 
 
 class ChildEnded(RuntimeError):  # noqa: N818 (named after what happened)
-    """The process ended before its work did; ``status`` is "timeout" or "error"."""
+    """The process ended before its work did; ``status`` is "timeout", "interrupted"
+    or "error".
+    """
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
@@ -38,15 +45,17 @@ class ChildEnded(RuntimeError):  # noqa: N818 (named after what happened)
 
 
 def streamed(
-    work: Callable[[], Iterator[V]], *, seconds: float | None = None
+    work: Callable[[], Generator[V, None, None]], *, seconds: float | None = None
 ) -> Generator[V, None, None]:
     """What ``work()`` yields, one by one, made in a process of its own.
 
     The process is forked from a server that has torch loaded (multiprocessing's forkserver), so it
     has no thread, lock or setting of this one, and none of its own is left here. It waits after
-    each value until the next is asked for; when the generator is closed it is killed, and with it
-    what it has forked. ``work`` and the values travel by cloudpickle: classes of files that only
-    this process has loaded travel with their code.
+    each value until the next is asked for; when the generator is closed, or this process is
+    interrupted, ``work()`` is closed or interrupted there, and has ``ENDING_SECONDS`` for it. Then,
+    or when this process is gone, it is killed, and with it what it has forked. ``work`` and the
+    values travel by cloudpickle: classes of files that only this process has loaded travel with
+    their code.
 
     seconds : of the clock, that the process may take in all, once it is there; None: any number.
 
@@ -68,10 +77,13 @@ def streamed(
             kind, value = _received(process, here, deadline, seconds)
             if kind == "end":
                 return
-            if kind == "raised":
-                raise ChildEnded("error", value)
+            if kind != "value":
+                raise ChildEnded(kind, value)
             yield value
             here.send_bytes(b"next")
+    except (GeneratorExit, KeyboardInterrupt):
+        _ask_to_end(process, here)
+        raise
     finally:
         _kill(process)
         here.close()
@@ -95,6 +107,14 @@ def _received(
     raise ChildEnded("error", f"the process of the run ended by itself, with exit code {code}")
 
 
+def _ask_to_end(process: BaseProcess, here: Connection) -> None:
+    """Wait until the process has put aside what it was at, or ``ENDING_SECONDS`` have passed."""
+    here.close()
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+    process.join(ENDING_SECONDS)
+
+
 def _kill(process: BaseProcess) -> None:
     """End the process and what it has forked."""
     with suppress(ProcessLookupError, PermissionError):
@@ -106,22 +126,38 @@ def _kill(process: BaseProcess) -> None:
 
 def _serve(there: Connection, payload: bytes) -> None:
     os.setsid()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     path, work = None, None
     try:
-        path, work = cloudpickle.loads(payload)
-        sys.path[:] = path
-        there.send_bytes(cloudpickle.dumps(("started", None)))
-        for value in work():
-            there.send_bytes(cloudpickle.dumps(("value", value)))
-            there.recv_bytes()
-        there.send_bytes(cloudpickle.dumps(("end", None)))
+        with interruption.heeded():
+            path, work = cloudpickle.loads(payload)
+            sys.path[:] = path
+            there.send_bytes(cloudpickle.dumps(("started", None)))
+            with closing(work()) as values:
+                for value in values:
+                    there.send_bytes(cloudpickle.dumps(("value", value)))
+                    there.recv_bytes()
+        _say(there, "end", None)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # nobody asks any more
+    except interruption.Interrupted as asked:
+        _say(there, "interrupted", f"the process of the run was asked to end by {asked}")
     except BaseException as error:  # exits among them: they are faults of the work
-        there.send_bytes(cloudpickle.dumps(("raised", f"{type(error).__name__}: {error}")))
+        _say(there, "error", f"{type(error).__name__}: {error}")
     finally:
         # threads that the work left alive must not keep the process
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
         os._exit(0)
+
+
+def _say(there: Connection, kind: str, value: str | None) -> None:
+    with suppress(OSError):
+        there.send_bytes(cloudpickle.dumps((kind, value)))
+
+
+def _end_with_the_parent() -> None:
+    """Kill this process, and what it has forked, when the one that asked for it is gone."""
+    wait([parent_process().sentinel])
+    os.killpg(0, signal.SIGKILL)

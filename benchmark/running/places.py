@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -89,13 +89,8 @@ def write_rows(rows: pd.DataFrame, path: Path) -> Path:
     further); where there are others in it, the next free of ``NAME_1.parquet``, … A reader never
     sees half a file.
     """
-    rows = rows.assign(run_date=pd.Timestamp.now().isoformat())
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=".parquet")
-    os.close(handle)
-    made = Path(name)
-    try:
-        to_parquet(rows, made)
-        made.chmod(0o644)
+
+    def place(made: Path) -> Path:
         for candidate in _names(path):
             if candidate == path and _holds_no_other(path, rows):
                 os.replace(made, path)
@@ -104,6 +99,25 @@ def write_rows(rows: pd.DataFrame, path: Path) -> Path:
                 os.link(made, candidate)
                 return candidate
         raise AssertionError("there is always another name")
+
+    return _made(rows, path, place)
+
+
+def put(rows: pd.DataFrame, path: Path) -> None:
+    """Write ``rows`` to ``path``, in place of what is there; a reader never sees half a file."""
+    _made(rows, path, lambda made: made.replace(path))
+
+
+def _made(rows: pd.DataFrame, path: Path, place: Callable[[Path], Path]) -> Path:
+    """What ``place`` returns for a file of ``rows`` beside ``path``, which is gone afterwards."""
+    rows = rows.assign(run_date=pd.Timestamp.now().isoformat())
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=".parquet")
+    os.close(handle)
+    made = Path(name)
+    try:
+        to_parquet(rows, made)
+        made.chmod(0o644)
+        return place(made)
     finally:
         made.unlink(missing_ok=True)
 

@@ -11,16 +11,20 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from benchmark.running import ending
 from benchmark.running.faults import InvalidStudyError
+from benchmark.running.interruption import heeded
 from benchmark.running.labels import labels
 from benchmark.running.options import parser, settings
 from benchmark.running.outcome import Run
 from benchmark.running.places import claimed, write_rows
-from benchmark.running.study import Study, execute, interruptible
+from benchmark.running.record import Record
+from benchmark.running.study import Study, execute
 from benchmark.running.summary import exit_code, summary
 from benchmark.running.terminal import say
 from benchmark.running.validation import Plan, validated
@@ -33,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = planned(options, arguments)
     if plan is None:
         return 2
-    with claimed(plan.path) as path:
+    with claimed(plan.path) as path, heeded():
         if path != plan.path:
             say(f"note: another study is writing {plan.path.name}: rows go to {path.name}")
-        with interruptible():
-            study = execute(plan, rich=sys.stdout.isatty(), report=_reporter(plan))
+            plan = replace(plan, path=path)
+        study = execute(plan, rich=sys.stdout.isatty(), report=_reporter(plan))
         written = _written(study, path)
     if written is not None and plan.settings.plot:
         _plot(plan, written)
@@ -51,8 +55,12 @@ def _written(study: Study, path: Path) -> Path | None:
     if not study.rows:
         return None
     try:
-        return write_rows(pd.DataFrame(study.rows), path)
+        written = write_rows(pd.DataFrame(study.rows), path)
+        Record(path, each=False).end()
+        ending.release()
+        return written
     except OSError as error:
+        ending.spare()
         study.broken = f"the rows could not be written into {path.parent}: {error.strerror}"
         return None
 

@@ -7,11 +7,9 @@ the cache, and rows are kept when the study is interrupted.
 
 from __future__ import annotations
 
-import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +19,12 @@ from benchopt.parallel_backends import check_parallel_config, parallel_run
 from benchopt.runner import FailedRun, run_one_to_cvg
 from benchopt.utils.run_context import RunContext
 
+from benchmark.running import ending
 from benchmark.running.faults import said
 from benchmark.running.outcome import Row, Run, ended, passing
+from benchmark.running.record import Record
 from benchmark.running.terminal import Terminal
+from benchmark.running.under_way import left
 from benchmark.running.validation import Plan
 
 #: what benchopt leaves out of the key of its cache
@@ -71,27 +72,36 @@ class Cache:
 
     def note(self, kwargs: dict) -> None:
         """Remember which entry a run is, and drop it where it holds what may pass."""
-        if self.known is None:
-            return
         meta = kwargs["meta"]
+        run = (*_names(meta), meta["idx_rep"])
+        if self.known is None:
+            self.ids[run] = None
+            return
         entry = (self.known.func_id, self.known._get_args_id(**kwargs))
-        self.ids[(*_names(meta), meta["idx_rep"])] = entry
+        self.ids[run] = entry
         if not kwargs["force"] and self.holds(kwargs) and passing(*self.held(kwargs)):
             self.known.store_backend.clear_item(entry)
 
     def unseen(self, seen: set[tuple]) -> Iterator[tuple]:
         """(rows, names, status, reason) of the noted runs that are there and not among ``seen``,
-        pairs of names and repetition: those that other processes finished.
+        names and repetitions: those that other processes finished.
         """
-        for (*names, repetition), entry in self.ids.items():
-            if (tuple(names), repetition) not in seen and self.known.store_backend.contains_item(
-                entry
-            ):
+        for run, entry in self.ids.items():
+            if run not in seen and self.contains(run):
                 yield self.known.store_backend.load_item(entry, verbose=0)
 
-    def drop(self, names: tuple, repetition: int) -> None:
-        """Forget that run, so that it is tried again."""
-        entry = self.ids.get((*names, repetition))
+    def contains(self, run: tuple) -> bool:
+        """Whether the rows of a noted run are there."""
+        entry = self.ids.get(run)
+        return entry is not None and self.known.store_backend.contains_item(entry)
+
+    def lacks(self, run: tuple) -> bool:
+        """Whether a noted run is to be there, and is not."""
+        return self.ids.get(run) is not None and not self.contains(run)
+
+    def drop(self, run: tuple) -> None:
+        """Forget a noted run, so that it is tried again."""
+        entry = self.ids.get(run)
         if entry is not None:
             with suppress(OSError, KeyError):
                 self.known.store_backend.clear_item(entry)
@@ -99,15 +109,22 @@ class Cache:
 
 @dataclass(frozen=True)
 class _OneRun:
-    """A run as benchopt makes it, through its cache; an exception in it is a status."""
+    """A run as benchopt makes it, through its cache; an exception in it is a status.
+
+    What is kept of it stays where the cache, which is to hold its rows (``held``), does not.
+    """
 
     cached: Callable
+    held: bool
 
     def __call__(self, **kwargs):
         try:
-            return self.cached(**kwargs)
+            found = self.cached(**kwargs)
         except FailedRun as error:
             return [], _names(kwargs["meta"]), error.status, ""
+        if self.held and not self.cached.check_call_in_cache(**kwargs):
+            ending.spare()
+        return found
 
     def check_call_in_cache(self, **kwargs) -> bool:
         return self.cached.check_call_in_cache(**kwargs)
@@ -117,47 +134,62 @@ def execute(plan: Plan, *, rich: bool, report: Callable[[Run, Study], None]) -> 
     """Run ``plan``; ``report`` is told of each run as it ends.
 
     KeyboardInterrupt ends the study, and so does an exception outside of a run (a worker that was
-    killed, a dataset that cannot be had): what was finished is in it. Cost: that of the runs that
-    are not cached.
+    killed, a dataset that cannot be had, a full disk): what was finished is in it, and what was
+    begun. Cost: that of the runs that are not cached.
     """
-    study = Study(plan)
+    study, cache = Study(plan), Cache(plan.benchmark)
+    record = Record(plan.path, each=plan.settings.no_cache)
 
     def known(run: Run) -> None:
         study.runs.append(run)
         report(run, study)
 
-    terminal = Terminal(rich=rich, on_skip=known)
-    cache, seen = Cache(plan.benchmark), set()
+    terminal, seen = Terminal(rich=rich, on_skip=known), set()
     try:
+        record.begin()
         for rows, names, status, reason, cached in _results(plan, terminal, cache):
-            repetition = rows[0]["idx_rep"] if rows else 0
-            if passing(rows, status):
-                cache.drop(names, repetition)
             terminal.set(dataset=names[0], objective=names[1], solver=names[2])
             terminal.show_status(status, reason=reason, cached=cached)
-            run = ended(names, rows, status, reason, cached)
+            run = (*names, rows[0]["idx_rep"] if rows else 0)
+            seen.add(run)
             study.rows.extend(rows)
-            seen.add((tuple(names), repetition))
-            known(run)
-            if status == "interrupted":
-                study.interrupted = True
-                break
+            known(ended(names, rows, status, reason, cached))
+            lost = bool(rows) and cache.lacks(run)
+            record.write(study.rows, now=lost)
+            if lost:
+                raise OSError("the rows of a run cannot be put into the cache: is its disk full?")
+            if passing(rows, status):
+                cache.drop(run)
     except KeyboardInterrupt:
         study.interrupted = True
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
+        if not isinstance(error, OSError):
+            traceback.print_exc()
         study.broken = said(error)
     if study.interrupted or study.broken:
-        for rows, names, status, reason in cache.unseen(seen):
+        for rows, names, status, reason in _not_seen(plan, cache, seen):
             study.rows.extend(rows)
-            known(ended(names, rows, status, reason, cached=True))
+            known(ended(names, rows, status, reason, cached=status != "interrupted"))
     return study
+
+
+def _not_seen(plan: Plan, cache: Cache, seen: set[tuple]) -> Iterator[tuple]:
+    """(rows, names, status, reason) of the runs of ``plan`` that ended elsewhere, or only began."""
+    for found in cache.unseen(seen):
+        seen.add(_run(found[0][0]))
+        yield found
+    for frame in left(plan.path):
+        rows = frame.to_dict("records")
+        if (run := _run(rows[0])) in cache.ids and run not in seen:
+            rows[-1]["objective_ended"] = "interrupted"
+            yield rows, run[:3], "interrupted", "the same command goes on with it"
 
 
 def _results(plan: Plan, terminal: Terminal, cache: Cache) -> Iterator[tuple]:
     """(rows, names, status, reason, cached) of each run as it ends, in whatever order."""
     settings, benchmark = plan.settings, plan.benchmark
-    once = _OneRun(benchmark.cache(run_one_to_cvg, ignore=IGNORED))
+    cached = benchmark.cache(run_one_to_cvg, ignore=IGNORED)
+    once = _OneRun(cached, held=not benchmark.no_cache)
 
     def noted() -> Iterator[dict]:
         for kwargs in run_arguments(plan, terminal):
@@ -192,22 +224,10 @@ def _artefacts(path: Path) -> Path:
     return path.parent / path.stem
 
 
+def _run(row: Row) -> tuple:
+    """Which run a row is of."""
+    return (*_names(row), row["idx_rep"])
+
+
 def _names(meta: dict) -> tuple[str, str, str]:
     return meta["dataset_name"], meta["objective_name"], meta["solver_name"]
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Inside, SIGTERM ends the study as Ctrl-C does, in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,168 @@
+"""A run on disk as it goes: after it was stopped, by whatever, it goes on where it was.
+
+Two files: the state after the last step, replaced each time, and the steps with their rows, which
+grows. Both hold what was true at one moment, for the first says how much of the second counts.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+
+from benchmark.measure.failure import attempt
+from benchmark.plugins.outer_loop import OuterLoop, Step
+from benchmark.running import checkpoint, interruption
+from benchmark.running.faults import one_line
+
+#: of the time of a run, that keeping it may take
+SHARE = 0.04
+#: seconds of the clock between two checkpoints, at most the one step more that is under way
+CHECKPOINT_SECONDS = 180.0
+#: the end of the name of a third file: the step in which the run failed, where it did
+FAILED = ".failed"
+
+
+def kept(solver: OuterLoop, path: Path, *, share: float = SHARE) -> Generator[Step, None, None]:
+    """The steps of ``solver``'s loop, kept at ``path``: as often as ``share`` of the time allows,
+    at least each ``CHECKPOINT_SECONDS``, and when the generator is closed or the run interrupted.
+
+    Where there is a run at ``path``, its steps come first, and the loop goes on behind the last. A
+    run that cannot be kept (a full disk, a state of a user's own that is no tensors and numbers)
+    says so, and starts anew when it was stopped. Cost in memory: the steps since the last
+    checkpoint.
+    """
+    keeping = _Keeping(path, share)
+    found = keeping.taken_up()
+    _seed(solver.task.seed)
+    attempt(solver.rehearse)
+    _seed(solver.task.seed)
+    state, again = None, False
+    if found is not None:
+        yield from keeping.steps_before(found)
+        set_random_state(found["random"])
+        state, again = found["state"], not found["evaluated"]
+    steps = solver.course(state, again=again)
+    while True:
+        with interruption.finishing():
+            step, before = next(steps, None), random_state()
+        if step is None:
+            return
+        try:
+            interruption.check()
+            if keeping.due():
+                keeping.keep(solver, before, evaluated=False)
+            step = solver.evaluated(step)
+        except KeyboardInterrupt:
+            keeping.keep(solver, before, evaluated=False)
+            raise
+        keeping.new.append(step)
+        if keeping.due():
+            keeping.keep(solver, random_state())
+        try:
+            yield step
+        except GeneratorExit:
+            if keeping.new:
+                keeping.keep(solver, random_state())
+            raise
+
+
+def forget(path: Path) -> None:
+    """Remove what ``kept`` has put at ``path``."""
+    for file in (path, _log(path), path.with_suffix(FAILED)):
+        file.unlink(missing_ok=True)
+
+
+@final
+@dataclass
+class _Keeping:
+    """The files of a run: what is on disk, and when to put more there.
+
+    new : steps that are not on disk; length : bytes of the steps that are; saved : when; cost :
+    seconds that it took; said : whether it was said that it cannot be done.
+    """
+
+    path: Path
+    share: float
+    new: list[Step] = field(default_factory=list)
+    length: int = 0
+    saved: float = field(default_factory=time.monotonic)
+    cost: float = 0.0
+    said: bool = False
+
+    def due(self) -> bool:
+        pause = min(CHECKPOINT_SECONDS, self.cost / self.share)
+        return time.monotonic() - self.saved >= pause
+
+    def keep(self, solver: OuterLoop, random: dict, *, evaluated: bool = True) -> None:
+        """Put ``new`` and the state of ``solver`` on disk; ``evaluated``: whether the step that it
+        is at is among them. A state after a step that failed is not one to go on from.
+        """
+        if not solver.outcome.ok:
+            return
+        start = time.monotonic()
+        outcome = attempt(lambda: self._write(solver, random, evaluated))
+        if outcome.ok:
+            self.new.clear()
+        elif not self.said:
+            self.said = True
+            why = one_line(outcome.message)
+            print(f"note: the run of {solver.name} is not kept: {why}", file=sys.stderr, flush=True)
+        self.saved = time.monotonic()
+        self.cost = self.saved - start
+
+    def _write(self, solver: OuterLoop, random: dict, evaluated: bool) -> None:
+        plain = [(step.number, step.seconds, step.row) for step in self.new]
+        length = checkpoint.append(_log(self.path), plain, at=self.length)
+        tree = {"state": solver.state(), "random": random}
+        checkpoint.write(self.path, tree | {"evaluated": evaluated, "length": length})
+        self.length = length
+
+    def taken_up(self) -> dict | None:
+        """What is on disk, if it is whole."""
+        try:
+            tree = checkpoint.read(self.path)
+            for _ in checkpoint.appended(_log(self.path), until=tree["length"]):
+                pass
+        except (OSError, ValueError):
+            return None
+        self.length = tree["length"]
+        return tree
+
+    def steps_before(self, found: dict) -> Iterator[Step]:
+        for steps in checkpoint.appended(_log(self.path), until=found["length"]):
+            for step in steps:
+                yield Step(*step)
+
+
+def _log(path: Path) -> Path:
+    return path.with_suffix(".steps")
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def random_state() -> dict[str, object]:
+    """Of the global generators of torch, NumPy and Python."""
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(),
+        "python": random.getstate(),
+    }
+
+
+def set_random_state(state: dict) -> None:
+    """The inverse of ``random_state``."""
+    torch.set_rng_state(state["torch"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])

@@ -1,0 +1,186 @@
+"""A small study that is killed again and again, and its rows beside those of one that never was.
+
+    python tools/killed.py --times 5 --seed 0
+
+The same command is given until it ends by itself; before, at random moments, one of its processes
+is killed (the study's own, a run's, the server that runs are forked from) or the study is asked to
+end (SIGTERM, SIGINT, SIGUSR1). Exit code 0: the bytes of every column that must repeat are the same
+(``benchmark.options.columns``), and each study that was asked to end did within ``PATIENCE``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from benchopt.results import read_results
+
+from benchmark.options.columns import must_repeat
+
+ROOT = Path(__file__).resolve().parents[1]
+#: seconds in which a study that is asked to end ends
+PATIENCE = 20.0
+#: what a study is: methods that keep states, mini-batches, random directions, trials
+STUDY = {
+    "seed": 0,
+    "plot": False,
+    "timeout": 1000,
+    "objective": [{"Learning at equilibrium": {"lower": ["wavelet_l1(levels=1,ridge=0.5)"]}}],
+    "dataset": [{"Simulated": {"size": [16]}}],
+    "solver": [
+        {"JFB": {"steps": [60], "evaluate_every": [20], "batch_size": [1]}},
+        {"DEQ": {"steps": [20], "evaluate_every": [5], "warm_start": [True]}},
+        {"SPSA": {"steps": [30], "evaluate_every": [10]}},
+        {"TPE": {"steps": [20], "evaluate_every": [5]}},
+    ],
+}
+
+
+def command(folder: Path, name: str) -> list[str]:
+    """Of a study whose rows go to ``folder``/``name``.parquet, without any cache."""
+    (folder / f"{name}.yml").write_text(yaml.safe_dump(STUDY))
+    output = str(folder / f"{name}.parquet")
+    given = ["run", str(folder / f"{name}.yml"), "--benchmark", str(folder), "--output", output]
+    return [sys.executable, "-m", "benchmark", *given]
+
+
+def place(folder: Path) -> None:
+    """A folder with the benchmark's plugins, and so with a cache and checkpoints of its own."""
+    for name in ("objective.py", "solvers", "datasets"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def processes_of(pid: int) -> list[int]:
+    """``pid`` and all that descend from it, oldest first."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = [pid]
+    for parent in found:
+        found += sorted(child for child, of in parents.items() if of == parent)
+    return found
+
+
+def _kill(which: str) -> Callable[[int], str]:
+    def kill(pid: int) -> str:
+        found = processes_of(pid)
+        # the study, then the semaphores' tracker and the server, then the runs
+        chosen = {"study": found[:1], "server": found[1:3], "run": found[3:]}[which] or found[:1]
+        for one in chosen:
+            os.kill(one, signal.SIGKILL)
+        return f"kill -9 of the {which}: {len(chosen)} of {len(found)} processes"
+
+    return kill
+
+
+def _ask(name: str) -> Callable[[int], str]:
+    def ask(pid: int) -> str:
+        os.kill(pid, getattr(signal, name))
+        return f"{name} to the study"
+
+    return ask
+
+
+WAYS = [_kill("study"), _ask("SIGTERM"), _kill("run"), _ask("SIGINT"), _kill("server"),
+        _ask("SIGUSR1")]  # fmt: skip
+
+
+def ended_by(
+    way: Callable[[int], str], after: float, words: Sequence[str], kept: Path, log: Path
+) -> tuple[str, int, float]:
+    """What was done to the study of that command ``after`` seconds from when the files in ``kept``
+    change, its exit code, the seconds that it still took.
+    """
+    before = _changed(kept)
+    with log.open("ab") as out:
+        study = subprocess.Popen(words, stdout=out, stderr=out, cwd=ROOT)
+        while study.poll() is None and _changed(kept) == before:
+            time.sleep(0.05)
+        try:
+            study.wait(after)
+            return "it had ended", study.returncode, 0.0
+        except subprocess.TimeoutExpired:
+            done, asked = way(study.pid), time.monotonic()
+        return done, study.wait(), time.monotonic() - asked
+
+
+def _changed(folder: Path) -> list[int]:
+    found = []
+    for file in folder.glob("*.safetensors"):
+        with suppress(OSError):  # gone meanwhile
+            found.append(file.stat().st_mtime_ns)
+    return found
+
+
+def different(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
+    """The columns that must repeat and do not, to the byte; rows are ordered by run and step."""
+    by = ["dataset_name", "objective_name", "solver_name", "idx_rep", "stop_val"]
+    one, other = (frame.sort_values(by).reset_index(drop=True) for frame in (one, other))
+    if len(one) != len(other):
+        return [f"{len(one)} rows and {len(other)}"]
+    names = sorted(filter(must_repeat, set(one) | set(other)))
+    return [
+        n for n in names if n not in one or n not in other or _bytes(one[n]) != _bytes(other[n])
+    ]
+
+
+def _bytes(column: pd.Series) -> list[object]:
+    return [v.tobytes() if hasattr(v, "tobytes") else repr(v) for v in column]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=5, help="that the study is killed")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name:
+        return _studies(Path(name), options.times, random.Random(options.seed))
+
+
+def _studies(folder: Path, times: int, moments: random.Random) -> int:
+    for part in ("whole", "killed"):
+        (folder / part).mkdir()
+        place(folder / part)
+    whole, killed = command(folder / "whole", "rows"), command(folder / "killed", "rows")
+    start = time.monotonic()
+    subprocess.run(whole, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    lasted, slow = time.monotonic() - start, 0
+    print(f"never killed: {lasted:.1f} s", flush=True)
+    log = folder / "log"
+    for number in range(times):
+        after = moments.uniform(0, lasted / times)
+        way = WAYS[number % len(WAYS)]
+        done, code, took = ended_by(way, after, killed, folder / "killed/outputs/unfinished", log)
+        print(
+            f"{after:.1f} s after its first step: {done}; exit code {code}, {took:.1f} s later",
+            flush=True,
+        )
+        slow += done.startswith("SIG") and took > PATIENCE
+    code = subprocess.run(killed, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    one, other = (read_results(folder / part / "rows.parquet") for part in ("whole", "killed"))
+    wrong = different(one, other)
+    compared = sum(map(must_repeat, one))
+    print(f"then it ended with exit code {code}; {len(other)} rows, {compared} columns compared: "
+          + (f"DIFFERENT: {', '.join(wrong)}" if wrong else "the same bytes"))  # fmt: skip
+    if wrong or slow or code:
+        print(log.read_text(errors="replace")[-3000:])
+    return 1 if wrong or slow or code else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
