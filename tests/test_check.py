@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import ROOT
 from test_report import STUDY, cli, save, study
 
+from benchmark.measure.plausible import too_cheap
 from benchmark.measure.provenance import as_text, sources
 
 #: what a row of JFB would name
@@ -63,6 +66,15 @@ def test_up_to_date(folder):
             "rows made by other files than those here: solvers/jfb.py",
         ),
         (lambda at: save(study(methods=STUDY[1:3]), at / "one.parquet"), "not the file"),
+        (
+            lambda at: save(
+                study(methods=STUDY[:2]).assign(
+                    objective_sources=HERE, objective_overhead=0.8, objective_overhead_high=0.94
+                ),
+                at / "one.parquet",
+            ),
+            "takes less time than what it calls",
+        ),
     ],
 )
 def test_stale_is_one_line_and_exit_code_1(folder, spoil, said):
@@ -70,6 +82,12 @@ def test_stale_is_one_line_and_exit_code_1(folder, spoil, said):
     code, printed, _ = cli("check", folder.parent)
     assert code == 1 and printed.count("\n") == 1
     assert str(folder) in printed and said in printed, printed
+
+
+def test_an_overhead_below_1_within_its_interval_is_none():
+    overheads = pd.DataFrame({"objective_overhead_high": [0.94, 0.96, np.nan, 1.2]})
+    assert list(too_cheap(overheads).index) == [0]
+    assert too_cheap(pd.DataFrame({"objective_overhead": [0.5]})).empty
 
 
 def test_nothing_to_check(tmp_path):

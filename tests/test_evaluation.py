@@ -39,6 +39,8 @@ COST = (
     "vjp_seconds",
     "gradient_cost",
     "overhead",
+    "overhead_low",
+    "overhead_high",
     "peak_memory_mib",
     "peak_device_mib",
 )

@@ -26,7 +26,8 @@ class Cost:
     one product with Jᵀ, timed in the same rounds; gradient_cost : the hypergradient in layers, the
     median of the ratios round by round; overhead : the hypergradient over the sum of its layers,
     with or without a graph, and products as timed alone, each in its precision: 1 where the
-    method's own arithmetic, R_θ and ∇ℓ are free; contended : 1 where other processes disturbed the
+    method's own arithmetic, R_θ and ∇ℓ are free; overhead_low, overhead_high : the ends of a 95 %
+    interval around it, from the rounds; contended : 1 where other processes disturbed the
     timing, 0 where not; peak_memory_mib : peak of live tensor bytes, deterministic,
     unknown of compiled layers, which do without what is counted; peak_device_mib : what the device,
     or the process, held more than before.
@@ -37,6 +38,8 @@ class Cost:
     vjp_seconds: float = nan
     gradient_cost: float = nan
     overhead: float = nan
+    overhead_low: float = nan
+    overhead_high: float = nan
     contended: float = nan
     peak_memory_mib: float = nan
     peak_device_mib: float = nan
@@ -76,12 +79,15 @@ def cost(
             )
         )
     ]
+    low, high = timing.interval_of_ratio(gradient, *parts)
     return Cost(
         gradient_seconds=gradient.seconds,
         layer_seconds=single.seconds,
         vjp_seconds=product.seconds,
         gradient_cost=timing.ratio(gradient, single),
         overhead=timing.ratio_to_sum(gradient, *parts),
+        overhead_low=low,
+        overhead_high=high,
         contended=nan if gradient.contended is None else float(gradient.contended),
         peak_memory_mib=nan if lower.compiled else memory.live_memory(hypergradient),
         peak_device_mib=memory.device_memory(hypergradient, device),

@@ -7,16 +7,21 @@ import random
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf, nan
-from statistics import median, quantiles
+from math import ceil, exp, inf, log, nan, sqrt
+from statistics import median, quantiles, stdev
 from time import perf_counter, process_time
 from typing import TypeVar
 
 import torch
+from scipy.stats import t as student
 
 from benchmark.measure.device import synchronize, threads
 
 Name = TypeVar("Name", bound=Hashable)
+
+#: seconds that a block of calls takes at least, and calls in it at most: a single call pays for
+#: what others have done to the caches, which a call among its like does not
+BLOCK, MOST_CALLS = 0.05, 1000
 
 
 class Stopwatch:
@@ -50,7 +55,8 @@ class Timing:
 
     seconds : the median of ``samples``; spread : their interquartile range, NaN for a single one;
     rounds : how many; contended : whether the processor was taken away for more than 5 % of the
-    time, None where that cannot be told (several threads, or CUDA); samples : one for each round.
+    time, None where that cannot be told (several threads, or CUDA); samples : one for each round,
+    the mean over a block of calls.
     """
 
     seconds: float
@@ -66,12 +72,15 @@ def seconds(
     rounds: int = 7,
     budget: float = inf,
 ) -> dict[Name, Timing]:
-    """Times the calls against each other: in each round every call once, in shuffled order.
+    """Times the calls against each other: in each round a block of every call, in shuffled order.
 
-    A drift of the machine's speed then meets all calls alike, and ``ratio`` cancels it. Each call
-    is warmed up once, and timed after a garbage collection, between two synchronisations. No round
-    begins once ``budget`` seconds of wall time are spent, warm-up included, but one always runs.
-    Cost: (rounds + 1) times all calls. An exception of a call passes.
+    A drift of the machine's speed then meets all calls alike, and ``ratio`` cancels it. A block is
+    one call that takes ``BLOCK`` seconds, or as many as do, after one that is not timed; it begins
+    after a garbage collection, between two synchronisations. Without that, short calls read up to
+    twice as slow beside long ones that are made of them. Each call is warmed up, a short one twice.
+    No round begins once ``budget`` seconds of wall time are spent, warm-up included, but one always
+    runs, and blocks are no longer than the budget has room for. Cost: (rounds + 1) times all
+    blocks. An exception of a call passes.
 
     Raises ValueError for ``rounds`` below 1.
     """
@@ -80,15 +89,15 @@ def seconds(
     start = perf_counter()
     shuffled = random.Random(0).sample
     samples: dict[Name, list[tuple[float, float]]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
+    block = min(BLOCK, budget / max(1, rounds * len(calls)))
     gc.freeze()  # each collection then looks at what the calls made, not at all that is imported
     try:
+        times = {name: _calls_in(block, call, device) for name, call in calls.items()}
         for done in range(rounds):
             if done and perf_counter() - start >= budget:
                 break
             for name in shuffled(list(calls), len(calls)):
-                samples[name].append(_stopwatch(calls[name], device))
+                samples[name].append(_stopwatch(calls[name], device, times[name]))
     finally:
         gc.unfreeze()
     measurable = device.type != "cuda" and threads() == 1
@@ -114,23 +123,58 @@ def ratio_to_sum(a: Timing, *parts: tuple[float, Timing]) -> float:
 
     Raises ValueError where the numbers of rounds differ.
     """
+    return median(_ratios(a, parts))
+
+
+def interval_of_ratio(
+    a: Timing, *parts: tuple[float, Timing], level: float = 0.95
+) -> tuple[float, float]:
+    """The ends of an interval around ``ratio_to_sum``, Student's of the logarithms of the rounds.
+
+    A median of n values of standard deviation s has about √(π/2) s/√n. NaN for a single round.
+    """
+    logs = [log(r) for r in _ratios(a, parts)]
+    if len(logs) < 2:
+        return nan, nan
+    half = sqrt(1.5708 / len(logs)) * stdev(logs) * student.ppf((1 + level) / 2, len(logs) - 1)
+    return exp(median(logs) - half), exp(median(logs) + half)
+
+
+def _ratios(a: Timing, parts: Sequence[tuple[float, Timing]]) -> list[float]:
+    """a over Σ n·b, round by round."""
     rounds = zip(a.samples, *(part.samples for _, part in parts), strict=True)
     times = [n for n, _ in parts]
-    return median(
+    return [
         whole / sum(n * piece for n, piece in zip(times, pieces, strict=True))
         for whole, *pieces in rounds
-    )
+    ]
 
 
-def _stopwatch(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """(wall, processor) seconds of one call."""
-    gc.collect()
-    synchronize(device)
-    busy, wall = process_time(), perf_counter()
+def _calls_in(block: float, call: Callable[[], object], device: torch.device) -> int:
+    """How many calls take ``block`` seconds; runs it once, twice where the first one was short."""
+    start = perf_counter()
     call()
     synchronize(device)
+    one = perf_counter() - start
+    if one < 10 * block:
+        one, _ = _stopwatch(call, device)
+    return MOST_CALLS if one <= 0 else max(1, min(MOST_CALLS, ceil(block / one)))
+
+
+def _stopwatch(
+    call: Callable[[], object], device: torch.device, times: int = 1
+) -> tuple[float, float]:
+    """(wall, processor) seconds of a call, one of ``times`` after one that is not timed."""
+    gc.collect()
+    if times > 1:
+        call()
+    synchronize(device)
+    busy, wall = process_time(), perf_counter()
+    for _ in range(times):
+        call()
+    synchronize(device)
     wall, busy = perf_counter() - wall, process_time() - busy
-    return wall, busy
+    return wall / times, busy / times
 
 
 def _timing(pairs: Sequence[tuple[float, float]], measurable: bool) -> Timing:

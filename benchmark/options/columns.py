@@ -30,7 +30,7 @@ MEASURED = (
     "run_date",
     "objective_*_seconds*",
     "objective_gradient_cost",
-    "objective_overhead",
+    "objective_overhead*",
     "objective_contended",
     "objective_peak_device_mib",
 )

@@ -3,8 +3,9 @@
     python -m benchmark.report check [RESULTS]
 
 A study is a folder with a ``provenance.json``. It is stale if its rows were made by other sources,
-if a file that it lists is missing, if a figure is not the one that was drawn, or if its tables are
-not what its parquet files give now. One line for each stale study, and exit code 1 if there is one.
+if a file that it lists is missing, if a figure is not the one that was drawn, if its tables are not
+what its parquet files give now, or if its rows hold times that cannot be. One line for each stale
+study, and exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.measure.plausible import LEAST_OVERHEAD, too_cheap
 from benchmark.measure.provenance import changed
 from benchmark.report.build import table_files
 from benchmark.report.frame import tidy
@@ -69,6 +71,11 @@ def reasons(folder: Path) -> Iterator[str]:
         yield str(error)
         return
     yield from _other_sources(rows)
+    if cheap := len(too_cheap(rows)):
+        yield (
+            f"{cheap} rows whose hypergradient takes less time than what it calls: "
+            f"overhead below {LEAST_OVERHEAD:g} by more than its interval"
+        )
     now = {name: text.encode("utf-8") for name, text in table_files(tidy(rows), only=only).items()}
     if differ := [n for n in now if n not in there or there[n].read_bytes() != now[n]]:
         yield f"tables that the report would write otherwise: {', '.join(differ)}"
