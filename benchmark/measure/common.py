@@ -75,6 +75,7 @@ def at_common_theta(method: object, *, truth: Truth, task: BilevelTask) -> dict[
             row["common_message"] = row["common_message"] or outcome.message
 
     measured(lambda: _cold(method, truth.start, "start", truth=truth, task=task))
+    measured(lambda: {"jacobian_norm_start": truth.norm()})
     measured(lambda: _cold(method, truth.reached(), "reached", truth=truth, task=task))
     if row["common_message"] == "":
         cold = {name: row[f"{name}_reached"] for name in vars(AtTheta())}

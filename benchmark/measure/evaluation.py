@@ -25,6 +25,7 @@ from benchmark.measure import exact_descent
 from benchmark.measure.cost import Cost, cost, of_the_batch
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
+from benchmark.measure.jacobian import jacobian_norm
 from benchmark.measure.kept import Kept, digest_of
 from benchmark.measure.reference import (
     MAX_LAYERS,
@@ -143,10 +144,12 @@ class Truth:
         size = sum(value.numel() for value in task.lower.theta().values())
         self._reference: Kept[Reference] = Kept(size)
         self._reached: Kept[dict[str, Tensor]] = Kept(size)
+        self._norm: Kept[float] = Kept(1)
         self._computed: dict[str, Kept] = {
             "judged": self._judged,
             "reference": self._reference,
             "reached": self._reached,
+            "norm": self._norm,
         }
         #: where θ that exact gradients reach is kept, if anywhere, for other runs of the same task
         self.kept_in: Path | None = None
@@ -208,6 +211,12 @@ class Truth:
             return {name: value.to(self.task.device) for name, value in found.items()}
 
         return self._reached.once(b"", compute)
+
+    def norm(self) -> float:
+        """‖J‖ on the probe at the θ where all methods start (``benchmark.measure.jacobian``)."""
+        return self._once(
+            self._norm, self.start, lambda lower: jacobian_norm(lower, self.task.probe)
+        )
 
     def _once(self, known: Kept[V], theta: Theta, compute: Callable[[LowerLevelProblem], V]) -> V:
         return known.once(digest_of(theta), lambda: compute(at_theta(self.task.lower, theta)))

@@ -18,8 +18,9 @@ AT_PLACES = (
 )
 #: what is measured at the two θ of any method: ‖∇F‖ on the probe, and how far to trust it
 AT_THETA = ("gradient_norm", "reference_residual")
-#: all of these
+#: all of these, and ‖J‖ on the probe at the start
 COMMON = (
+    "jacobian_norm_start",
     *(f"{name}_{place}" for place in PLACES for name in AT_PLACES),
     *(f"{name}_{place}" for place in PLACES[:2] for name in AT_THETA),
 )
