@@ -17,7 +17,7 @@ from benchmark.imaging.denoisers.training.data import centre, photographs_of
 from benchmark.imaging.denoisers.training.loop import LEVELS, mean_psnr
 from benchmark.imaging.denoisers.training.recipe import Recipe
 from benchmark.imaging.denoisers.training.state import Run
-from benchmark.imaging.images import PHOTOGRAPHS
+from benchmark.imaging.photographs import PHOTOGRAPHS
 
 #: noise levels of the rows on the package's own photographs
 CROP_LEVELS = (0.05, 0.1, 0.2)
@@ -81,7 +81,7 @@ the uncropped photographs.
 {_test_table(truths, networks)}
 
 PSNR in dB on eight 64×64 crops of the test photographs of this package
-({", ".join(PHOTOGRAPHS["test"])}), beside
+({", ".join(one.name for one in PHOTOGRAPHS["test"])}), beside
 scikit-image's non-local means (patches of 5, distance 6, h = 0.8 σ) and wavelet shrinkage
 (BayesShrink in YCbCr), both told σ:
 
