@@ -25,6 +25,7 @@ COMMANDS = {
     "site": ("benchmark.report.__main__", "pages made of a folder of results"),
     "numbers": ("benchmark.report.__main__", "write computed numbers into marked Markdown"),
 }
+_STUDIES = ("benchmark.running.run", "benchmark.running.check")
 #: commands of ``benchmark.report`` that are named there by the first argument
 NAMED = ("claims", "merge", "site", "numbers")
 
@@ -44,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module, rest = COMMANDS[command][0], given if command in NAMED else given[1:]
     if command == "check" and all(Path(argument).is_dir() for argument in rest):
         module, rest = "benchmark.report.__main__", given  # a folder of results, or none: results/
+    if module in _STUDIES:
+        from benchmark.running.glance import first_look
+
+        # before anything that takes its time is imported
+        if faults := first_look(rest):
+            print("\n".join(f"error: {fault}" for fault in faults), file=sys.stderr)
+            return 2
     try:
         code: int = import_module(module).main(rest)
     except KeyboardInterrupt:

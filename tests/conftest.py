@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchopt.benchmark import Benchmark
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -67,12 +68,25 @@ def pytest_addoption(parser):
         help="random problems on which the tolerance on the gradient is tested",
     )
     parser.addoption(
+        "--fuzz",
+        type=int,
+        default=8,
+        help="values of each parameter, and configurations, that are tried at random",
+    )
+    parser.addoption(
         "--bring",
         action="append",
         default=[],
         help="a file in the folder of its kind (lower_levels/…), or a folder of such folders, that "
         "is asked what the package's own are; can be given several times",
     )
+
+
+def pytest_configure(config):
+    number = config.getoption("fuzz")
+    quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    options = {"deadline": None, "derandomize": number == 8, "suppress_health_check": quiet}
+    settings.register_profile("fuzz", max_examples=number, **options)
 
 
 #: libraries that some plugins need and that need not be there

@@ -100,22 +100,24 @@ WAYS = [_kill("study"), _ask("SIGTERM"), _kill("run"), _ask("SIGINT"), _kill("se
 
 
 def ended_by(
-    way: Callable[[int], str], after: float, words: Sequence[str], kept: Path, log: Path
+    way: Callable[[int], str] | None, after: float, words: Sequence[str], folder: Path
 ) -> tuple[str, int, float]:
-    """What was done to the study of that command ``after`` seconds from when the files in ``kept``
-    change, its exit code, the seconds that it still took.
+    """What was done to the study of that command ``after`` seconds from when it began to keep a run
+    in ``folder``, its exit code, the seconds that it still took; None: nothing.
     """
+    kept = folder / "outputs" / "unfinished"
     before = _changed(kept)
-    with log.open("ab") as out:
+    with (folder / "log").open("ab") as out:
         study = subprocess.Popen(words, stdout=out, stderr=out, cwd=ROOT)
         while study.poll() is None and _changed(kept) == before:
             time.sleep(0.05)
-        try:
-            study.wait(after)
-            return "it had ended", study.returncode, 0.0
-        except subprocess.TimeoutExpired:
-            done, asked = way(study.pid), time.monotonic()
-        return done, study.wait(), time.monotonic() - asked
+        begun, done = time.monotonic(), "it ended by itself"
+        if way is not None:
+            try:
+                study.wait(after)
+            except subprocess.TimeoutExpired:
+                begun, done = time.monotonic(), way(study.pid)
+        return done, study.wait(), time.monotonic() - begun
 
 
 def _changed(folder: Path) -> list[int]:
@@ -157,19 +159,13 @@ def _studies(folder: Path, times: int, moments: random.Random) -> int:
         (folder / part).mkdir()
         place(folder / part)
     whole, killed = command(folder / "whole", "rows"), command(folder / "killed", "rows")
-    start = time.monotonic()
-    subprocess.run(whole, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    lasted, slow = time.monotonic() - start, 0
-    print(f"never killed: {lasted:.1f} s", flush=True)
-    log = folder / "log"
+    _, _, lasted = ended_by(None, 0.0, whole, folder / "whole")
+    print(f"never killed: {lasted:.1f} s from its first step", flush=True)
+    slow = 0
     for number in range(times):
-        after = moments.uniform(0, lasted / times)
-        way = WAYS[number % len(WAYS)]
-        done, code, took = ended_by(way, after, killed, folder / "killed/outputs/unfinished", log)
-        print(
-            f"{after:.1f} s after its first step: {done}; exit code {code}, {took:.1f} s later",
-            flush=True,
-        )
+        after, way = moments.uniform(0, lasted / times), WAYS[number % len(WAYS)]
+        done, code, took = ended_by(way, after, killed, folder / "killed")
+        print(f"{after:.1f} s after it began: {done}; exit {code}, {took:.1f} s later", flush=True)
         slow += done.startswith("SIG") and took > PATIENCE
     code = subprocess.run(killed, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
     one, other = (read_results(folder / part / "rows.parquet") for part in ("whole", "killed"))
@@ -178,7 +174,7 @@ def _studies(folder: Path, times: int, moments: random.Random) -> int:
     print(f"then it ended with exit code {code}; {len(other)} rows, {compared} columns compared: "
           + (f"DIFFERENT: {', '.join(wrong)}" if wrong else "the same bytes"))  # fmt: skip
     if wrong or slow or code:
-        print(log.read_text(errors="replace")[-3000:])
+        print((folder / "killed" / "log").read_text(errors="replace")[-3000:])
     return 1 if wrong or slow or code else 0
 
 

@@ -8,9 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-from benchopt.config import get_setting
-
 from benchmark.options import checks
 from benchmark.running.configuration import read_configuration
 from benchmark.running.faults import InvalidStudyError, unknown
@@ -119,10 +116,27 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     return made
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, by name, as it was written; where the benchmark and CONFIG are."""
+
+    given: dict[str, object]
+    benchmark: Path
+    config: Path | None
+
+
 def settings(arguments: argparse.Namespace, command: Sequence[str]) -> Settings:
     """The options of the command line, then those of the configuration, then benchopt's own.
 
     ``command`` is the command line, to be shown again. Raises InvalidStudyError with all faults.
+    """
+    found = asked(arguments)
+    return _made(found.given, found.benchmark, found.config, command)
+
+
+def asked(arguments: argparse.Namespace) -> Asked:
+    """The options that were given; raises InvalidStudyError with all faults of theirs. Needs no
+    library that takes its time to be imported.
     """
     typed = {name.replace("_", "-"): value for name, value in vars(arguments).items()}
     path = typed.pop("config", None) or typed.get("config-option")
@@ -138,12 +152,14 @@ def settings(arguments: argparse.Namespace, command: Sequence[str]) -> Settings:
         faults.append("collect and no-cache are both given: nothing could be collected")
     if faults:
         raise InvalidStudyError(faults)
-    return _made(given, benchmark, Path(path) if path else None, command)
+    return Asked(given, benchmark, Path(path) if path else None)
 
 
 def _made(
     given: Mapping[str, object], benchmark: Path, config: Path | None, command: Sequence[str]
 ) -> Settings:
+    from benchopt.config import get_setting
+
     plain = {
         name.replace("-", "_"): value
         for name, value in given.items()
@@ -218,6 +234,8 @@ def _as_seconds(value: object) -> float:
         pass
     except OverflowError:
         return math.nan
+    import pandas as pd  # takes long to be imported, and most times are numbers
+
     try:
         return float(pd.to_timedelta(value).total_seconds())
     except (ValueError, OverflowError):

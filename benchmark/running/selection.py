@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
 from pathlib import Path
 
 from benchopt.benchmark import Benchmark
@@ -20,11 +19,9 @@ from benchopt.utils.parametrized_name_mixin import (
 
 from benchmark.options.checks import shown
 from benchmark.plugins.rules import RULES
-from benchmark.running.faults import one_line, said, unknown
+from benchmark.running.faults import said, unknown
 from benchmark.running.files import PluginFile, plugin_file, plugin_files
-
-#: combinations of parameters of one entry: more are a slip, and benchopt compares each with each
-MOST = 5000
+from benchmark.running.given import faults_of_options
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def _choose(cls: type, args: list, kwargs: Mapping, kind: str, found: Selection)
             found.faults.append(f"{what}: expected option=value, got the bare {shown(args)}")
             return
         kwargs = {known[0]: args}
-    faults = [f"{what}: {fault}" for fault in _of_options(kwargs, known)]
+    faults = [f"{what}: {fault}" for fault in faults_of_options(kwargs, known, RULES)]
     if faults or isinstance(cls, FailedImport):
         found.faults.extend(faults)
         found.chosen.append((cls, {}))
@@ -170,46 +167,6 @@ def _choose(cls: type, args: list, kwargs: Mapping, kind: str, found: Selection)
     except Exception as error:  # a plugin's own check, or a class that cannot be made
         text = said(error).removeprefix(f'Error when initializing {kind}: "{cls.name}". ')
         found.faults.append(f"{what}: {text}")
-
-
-def _of_options(kwargs: Mapping[str, object], known: Sequence[str]) -> list[str]:
-    """Faults of what is given for a plugin's parameters: names, ways of listing, values."""
-    faults, seen, sizes = [], set(), []
-    for key, listed in kwargs.items():
-        names = [name.strip() for name in key.split(",")]
-        values = listed if isinstance(listed, (list, tuple)) else [listed]
-        sizes.append(len(values))
-        if not values:
-            faults.append(f"{key}: no value is listed")
-        for name in names:
-            if name not in known:
-                faults.append(unknown("option", name, known))
-            elif name in seen:
-                faults.append(f"{name} is given twice")
-            seen.add(name)
-        for value in values:
-            if len(names) == 1:
-                faults += _of_value(names[0], value)
-            elif not isinstance(value, (list, tuple)) or len(value) != len(names):
-                faults.append(f"{key}: expected lists of {len(names)} values, got {shown(value)}")
-            else:
-                for name, part in zip(names, value, strict=True):
-                    faults += _of_value(name, part)
-    if prod(sizes) > MOST:
-        faults.append(f"{prod(sizes)} combinations are asked for: expected at most {MOST}")
-    return list(dict.fromkeys(faults))
-
-
-def _of_value(name: str, value: object) -> list[str]:
-    try:
-        RULES.get(name, _anything)(name, value)
-    except ValueError as error:
-        return [one_line(error)]
-    return []
-
-
-def _anything(name: str, value: object) -> None:
-    """The rule of a parameter that only the plugin itself knows."""
 
 
 def _missing(files: Iterable[PluginFile], found: Selection) -> dict[str, str]:
