@@ -37,6 +37,8 @@ LOWER_SPECS = (
     "wavelet_l12(wavelet='haar',levels=2,ridge=0.1,stepsize=1.9,couple_orientations=False)",
     "tv(weight=0.1,ridge=0.3,smoothing=0.1)",
 )
+#: of the others, one each, for what is cheap enough to ask of all
+MORE_LOWER_SPECS = ("ridge(channels=(1,1,1),size=3,width=0.2,sharpness=3,strength=3,stepsize=1.8)",)
 DEGRADATION_SPECS = ("denoising(sigma=0.1)", "inpainting(keep=0.5)", "deblurring(width=0.8)")
 #: one of every other operator, for what is cheap enough to ask of all
 MORE_DEGRADATION_SPECS = (
@@ -72,6 +74,12 @@ def pytest_addoption(parser):
         type=int,
         default=8,
         help="values of each parameter, and configurations, that are tried at random",
+    )
+    parser.addoption(
+        "--golden-ridge",
+        type=Path,
+        help="a folder of trained ridge regularisers with their minimisers and hypergradients: "
+        "golden_ridge*.npz and weights/*.npz",
     )
     parser.addoption(
         "--bring",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from conftest import (
     DEGRADATION_SPECS,
     LOWER_SPECS,
     MORE_DEGRADATION_SPECS,
+    MORE_LOWER_SPECS,
     plugins,
     small_task,
 )
@@ -185,8 +187,13 @@ def test_deq_agrees_with_central_differences_on_a_smooth_layer():
 # --- every lower level ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("degradation", DEGRADATION_SPECS)
-@pytest.mark.parametrize("lower", LOWER_SPECS)
+@pytest.mark.parametrize(
+    ("lower", "degradation"),
+    [
+        *product(LOWER_SPECS, DEGRADATION_SPECS),
+        *product(MORE_LOWER_SPECS, DEGRADATION_SPECS[:1]),
+    ],
+)
 def test_deq_and_the_reference_agree_with_central_differences(lower, degradation):
     task = small_task(lower=lower, degradation=degradation, size=8)
     problem, batch = task.lower, task.probe
@@ -301,7 +308,7 @@ def learns(plugin, lower, degradation):
 PAIRS = covering(
     {
         "name": sorted(plugins()),
-        "lower": LOWER_SPECS,
+        "lower": LOWER_SPECS + MORE_LOWER_SPECS,
         "degradation": DEGRADATION_SPECS + MORE_DEGRADATION_SPECS,
     }
 )
