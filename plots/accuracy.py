@@ -12,7 +12,7 @@ from benchmark.report.style import labelled_styles, method_styles
 COLUMNS = {"value": "F(θ), true equilibrium", "test_psnr": "PSNR (dB)"}
 AXES = {
     "time": ("seconds", "training time (s)"),
-    "layers": ("training_layer_evals", "layer applications"),
+    "layers": ("training_evals", "layers + products"),
     "steps": ("outer_step", "outer steps"),
 }
 

@@ -119,6 +119,7 @@ EVERY_ROW = (
     "layer_evals",
     "vjp_evals",
     "training_layer_evals",
+    "training_vjp_evals",
 )
 LAST_ROW = (
     "gradient_seconds",
@@ -278,6 +279,8 @@ def test_every_method_has_a_complete_row_for_every_evaluation(study, method):
     assert np.isfinite(rows[list(EVERY_ROW)].to_numpy(dtype=float)).all()
     assert (rows["time"].diff()[1:] > 0).all()
     assert (rows["training_layer_evals"].diff()[1:] > 0).all()
+    products = rows["training_vjp_evals"].diff()[1:]
+    assert ((products > 0) == (rows["vjp_evals"] > 0).any()).all()
 
 
 @pytest.mark.parametrize("method", SEARCHES)

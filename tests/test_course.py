@@ -47,7 +47,7 @@ def solver_of(name, parameters, task=None):
     return solver
 
 
-def columns(theta, method, outer_step, training, training_layer_evals, last):
+def columns(theta, method, outer_step, training, training_layer_evals, training_vjp_evals, last):
     """What a row holds of the loop, and what the next estimate would be: no more is needed here."""
     row = {name: value.numpy() for name, value in theta.items()}
     if hasattr(method, "hypergradient_on_probe"):

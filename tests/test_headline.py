@@ -62,7 +62,8 @@ def test_best_and_not_significantly_worse_are_bold():
     marked = [line for line in tables.to_markdown(text, bold).splitlines() if "**" in line]
     assert len(marked) == 2 and all("DEQ" in line or "Restarted" in line for line in marked)
     latex = tables.to_latex(text, bold)
-    assert latex.count(r"\textbf{") == 2 and latex.count(" & ") == 11 * (len(text) + 1)
+    assert latex.count(r"\textbf{") == 2
+    assert latex.count(" & ") == (text.shape[1] - 1) * (len(text) + 1)
     html = tables.to_html(text, bold, name="headline")
     assert html.count("font-weight: bold;") >= 2
     csv = pd.read_csv(io.StringIO(tables.to_csv(numbers)))
@@ -85,7 +86,7 @@ def test_without_images_nothing_is_marked():
     found = headline.headline(rows)
     assert not found.numbers["best"].any() and found.numbers["low"].isna().all()
     assert set(found.text["95 % interval"]) == {tables.MISSING}
-    assert not found.bold and not found.note
+    assert not found.bold and "Bold" not in found.note
 
 
 def test_a_study_without_training_has_no_start():
@@ -101,7 +102,7 @@ def test_a_method_without_gradients_and_one_that_failed():
             empty = ("gradient_error", "gradient_cosine", "gradient_seconds", "peak_memory_mib")
             row |= dict.fromkeys((f"objective_{n}" for n in (*empty, "layer_evals")), np.nan)
     text = headline.headline(tidy(pd.DataFrame(rows))).text.set_index("configuration")
-    assert text.loc["Grid-Search", "gradient error"] == tables.MISSING
+    assert text.loc["Grid-Search", "gradient error, start"] == tables.MISSING
     assert text.loc["DEQ", "test PSNR (dB)"] == tables.MISSING
     assert text.loc["DEQ", "status"] == "0/1 ok, 1 oom"
     everything_failed = tidy(pd.DataFrame(run("DEQ", {}, task=DENOISING, status="oom")[-1:]))

@@ -222,6 +222,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             "outer_step": self.outer_step,
             "training": self.outcome,
             "training_layer_evals": self.counted.layer_evals,
+            "training_vjp_evals": self.counted.vjp_evals,
             "last": self.outer_step >= self.steps or not self.outcome.ok,
         }
 

@@ -35,6 +35,7 @@ class Rows:
         outer_step: int,
         training: Outcome,
         training_layer_evals: float,
+        training_vjp_evals: float,
         last: bool,
     ) -> dict[str, object]:
         """The columns of ``method`` at ``theta``, its last step having come out as ``training``."""
@@ -49,6 +50,7 @@ class Rows:
             **common,
             "outer_step": outer_step,
             "training_layer_evals": training_layer_evals,
+            "training_vjp_evals": training_vjp_evals,
             "ended": ended,
         }
 
@@ -62,5 +64,6 @@ class Rows:
             **nowhere(),
             "outer_step": outer_step,
             "training_layer_evals": nan,
+            "training_vjp_evals": nan,
             "ended": ended,
         }

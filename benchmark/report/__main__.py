@@ -14,11 +14,15 @@ standard error, if an input cannot be used. The same inputs give the same bytes.
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
+from typing import TextIO
 
 from benchmark.report.reading import ReportError
 
@@ -38,11 +42,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=RawDescriptionHelpFormatter,
     )
     _declare(parser, command)
-    try:
-        return module.report(**vars(parser.parse_args(given))) or 0
-    except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    arguments = vars(parser.parse_args(given))
+    with redirect_stdout(Patient(sys.stdout)):
+        try:
+            return module.report(**arguments) or 0
+        except ReportError as error:
+            print(f"error: {error}", file=Patient(sys.stderr))
+            return 2
+
+
+class Patient(io.TextIOBase):
+    """Writes lines on, without control characters; goes on where nobody reads them any more.
+
+    ``report … | head`` writes all its files.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream: TextIO | None = stream
+
+    def write(self, text: str) -> int:
+        shown = "".join(
+            c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text
+        )
+        try:
+            if self.stream is not None:
+                self.stream.write(shown)
+                self.stream.flush()
+        except BrokenPipeError:
+            # what Python flushes at its end goes nowhere too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            self.stream = None
+        return len(text)
 
 
 def _declare(parser: ArgumentParser, command: str) -> None:

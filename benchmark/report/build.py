@@ -13,8 +13,9 @@ import pandas as pd
 
 from benchmark.report import drawing, figures, profiles, tables
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
-from benchmark.report.frame import file_names, tidy, written
+from benchmark.report.frame import how_ended, last_rows, tidy
 from benchmark.report.headline import headline
+from benchmark.report.names import file_names, written
 from benchmark.report.pictures import reconstructions
 from benchmark.report.profiles import pareto
 from benchmark.report.reading import ReportError, Results, digest, read, read_csv, writable, write
@@ -61,6 +62,12 @@ def report(
         said = [f"left out {rows} rows: {why}" for why, rows in source.left_out.items()]
         said += [f"{rows} rows {why}" for why, rows in source.incomplete.items()]
         print(*(f"  {line}\n" for line in said), sep="", end="")
+    names = set(frame[["task", "configuration", "gradient", "series"]].to_numpy().ravel())
+    if unknown := drawing.fonts(names)[1]:
+        print(f"note: no font here has {unknown}; the figures show boxes, the tables are right")
+    if (frame["ending"] != "ok").all():
+        ends = ", ".join(f"{count} {how}" for how, count in how_ended(last_rows(frame)).items())
+        print(f"note: no run ended well: {ends}")
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
         drawn = write_figures(frame, only or KINDS, samples=samples, out=out, width=WIDTHS[width])
@@ -93,8 +100,9 @@ def write_figures(
     """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
     sampled = [] if samples is None else samples["method"]
     page = Page(method_styles([*frame["method"], *sampled]), width)
+    names = set(frame[["task", "configuration", "gradient", "series"]].to_numpy().ravel())
     for name, draw in calls(frame, kinds, page, samples=samples):
-        with drawing.look():
+        with drawing.look(names):
             try:
                 drawn = draw()
             except NothingToDrawError as reason:

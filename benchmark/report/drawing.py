@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -60,10 +61,30 @@ class NothingToDrawError(Exception):
     """There is nothing to draw; the message says why."""
 
 
-def look() -> AbstractContextManager[None]:
-    """The settings under which figures are both made and saved."""
+def look(names: Iterable[str] = ()) -> AbstractContextManager[None]:
+    """The settings under which figures are both made and saved, with fonts that have the names."""
     own = mpl.rc_params_from_file(PAGES / "look.mplstyle", use_default_template=False)
-    return mpl.rc_context(sns.axes_style("ticks") | dict(own))
+    families = {"font.family": [*own["font.sans-serif"], *fonts(names)[0]]}
+    return mpl.rc_context(sns.axes_style("ticks") | dict(own) | families)
+
+
+def fonts(names: Iterable[str]) -> tuple[list[str], str]:
+    """Families beside DejaVu Sans that have the glyphs of names, and the glyphs that none has."""
+    missing = {ord(letter) for name in names for letter in name if letter.isprintable()}
+    missing -= set(get_font(findfont("DejaVu Sans")).get_charmap())
+    found = []
+    for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
+        if missing and entry.style == "normal" and entry.weight in (400, "normal", "regular"):
+            there = missing & set(get_font(entry.fname).get_charmap())
+            found += [entry.name] if there else []
+            missing -= there
+    return found, "".join(map(chr, sorted(missing)))
+
+
+def plain(text: object) -> str:
+    """A name as matplotlib writes it as it is: a pair of dollars would be mathematics."""
+    shown = (c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return "".join(shown).replace("$", r"\$")
 
 
 def save(figure: Figure, stem: Path) -> list[str]:
@@ -96,18 +117,25 @@ def grid(
 
 def in_a_line(page: Page, costs: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
     """Panels of the gradient error against costs: abreast, in one column of a page stacked."""
-    shape = (len(costs), 1) if page.narrow else (1, len(costs))
-    high = 0.75 * height * len(costs) if page.narrow else height
-    label = [AXES["gradient_error"]] * len(costs)
-    figure, axes = grid(*shape, (page.width, high), left=label, sharey=True)
-    for axis, cost in zip(axes.flat, costs, strict=True):
+    figure, (axes,) = in_lines(page, len(costs), 1, height)
+    for axis, cost in zip(axes, costs, strict=True):
         axis.set_xlabel(AXES[cost])
-    return figure, axes.ravel()
+        axis.set_ylabel(AXES["gradient_error"] if page.narrow or axis is axes[0] else "")
+    return figure, axes
+
+
+def in_lines(page: Page, abreast: int, lines: int, height: float) -> tuple[Figure, np.ndarray]:
+    """Lines of panels with one vertical axis; in one column of a page the panels are stacked."""
+    shape = (lines * abreast, 1) if page.narrow else (lines, abreast)
+    high = shape[0] * height * (0.75 if page.narrow else 1)
+    figure, axes = grid(*shape, (page.width, high), sharey=True)
+    return figure, axes.reshape(lines, abreast)
 
 
 def headed(figure: Figure, title: str) -> None:
     """A title, in as many lines as the figure's width takes."""
-    figure.suptitle("\n".join(textwrap.wrap(title, width=int(14 * figure.get_figwidth()))))
+    width = int(14 * figure.get_figwidth())
+    figure.suptitle(plain("\n".join(textwrap.wrap(title, width=width))))
 
 
 def finish(
@@ -128,12 +156,13 @@ def finish(
     return Drawing(figure, tuple(notes))
 
 
-def entries(looks: Mapping[str, Style]) -> list[Line2D]:
-    """Entries of a legend: the line and marker of each label."""
-    return [Line2D([], [], label=label, **look.line) for label, look in looks.items()]
+def entries(looks: Mapping[str, Style], ends: Mapping[str, str] | None = None) -> list[Line2D]:
+    """Entries of a legend: the line and marker of each label, and how its runs ended."""
+    texts = {label: plain(label + (ends or {}).get(label, "")) for label in looks}
+    return [Line2D([], [], label=texts[label], **look.line) for label, look in looks.items()]
 
 
-def failed_entry(label: str = "last point of a failed run") -> Line2D:
+def failed_entry(label: str) -> Line2D:
     """The legend's entry of the crosses."""
     return Line2D([], [], label=label, color="#555555", **FAILED)
 
@@ -189,8 +218,9 @@ def curves(
 ) -> None:
     """A line for each value of the first of two columns, through the values of the second.
 
-    Medians of x and y, the quartiles of y as a band (``frame.traces``). With ends both axes are
-    logs, and what has no depth is a level line from one to the other, without markers.
+    Medians of x and y, the quartiles of y as a band (``frame.traces``). Fewer than three points are
+    no curve: they stand alone, their quartiles as bars. With ends both axes are logs, and what has
+    no depth is a level line from one to the other, without markers.
     """
     label, by = across
     points = placed(rows, label=label, by=by, x=x, y=y)
@@ -198,11 +228,15 @@ def curves(
     if ends is not None:
         axis.set(xscale="log", yscale="log")
     for trace in traces(levelled(points, ends or ()), label, y, looks):
-        look, at = looks[trace["label"]], trace["x"]
-        axis.plot(at, trace["y"], **look.line | ({"marker": ""} if trace["label"] in level else {}))
+        look, at, flat = looks[trace["label"]], trace["x"], trace["label"] in level
+        curve = flat or len(at) > 2
+        axis.plot(
+            at, trace["y"], **(look.line if curve else look.dots) | ({"marker": ""} if flat else {})
+        )
         if "y_low" in trace:
-            band = {"color": look.color, "alpha": 0.18, "linewidth": 0}
-            axis.fill_between(at, trace["y_low"], trace["y_high"], **band)
+            band = {"color": look.color, "alpha": 0.18, "linewidth": 0 if curve else 3}
+            draw = axis.fill_between if curve else axis.vlines
+            draw(at, trace["y_low"], trace["y_high"], **band)
 
 
 def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
@@ -235,6 +269,6 @@ def dots(
         text = " – ".join(dict.fromkeys(ends)) + (f" ({row.failed})" if row.failed else "")
         at = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 6}
         axis.annotate(text, (max(values), position), **at)
-    axis.set_yticks(range(len(rows)), rows.index)
+    axis.set_yticks(range(len(rows)), [plain(name) for name in rows.index])
     axis.set_ylim(len(rows) - below, -above)
     axis.grid(visible=False, axis="y")

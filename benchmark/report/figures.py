@@ -19,9 +19,10 @@ from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page, entries, finish, grid
 from benchmark.report.frame import (
     RUN,
+    cost_column,
     costs,
     depths,
-    first_rows,
+    endings,
     last_rows,
     measured_rows,
     trained,
@@ -29,9 +30,12 @@ from benchmark.report.frame import (
 from benchmark.report.metrics import called, extra, higher_is_better
 from benchmark.report.style import AXES, Style, method_order
 
-TRAINING = ("seconds", "training_layer_evals", "outer_step")
-ACCURACY = ("suboptimality", "test_psnr", "test_ssim")
-COSTS = ("layers", "gradient_seconds", "peak_memory_mib")
+TRAINING = ("seconds", "training_evals", "outer_step")
+ACCURACY = ("value", "test_psnr", "test_ssim")
+COSTS = ("gradient_seconds", "peak_memory_mib")
+#: the θ that all methods have in common
+PLACES = ("start", "reached")
+REFERENCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (2, 1)), "zorder": 1}
 FEW = 3  # entries of a parameter up to which each has a line of its own
 #: a parameter is stored as a function of what it stands for
 SCALES = {"log_": "natural log", "_logit": "logit"}
@@ -43,59 +47,54 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
 
     Of one task, F and the metrics of the test set. The axis of a metric that is better when lower
     is turned, so that better is up for every metric, as for PSNR. One column of a page has no room
-    for layer applications.
+    for layers and products.
     """
     runs, label = trained(frame), "configuration"
     evaluated = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"]
     if not (evaluated.nunique() > 1).any():
         raise NothingToDrawError("needs at least two evaluations of a run")
-    runs = runs.assign(suboptimality=suboptimality(runs))
     looks = page.looks(runs, label)
     against = TRAINING[::2] if page.narrow else TRAINING
     notes = [f"{AXES[x]}: {drawing.WIDER}" for x in TRAINING if x not in against]
     measures = [*ACCURACY, *(name for name in extra(runs) if runs[name].notna().any())]
     empty = [name for name in extra(runs) if name not in measures]
     notes += [f"{called(name, runs, AXES)}: not measured" for name in empty]
+    below = [AXES[x] for x in against]
+    if runs["training_vjp_evals"].isna().all():
+        below = [name.replace("+ products", "(products not recorded)") for name in below]
     size = (page.width, 0.5 + 1.55 * len(measures))
-    left = [called(y, runs, AXES) for y in measures]
-    shape = len(measures), len(against)
-    labels = {"below": [AXES[x] for x in against], "left": left}
-    figure, axes = grid(*shape, size, **labels, sharex="col", sharey="row")
+    labels = {"below": below, "left": [called(y, runs, AXES) for y in measures]}
+    figure, axes = grid(len(measures), len(against), size, **labels, sharex="col", sharey="row")
     for row, y in zip(axes, measures, strict=True):
         for axis, x in zip(row, against, strict=True):
             drawing.curves(axis, runs, (label, "outer_step"), x, y, looks)
-            for end in failures(runs, x=x, y=y).itertuples():
+            for end in unfinished(runs, x=x, y=y).itertuples():
                 drawing.cross(axis, end.x, end.y, looks[end.configuration])
         if higher_is_better(y, runs) is False:
             row[0].invert_yaxis()
     for axis in axes[-1]:
         drawing.spread(axis)
-    if (runs["suboptimality"] > 0).any():
+    least = runs.groupby("repetition")["value"].min().median()
+    lines = [axis.axhline(least, **REFERENCE, label="least F of all") for axis in axes[0]]
+    if least > 0:
         axes[0, 0].set_yscale("log")
-    ends = last_rows(runs)
-    endings = ends.groupby(label)["status"].agg(_ending)
-    handles = entries({name + endings[name]: look for name, look in looks.items()})
-    handles += [drawing.failed_entry()] if (ends["status"] != "ok").any() else []
+    handles = [*entries(looks, endings(runs, label)), lines[0]]
+    if (runs["ending"] != "ok").any():
+        handles.append(drawing.failed_entry("last point of a run that failed or was cut"))
     if left_out := frame["solver_name"].nunique() - runs["solver_name"].nunique():
         notes.append(f"{left_out} configurations evaluated only once, without training")
     return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
-def suboptimality(runs: pd.DataFrame) -> pd.Series:
-    """F less the least F of the same task and repetition; NaN where it is the least itself."""
-    gap = runs["value"] - runs.groupby(["task", "repetition"])["value"].transform("min")
-    return gap.where(gap > 0)
-
-
-def failures(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
-    """The last finite point of each run that failed (none for a run without one)."""
-    failed = frame.groupby(RUN)["status"].transform("last") != "ok"
-    points = last_rows(frame[failed & frame[[x, y]].notna().all(axis=1)])
+def unfinished(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
+    """The last finite point of each run that failed or was cut (none for a run without one)."""
+    short = frame["ending"] != "ok"
+    points = last_rows(frame[short & frame[[x, y]].notna().all(axis=1)])
     return points[["configuration", "method"]].assign(x=points[x], y=points[y])
 
 
 def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
-    """Memory during training: samples with the columns ``method, seconds, mib``."""
+    """Memory of the process during training: samples with the columns ``method, seconds, mib``."""
     if samples is None:
         raise NothingToDrawError("no --memory-curve was given")
     figure, ((axis,),) = grid(1, 1, (min(page.width, 0.7 * drawing.TWO_COLUMNS), 2.6))
@@ -103,57 +102,71 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
     for method, look in looks.items():
         run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
         axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **look.line)
-    axis.set(xlabel="time since the start of training (s)", ylabel="memory above the start (MiB)")
-    axis.set_ylim(bottom=0)
+    axis.set(xlabel="time since the start of training (s)", ylim=(0, None))
+    axis.set_ylabel("memory of the process\nabove the start (MiB)")
     return finish(figure, handles=entries(looks))
 
 
 def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     """Error of the hypergradient.
 
-    Of one task, at the first θ of a run. The line starts at the first point of Restarted-JFB with
-    the most restarts, κ being the median of the measured contraction factors; it is not drawn where
-    κ ≥ 1. Crosses at the top are depths at which a run failed.
+    Of one task, at the start of all runs, and below it at the θ that exact gradients reach, where
+    that was measured. The theory's line starts at the first point of Restarted-JFB with the most
+    restarts, κ being the median of the measured contraction factors; it is not drawn where κ ≥ 1.
+    Crosses at the top are depths at which a run failed.
     """
-    rows, y, notes = first_rows(frame), "gradient_error", []
-    shown = rows.assign(gradient_error=rows[y].where(rows[y] > 0))
-    known = depths(shown, y=y)
-    if len(known) < 2:
+    rows, notes = last_rows(frame), []
+    shown = {}
+    for place in PLACES:
+        y = f"gradient_error_{place}"
+        if exact := sorted(set(rows.loc[rows[y] == 0, "series"])):
+            count, names = int((rows[y] == 0).sum()), ", ".join(exact)
+            notes.append(f"{count} rows with an error of exactly 0 ({names}): the axis is a log")
+        own = rows.assign(**{y: rows[y].where(rows[y] > 0)})
+        if len(depths(own, y=y)) > 1:
+            shown[place] = own
+    if not shown:
         raise NothingToDrawError("needs at least two depths")
-    exact = rows.loc[rows[y] == 0, "series"]
-    if len(exact):
-        names = ", ".join(sorted(set(exact)))
-        notes.append(f"{len(exact)} rows with an error of exactly 0 ({names}): the axis is a log")
-    looks, ends = page.looks(shown, "series"), (known[0], known[-1])
-    figure, axes = drawing.in_a_line(page, COSTS, height=2.6)
-    for axis, x in zip(axes, COSTS, strict=True):
-        drawing.curves(axis, shown, ("series", "layers"), x, y, looks, ends)
-    drawing.ticks(axes[0], sorted({float(layers) for layers in rows["layers"].dropna()}))
-    axes[0].yaxis.set_minor_locator(NullLocator())
-    handles = entries(looks)
+    looks, handles = page.looks(rows, "series"), []
+    figure, lines = drawing.in_lines(page, 1 + len(COSTS), len(shown), height=2.6)
     failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
-    for row in failed.itertuples():
-        drawing.cross(axes[0], row.layers, 1.0, looks[row.series], at_top=True)
-    theory = _theory(axes[0], shown, stop=known[-1])
-    (notes if isinstance(theory, str) else handles).append(theory)
+    for axes, (place, own) in zip(lines, shown.items(), strict=True):
+        y = f"gradient_error_{place}"
+        known = depths(own, y=y)
+        for axis, name in zip(axes, ("layers", *COSTS), strict=True):
+            there = f"{name}_{place}"
+            x = there if there in own and own[there].notna().any() else name
+            ends = (known[0], known[-1])
+            drawing.curves(axis, own, ("series", "layers"), x, y, looks, ends)
+            axis.set_xlabel(AXES.get(x, AXES[name]))
+            axis.set_ylabel(AXES[y] if page.narrow or axis is axes[0] else "")
+        drawing.ticks(axes[0], sorted({float(layers) for layers in own["layers"].dropna()}))
+        axes[0].yaxis.set_minor_locator(NullLocator())
+        for row in failed.itertuples():
+            drawing.cross(axes[0], row.layers, 1.0, looks[row.series], at_top=True)
+        if place == "start":
+            kappa = float(frame.groupby(RUN)["contraction"].first().median())
+            theory = _theory(axes[0], own, kappa, stop=known[-1])
+            (notes if isinstance(theory, str) else handles).append(theory)
+    handles = [*entries(looks, endings(frame, "series")), *handles]
     handles += [drawing.failed_entry("failed at this depth")] if len(failed) else []
     return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
-def _theory(axis: Axes, rows: pd.DataFrame, stop: float) -> Line2D | str:
+def _theory(axis: Axes, rows: pd.DataFrame, kappa: float, stop: float) -> Line2D | str:
     """Draw κᴷ without changing the axis; the handle names κ. Or why it is not drawn."""
-    own = rows[rows["method"] == "Restarted-JFB"].dropna(subset=["layers", "gradient_error"])
-    kappa = float(rows["contraction"].median())
+    y = "gradient_error_start"
+    own = rows[rows["method"] == "Restarted-JFB"].dropna(subset=["layers", y])
     if own.empty:
         return "the theory's slope (no point of Restarted-JFB to start from)"
     if not 0 < kappa < 1:
         return f"the theory's slope (kappa = {kappa:.3g})"
-    errors = own.fillna({"restarts": 0}).groupby(["restarts", "layers"])["gradient_error"].median()
+    errors = own.fillna({"restarts": 0}).groupby(["restarts", "layers"])[y].median()
     most = errors[errors.index[-1][0]]
     limits, layers = axis.get_ylim(), np.geomspace(most.index[0], stop, 200)
-    look = {"color": "#777777", "linewidth": 1, "linestyle": (0, (2, 1)), "zorder": 1}
-    look |= {"label": rf"theory: $\kappa^K$, κ = {kappa:.3g}"}
-    (line,) = axis.plot(layers, most.iloc[0] * kappa ** (layers - layers[0]), **look)
+    label = rf"theory: $\kappa^K$, κ = {kappa:.3g}"
+    error = most.iloc[0] * kappa ** (layers - layers[0])
+    (line,) = axis.plot(layers, error, **REFERENCE, label=label)
     axis.set_ylim(limits)
     return line
 
@@ -161,12 +174,13 @@ def _theory(axis: Axes, rows: pd.DataFrame, stop: float) -> Line2D | str:
 def time(frame: pd.DataFrame, page: Page) -> Drawing:
     """Time of one hypergradient.
 
-    Of all tasks, at the last evaluation of a run. One column of a page has room for the seconds
-    alone.
+    Of all tasks, at the start with nothing carried over, or where that was not timed at the last
+    evaluation of a run. One column of a page has room for the seconds alone.
     """
-    if not frame["gradient_seconds"].notna().any():
+    column = cost_column(frame, "gradient_seconds")
+    if frame[column].isna().all():
         raise NothingToDrawError("no time of a hypergradient in the data")
-    panels = {None: AXES["gradient_seconds"], "layer_seconds": "in applications of one layer"}
+    panels = {None: AXES[column], "layer_seconds": "in applications of one layer"}
     notes = (f"{panels['layer_seconds']}: {drawing.WIDER}",) if page.narrow else ()
     panels = {None: "seconds"} if page.narrow else panels
     counts = frame.groupby("task", sort=False)["gradient"].nunique()
@@ -174,9 +188,9 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
     options = {"sharex": "col", "sharey": "row", "height_ratios": counts + 1.5}
     figure, axes = grid(len(counts), len(panels), size, below=[*panels.values()], **options)
     for row, task in zip(axes, counts.index, strict=True):
-        row[0].set_title(task, loc="left")
+        row[0].set_title(drawing.plain(task), loc="left")
         for axis, per in zip(row, panels, strict=True):
-            found = costs(frame[frame["task"] == task], column="gradient_seconds", per=per)
+            found = costs(frame[frame["task"] == task], column=column, per=per)
             drawing.dots(axis, page, found, middle=True, above=0.6, below=0.4)
     for axis in axes[-1]:
         drawing.room(axis, share=0.25 * drawing.TWO_COLUMNS / page.width)
@@ -184,12 +198,12 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
 
 
 def memory(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Memory of one hypergradient.
+    """Memory of one hypergradient: the peak of live tensors.
 
-    Of all tasks. On the left a dot per configuration, at the last evaluation; on the right its
-    growth with depth, only where the data have several depths.
+    Of all tasks. On the left a dot per configuration; on the right its growth with depth, only
+    where the data have several depths.
     """
-    y = "peak_memory_mib"
+    y = cost_column(frame, "peak_memory_mib")
     rows = measured_rows(frame, y)
     if rows.empty:
         raise NothingToDrawError("no peak memory in the data")
@@ -209,9 +223,8 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
             row[1].set_ylabel(AXES[y])
             drawing.ticks(row[1], known)
         for axis in row if page.narrow else row[:1]:
-            axis.set_title(task, loc="left")
-    labels = ("peak memory of one hypergradient (MiB)", AXES["layers"])
-    for column, label in zip(axes.T, labels, strict=False):
+            axis.set_title(drawing.plain(task), loc="left")
+    for column, label in zip(axes.T, (AXES[y], AXES["layers"]), strict=False):
         for axis in column[1:]:
             axis.sharex(column[0])
         column[0].autoscale(axis="x")
@@ -220,24 +233,20 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
         for axis in column[:-1]:
             axis.tick_params(labelbottom=page.narrow)
     drawing.room(axes.flat[0], share=0.5)
-    return finish(figure, handles=entries(looks))
+    return finish(figure, handles=entries(looks, endings(frame, "series")))
 
 
 def _by_method(axis: Axes, frame: pd.DataFrame, page: Page) -> None:
     """A row per method: a dot for the median of each configuration."""
-    endings = last_rows(frame).groupby("method")["status"].agg(_ending).str.removeprefix(", ")
-    found = costs(frame, column="peak_memory_mib")
+    found = costs(frame, column=cost_column(frame, "peak_memory_mib"))
     medians = found["values"].map(lambda values: float(np.median(values)) if values else np.nan)
-    rows = pd.DataFrame({"method": endings.index, "failed": endings}, index=endings.index)
     values = medians.dropna().groupby(found["method"]).agg(list)
-    rows["values"] = [values.get(method, []) for method in rows.index]
+    rows = {
+        name: (name, ended.removeprefix(", "), values.get(name, []))
+        for name, ended in endings(frame, "method").items()
+    }
+    rows = pd.DataFrame.from_dict(rows, orient="index", columns=["method", "failed", "values"])
     drawing.dots(axis, page, rows.loc[method_order(rows.index)], middle=False, above=0.5, below=0.5)
-
-
-def _ending(statuses: pd.Series) -> str:
-    """How the failed runs ended, for the legend: ``, 1 of 2 diverged``."""
-    failed = statuses[statuses != "ok"].value_counts().sort_index()
-    return "".join(f", {count} of {len(statuses)} {status}" for status, count in failed.items())
 
 
 def learned(frame: pd.DataFrame, page: Page) -> Drawing:
@@ -271,7 +280,8 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
         count = own["entry"].nunique()
         many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    return finish(figure, frame["task"].iloc[0], entries(looks))
+    handles = entries(looks, endings(runs, "configuration"))
+    return finish(figure, frame["task"].iloc[0], handles)
 
 
 def medians(runs: pd.DataFrame) -> pd.DataFrame:

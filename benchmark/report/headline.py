@@ -10,19 +10,30 @@ treated likewise, each in its direction; their units are the repetitions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report.frame import first_rows, last_rows
+from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows
 from benchmark.report.metrics import DIRECTIONS, called, extra, higher_is_better
 from benchmark.report.reading import METRIC, read_csv
-from benchmark.report.statistics import interval, not_worse, values
-from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, summary
+from benchmark.report.statistics import difference, interval, not_worse, values
+from benchmark.report.tables import (
+    HEADERS,
+    MISSING,
+    TERMS,
+    Table,
+    measured,
+    spelled,
+    summary,
+    taken_over,
+)
 
 START = "start"
+#: methods that estimate no gradient: what one would do without this field
+SEARCHES = ("Grid-Search", "TPE")
 NOTE = (
     "Bold: the highest mean test PSNR, down to the lowest that paired differences over the same "
     "test images do not put below it (95 %, over photographs and repetitions, corrected for the "
@@ -33,11 +44,17 @@ OTHERS = (
     "behind it, over repetitions: none where there is one alone."
 )
 HEADS = ["task", "configuration", "method", "status"]
-GRADIENT = ["test_psnr_deployed", "gradient_error", "gradient_cosine", "gradient_seconds"]
-COSTS = [*GRADIENT, "peak_memory_mib", "layer_evals", "vjp_evals"]
+COSTS = ["value", "test_psnr_deployed", *COMMON, *AT_COMMON]
+# what is shown of these: the first that is known
+COLD, WARM = ("_reached", "_start"), ("_reached_warm", "")
+GRADIENT = [("gradient_error_reached",), tuple(f"gradient_cosine{at}" for at in COLD)]
+SPENT = [tuple(f"gradient_seconds{at}" for at in places) for places in (COLD, WARM)]
+SPENT += [tuple(f"peak_memory_mib{at}" for at in (*COLD, ""))]
 BOUNDS = ["low", "high", "how", "best"]
 PREFIXES = [f"{part}_" for part in BOUNDS]
-ORDER = [*HEADS[:3], "test_psnr", *BOUNDS, "gain", *COSTS, "status"]
+EVALS = ("layer", "vjp")
+VERDICTS = ["to_start", "to_search"]
+ORDER = [*HEADS[:3], "test_psnr", *BOUNDS, "gain", *VERDICTS, "fell", *COSTS, "status", "over"]
 
 
 def headline(frame: pd.DataFrame) -> Table:
@@ -47,7 +64,7 @@ def headline(frame: pd.DataFrame) -> Table:
 
 def read(path: Path) -> Table:
     """The table in a ``headline.csv``."""
-    texts = [*HEADS, "how", "best"]
+    texts = [*HEADS, "how", "best", "over", *VERDICTS]
     known = [name for name in ORDER if name not in texts]
     found = read_csv(path, texts=texts, numbers=known, others=f"((low|high)_)?{METRIC}.*")
     marks = ["best", *(f"best_{name}" for name in extra(found))]
@@ -65,8 +82,18 @@ def table(numbers: pd.DataFrame) -> Table:
         if numbers[mark].iloc[row]
     }
     bounds = numbers["low"].map("[{:.2f}, ".format) + numbers["high"].map("{:.2f}]".format)
-    evals = spelled(numbers, ["layer_evals"]).iloc[:, 0] + " + "
-    evals += spelled(numbers, ["vjp_evals"]).iloc[:, 0]
+    trained = numbers["gain"].notna().any()
+    shown = ["value", "test_psnr_deployed", "gradient_error_start"]
+    shown += [_known(numbers, names) for names in GRADIENT]
+    # what a method carries from step to step is seen where there are steps
+    shown += [_known(numbers, names) for names in SPENT if trained or names[0].endswith("reached")]
+    evals = {}
+    for at in (COLD, WARM)[: 2 if trained else 1]:
+        names = [_known(numbers, [f"{kind}_evals{where}" for where in at]) for kind in EVALS]
+        if all(names):
+            layers, products = (column for _, column in spelled(numbers, names).items())
+            both = (layers + " + " + products).where(layers != MISSING, MISSING)
+            evals[f"layers + products,{HEADERS[names[0]].partition(',')[2]}"] = both
     text = {
         "task": numbers["task"],
         "configuration": numbers["configuration"],
@@ -74,12 +101,19 @@ def table(numbers: pd.DataFrame) -> Table:
         "95 % interval": bounds.where(numbers["low"].notna(), MISSING),
         "gain (dB)": [measured(gain, decimals=2) for gain in numbers["gain"]],
         **{called(name, numbers, HEADERS): with_bounds(numbers, name) for name in metrics},
-        **spelled(numbers, COSTS[:-2]),
-        "layer + vjp evals": evals.where(numbers["layer_evals"].notna(), MISSING),
+        **spelled(numbers, [name for name in shown if name]),
+        **evals,
         "status": numbers["status"],
     }
-    note = " ".join([NOTE, *([OTHERS] if metrics else [])]) if bold else ""
+    note = [numbers["over"].iloc[0], *([NOTE] if bold else [])]
+    note += [OTHERS] if bold and metrics else []
+    note = " ".join([*note, f"{TERMS[0].upper()}{TERMS[1:]}."])
     return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, note)
+
+
+def _known(numbers: pd.DataFrame, names: Sequence[str]) -> str:
+    """The first of some columns in which there is a number; "" where there is none."""
+    return next((name for name in names if numbers[name].notna().any()), "")
 
 
 def with_bounds(numbers: pd.DataFrame, name: str) -> pd.Series:
@@ -92,30 +126,37 @@ def with_bounds(numbers: pd.DataFrame, name: str) -> pd.Series:
 def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """Per task the start, then the configurations in their order.
 
-    ``gain`` is over the start; ``best`` marks the best and those not significantly worse. Means
-    are over the runs that ended well.
+    ``gain`` is over the start; ``best`` marks the best and those not significantly worse;
+    ``to_start`` and ``to_search`` compare with the start and the best search without gradients
+    (``told``); ``fell``: by how much the mean test PSNR is below its highest along training, F
+    having fallen since. Means are over ``frame.counted_rows``.
     """
-    ends, metrics = last_rows(frame), extra(frame)
-    good = ends[ends["status"] == "ok"]
+    good, metrics = counted_rows(frame), extra(frame)
     means = summary(frame).rename(columns=lambda name: name.removesuffix("_mean"))
     parts, measures = [], ["test_psnr", *metrics]
     for task, rows in means.groupby("task", sort=False):
         runs = dict(list(good[good["task"] == task].groupby("configuration", sort=False)))
         begin = starts(frame[frame["task"] == task])
-        part, gain = rows[[*HEADS, *measures, *COSTS]], math.nan
+        part, gain = rows.reindex(columns=[*HEADS, *measures, *COSTS]), math.nan
         if len(begin):
             runs[START] = begin
             known = {name: interval(values(begin, name)).mean for name in measures}
+            known["value"] = begin["value"].mean()
             start = dict(zip(HEADS, (task, START, "", MISSING), strict=True)) | known
             part = pd.concat([pd.DataFrame([start]), part], ignore_index=True)
             gain = part["test_psnr"] - known["test_psnr"]
         part = part.assign(gain=gain).join(compared(part["configuration"], runs, "test_psnr"))
+        searches = part[part["method"].isin(SEARCHES)].set_index("configuration")["test_psnr"]
+        search = "" if searches.isna().all() else searches.idxmax()
+        for verdict, reference in zip(VERDICTS, (START, search), strict=True):
+            part[verdict] = told(part["configuration"], runs, reference)
+        part = part.merge(overfitted(frame[frame["task"] == task]), how="left", on="configuration")
         for name in metrics:
             higher = higher_is_better(name, frame)
             found = compared(part["configuration"], runs, name, higher=higher)
             part = part.join(found.add_suffix(f"_{name}"))
         parts.append(part)
-    found = pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
     order, at = list(ORDER), ORDER.index("gain") + 1
     order[at:at] = [f"{part}{name}" for name in metrics for part in ("", *PREFIXES)]
     if metrics:
@@ -136,6 +177,35 @@ def compared(
     signed = {name: own if higher else -own for name, own in tables.items()}
     best = names.isin(not_worse(signed) if higher is not None else ())
     return pd.DataFrame(found, index=names.index).assign(best=best)[BOUNDS]
+
+
+def told(names: pd.Series, runs: Mapping[str, pd.DataFrame], reference: str) -> list[str]:
+    """Whether each test PSNR is significantly "better" or "worse" than a reference's (95 %, paired)
+    or "not told" from it; "" where there is no interval.
+    """
+    tables = {name: values(own) for name, own in runs.items()}
+
+    def verdict(name: str) -> str:
+        if name == reference or {name, reference} - tables.keys():
+            return ""
+        gap = interval(difference(tables[name], tables[reference]))
+        if not gap.known:
+            return ""
+        return "better" if gap.low > 0 else "worse" if gap.high < 0 else "not told"
+
+    return [verdict(name) for name in names]
+
+
+def overfitted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of one task, by configuration: ``fell``, by how many dB; 0 where F was lower at the peak."""
+    steps = frame.groupby(["configuration", "outer_step"])[["test_psnr", "value"]].mean()
+    found = {}
+    for name, along in steps.dropna().groupby("configuration"):
+        peak, end = along.loc[along["test_psnr"].idxmax()], along.iloc[-1]
+        found[name] = max(0.0, peak["test_psnr"] - end["test_psnr"]) * (
+            end["value"] < peak["value"]
+        )
+    return pd.Series(found, name="fell", dtype=float).rename_axis("configuration").reset_index()
 
 
 def starts(frame: pd.DataFrame) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def called(name: str, rows: pd.DataFrame, known: Mapping[str, str]) -> str:
     if name.startswith(METRIC):
         return name.removeprefix(METRIC) + ARROWS[higher_is_better(name, rows)]
     found = known.get(name, name.replace("_", " "))
-    if name not in ("value", "suboptimality"):
+    if name != "value":
         return found
     several = losses(rows)
     loss = several[0] if len(several) == 1 else "each task's own loss"

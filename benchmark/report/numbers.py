@@ -19,8 +19,9 @@ import pandas as pd
 
 from benchmark.report import headline
 from benchmark.report.reading import ReportError, read_text, write
-from benchmark.report.tables import to_markdown
+from benchmark.report.tables import in_markdown, to_markdown
 
+FELL = 0.05  # dB of test PSNR below its highest along training that are worth a word
 BLOCK = re.compile(r"(?ms)^(<!-- numbers: (\S+) -->\n).*?^(<!-- /numbers -->)$")
 
 
@@ -61,13 +62,17 @@ def content(path: Path) -> str:
     if path.suffix == ".md":
         return read_text(path)
     found = headline.read(path)
-    said = "".join(f"- {sentence}\n" for sentence in sentences(found.numbers))
-    table = to_markdown(found.text, bold=found.bold)
-    return "\n".join(part for part in (said, table, found.note and f"{found.note}\n") if part)
+    said = "".join(f"- {in_markdown(sentence)}\n" for sentence in sentences(found.numbers))
+    table = to_markdown(found.text, bold=found.bold, note=found.note)
+    return f"{said}\n{table}" if said else table
 
 
 def sentences(numbers: pd.DataFrame) -> Iterator[str]:
-    """Of each task with a trained θ: the best test PSNR, its gain, and who is not told from it."""
+    """Of each task with a trained θ: the best test PSNR, its gain, and who is not told from it.
+
+    And what is inconvenient: a search without gradients wins, a method is worse than it or than the
+    start, F falls and the test PSNR too.
+    """
     for task, rows in numbers.groupby("task", sort=False):
         trained = rows[rows["configuration"] != headline.START]
         if len(trained) == len(rows) or trained["test_psnr"].isna().all():
@@ -79,4 +84,29 @@ def sentences(numbers: pd.DataFrame) -> Iterator[str]:
         said += f" with {best['configuration']}, {best['gain']:+.2f} dB from the start"
         others = rows.loc[rows["best"] & (rows["configuration"] != best["configuration"])]
         named = ", ".join(others["configuration"])
-        yield f"{said}; not told from it: {named}." if named else f"{said}."
+        said += f"; not told from it: {named}." if named else "."
+        yield " ".join([said, *_inconvenient(rows, trained, best)])
+
+
+def _inconvenient(rows: pd.DataFrame, trained: pd.DataFrame, best: pd.Series) -> Iterator[str]:
+    """What a page about gradient methods would rather not say."""
+    searches = trained[trained["method"].isin(headline.SEARCHES)]
+    if best["method"] in headline.SEARCHES:
+        yield f"No method with a gradient is above {best['configuration']}, a search without."
+    of = {"the start": trained[trained["to_start"] == "worse"]}
+    if searches["test_psnr"].notna().any():
+        of[searches.loc[searches["test_psnr"].idxmax(), "configuration"]] = trained
+    for reference, own in of.items():
+        column = "to_start" if reference == "the start" else "to_search"
+        for verdict in ("better", "worse"):
+            if names := ", ".join(own.loc[own[column] == verdict, "configuration"]):
+                yield f"Significantly {verdict} than {reference}: {names}."
+    start = rows.loc[rows["configuration"] == headline.START, "value"].iloc[0]
+    worse = trained[(trained["value"] < start) & (trained["gain"] < 0)]
+    if len(worse):
+        lost = ", ".join(f"{row.configuration} ({row.gain:+.2f} dB)" for row in worse.itertuples())
+        yield f"F is lower than at the start and the test PSNR too (over-fitting): {lost}."
+    fell = trained[trained["fell"] >= FELL]
+    if len(fell):
+        lost = ", ".join(f"{row.configuration} (−{row.fell:.2f} dB)" for row in fell.itertuples())
+        yield f"While F fell on, the test PSNR fell from its highest along training: {lost}."

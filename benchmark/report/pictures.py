@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from benchmark.report.drawing import Drawing, NothingToDrawError, Page, grid, headed
-from benchmark.report.frame import RUN, last_rows, renamed
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page, grid, headed, plain
+from benchmark.report.frame import RUN, endings, last_rows, renamed
 from benchmark.report.reading import IMAGES
 from benchmark.report.style import method_order
 
@@ -63,9 +63,10 @@ def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
     if chosen.empty:
         raise NothingToDrawError("no reconstruction of the same size as the truth")
     chosen = renamed(chosen).set_index("method").loc[method_order(chosen["method"])]
+    ends = endings(chosen.reset_index(), "method")
     shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
     shown += [
-        Panel(row.configuration, row.reconstruction, page.styles[row.Index].color)
+        Panel(row.configuration + ends[row.Index], row.reconstruction, page.styles[row.Index].color)
         for row in chosen.itertuples()
     ]
     figure = _image_grid(shown, page.width)
@@ -150,7 +151,7 @@ def _picture(axis: Axes, image: np.ndarray, color: str) -> None:
 
 def _caption(panel: Panel, gap: np.ndarray | None) -> str:
     """The label, a parameter per line, and the PSNR."""
-    label = panel.label.replace(" (", "\n").replace(", ", "\n").removesuffix(")")
+    label = plain(panel.label).replace(" (", "\n").replace(", ", "\n").replace(")", "")
     if gap is None:
         return label
     mse = np.mean(gap**2)

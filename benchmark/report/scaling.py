@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
-from benchmark.report.frame import measured_rows
+from benchmark.report.frame import cost_column, endings, measured_rows
 from benchmark.report.style import AXES, method_order
 
 COSTS = ["gradient_seconds", "peak_memory_mib", "evals"]
+SPENT = (*COSTS[:2], "layer_evals", "vjp_evals")
 PROBLEM = ("source", "setting", "size", "batch", "ridge")
 HELD = {"size": "{0:g} × {0:g}", "batch": "batch {:g}", "ridge": "ridge {:g}"}
 
@@ -80,12 +81,15 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     names = rows.set_index("gradient")["series"].to_dict() if alone else {}
     looks = {names.get(middle[method], middle[method]): page.styles[method] for method in methods}
     title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
-    return drawing.finish(figure, title, drawing.entries(looks), notes)
+    ended = endings(frame, "method")
+    ends = {label: ended[method] for label, method in zip(looks, methods, strict=True)}
+    return drawing.finish(figure, title, drawing.entries(looks, ends), notes)
 
 
 def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     """A row per run with its costs, and every quantity that a panel may be drawn against."""
-    rows = measured_rows(frame, "gradient_seconds")
+    rows = measured_rows(frame, cost_column(frame, "gradient_seconds"))
+    rows = rows.assign(**{name: rows[cost_column(rows, name)] for name in SPENT})
     kappa = rows["contraction"].where(rows["contraction"].between(0, 1, inclusive="neither"))
     evals = rows["layer_evals"] + rows["vjp_evals"]
     rows = rows.assign(pixels=rows["size"] ** 2, evals=evals, slowness=1 / (1 - kappa))

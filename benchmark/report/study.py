@@ -19,8 +19,9 @@ from PIL import Image
 
 from benchmark.report import headline
 from benchmark.report.build import captioned, kind_and_task
-from benchmark.report.frame import file_names
 from benchmark.report.metrics import extra
+from benchmark.report.names import file_names
+from benchmark.report.numbers import sentences
 from benchmark.report.reading import ReportError, digest, read_csv, read_record, readable
 from benchmark.report.style import method_order, method_styles
 from benchmark.report.tables import MISSING, spelled
@@ -70,6 +71,7 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
     rows = [entry["file"] for entry in inputs if entry["file"] in present]
     cells = {one["header"]: one["cells"] for one in short}
     words = name.rsplit("/", 1)[-1].replace("_", " ")
+    compared = headline.read(folder / "headline.csv") if "headline.csv" in present else None
     return SimpleNamespace(
         folder=folder,
         name=name,
@@ -83,7 +85,8 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         means=means.to_numpy(),
         shorts=short,
         in_short=pd.concat(cells, axis=1).swaplevel(axis=1) if cells else None,
-        comparison=headline.read(folder / "headline.csv") if "headline.csv" in present else None,
+        comparison=compared,
+        said=[*sentences(compared.numbers)] if compared else [],
         claims=read_claims(folder),
         styles=method_styles([*numbers["method"], *sampled]),
         pictures=pictures,
@@ -116,14 +119,15 @@ def read_claims(folder: Path) -> pd.DataFrame:
 def shorts(numbers: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The table in short: its accuracy (of training, by every metric, or of the gradient), costs.
 
-    Gradient errors come only where nothing was trained: all methods are then at the same θ. A cell,
-    for a method and a task, is a value or a range over configurations; without a number it says how
-    the runs failed.
+    A cell, for a method and a task, is a value or a range over configurations; without a number it
+    says how the runs failed.
     """
     trained = "outer_step_mean" in numbers and (numbers["outer_step_mean"] > 0).any()
     metrics = [name.removesuffix("_mean") for name in extra(numbers) if name.endswith("_mean")]
-    accuracy = ["test_psnr", *metrics] if trained else ["gradient_error"]
-    for name in (*accuracy, "time_ratio", "peak_memory_mib"):
+    accuracy = ["test_psnr", *metrics] if trained else []
+    held = ("peak_memory_mib_start", "peak_memory_mib")
+    held = [name for name in held if f"{name}_mean" in numbers][:1]
+    for name in (*accuracy, "gradient_error_start", "time_ratio", *held):
         mean, cells = f"{name}_mean", {}
         if mean not in numbers or numbers[mean].isna().all():
             continue

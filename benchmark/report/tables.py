@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from tabulate import DataRow, TableFormat
 
-from benchmark.report.frame import last_rows
+from benchmark.report.frame import (
+    AT_COMMON,
+    COMMON,
+    cost_column,
+    counted_rows,
+    how_ended,
+    last_rows,
+)
 from benchmark.report.metrics import DIRECTIONS, LOSS, MSE, called, directions, extra, losses
+from benchmark.report.reading import unpacked
+from benchmark.report.statistics import PHOTOGRAPHS, PSNR_IMAGES
 from benchmark.report.style import COLUMNS
 
 MISSING = "—"
 HEADERS = COLUMNS["header"].dropna()
 #: cells to emphasise: (row, column header)
 Bold = Set[tuple[int, str]]
+#: what the headers speak of
+TERMS = (
+    "start: the θ at which all methods begin; exact θ: that which exact gradients reach from it, "
+    "the same for all; own θ: where a method itself has come to; cold: nothing is carried over; "
+    "warm: with what a method carries from step to step; inexact: a gradient's error, or the "
+    "method's estimate of it, was above its tolerance"
+)
 LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
-LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---"}
+LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
+LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---", "<": r"$<$", ">": r"$>$"}
 LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+#: what Markdown would take for a link, a tag or the end of a cell
+MARKDOWN = re.compile(r"[\\`*|]|\](?=[(\[:])")
+#: what a spreadsheet would take for a formula
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 #: a pipe table whose cells are as wide as they are: configurations have long names
 PIPES = TableFormat(
     *(None, lambda widths, _: f"| {' | '.join(['---'] * len(widths))} |", None, None),
@@ -45,8 +68,8 @@ class Table:
         """The content of a file in each format, by name."""
         return {
             f"{self.name}.csv": to_csv(self.numbers),
-            f"{self.name}.md": to_markdown(self.text, self.bold),
-            f"{self.name}.tex": to_latex(self.text, self.bold),
+            f"{self.name}.md": to_markdown(self.text, self.bold, note=self.note),
+            f"{self.name}.tex": to_latex(self.text, self.bold, note=self.note),
             f"{self.name}.html": to_html(self.text, self.bold, name=self.name, note=self.note),
         }
 
@@ -56,35 +79,73 @@ def summarised(frame: pd.DataFrame) -> Table:
     numbers = summary(frame)
     heads = numbers[["task", "configuration"]]
     text = pd.concat([heads, spelled(numbers, columns(frame)), numbers["status"]], axis=1)
-    return Table("table", numbers, text)
+    return Table("table", numbers, text, note=f"{taken_over(frame)} {TERMS[0].upper()}{TERMS[1:]}.")
 
 
 def columns(frame: pd.DataFrame) -> list[str]:
-    """What the table has a column of: ``HEADERS``, the frame's metrics after test SSIM."""
+    """What the table has a column of: ``HEADERS``, the frame's metrics after test SSIM.
+
+    Not what was measured nowhere at a common θ, nor that at a method's own where it is the start.
+    """
     names = list(HEADERS.index)
     after = names.index("test_ssim") + 1
-    return [*names[:after], *extra(frame), *names[after:]]
+    found = [*names[:after], *extra(frame), *names[after:]]
+    without = {name for name in AT_COMMON if frame[name].isna().all()}
+    if not (frame["outer_step"] > 0).any():
+        without |= {name for name in COMMON if f"{name}_start" not in without}
+    return [name for name in found if name not in without]
+
+
+def taken_over(frame: pd.DataFrame) -> str:
+    """How much the numbers of a table are taken over: repetitions, images and photographs."""
+    said = _counted(frame.groupby("task")["repetition"].nunique(), "repetition")
+    found = test_images(frame)
+    images, photographs = found["test_images"], found["test_photographs"].dropna()
+    if (images > 0).any():
+        of = f" of {_counted(photographs, 'photograph')}" if len(photographs) else ""
+        of = of or ", each taken for a photograph of its own"
+        said += f", {_counted(images, 'test image')}{of}"
+    return f"Of each task {said}."
+
+
+def test_images(frame: pd.DataFrame) -> pd.DataFrame:
+    """By task, how many ``test_images`` there are, of how many ``test_photographs`` (or NaN)."""
+    first = frame.groupby("task")[[PSNR_IMAGES, PHOTOGRAPHS]].first()
+    images = first[PSNR_IMAGES].map(lambda values: np.size(unpacked(values)), na_action="ignore")
+    named = first[PHOTOGRAPHS].map(lambda n: len(set(json.loads(n))), na_action="ignore")
+    found = {"test_images": images.fillna(0).astype(int), "test_photographs": named.astype(float)}
+    return pd.DataFrame(found)
+
+
+def _counted(numbers: pd.Series, noun: str) -> str:
+    """``1 repetition``, ``2 to 5 repetitions``."""
+    ends = dict.fromkeys([int(numbers.min()), int(numbers.max())])
+    return f"{' to '.join(map(str, ends))} {noun}{'s' if max(ends) != 1 else ''}"
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Numbers of the table: for each of ``columns`` its mean, standard deviation and count.
 
-    They are taken over the last rows of the runs that ended well (``ddof=1``, NaN for one run);
-    a configuration whose runs all failed keeps its row. ``runs``, ``ok`` and ``status`` say how
-    many runs there are and how the others ended, ``solver_name`` spells out every parameter.
-    ``loss`` and ``higher_is_better`` are there where a loss is not MSE, or a metric was added.
+    They are taken over ``counted_rows`` (``ddof=1``, NaN for one run); a configuration whose runs
+    all failed keeps its row. ``runs``, ``ok`` and ``status`` say how many runs there are, how the
+    others ended and which are inexact; ``repetitions`` and ``test_images`` of how many;
+    ``solver_name`` spells out every parameter. ``loss`` and ``higher_is_better`` are there where a
+    loss is not MSE, or a metric was added.
     """
     ends, key = last_rows(frame), ["task", "configuration"]
-    good = with_time_ratio(ends[ends["status"] == "ok"])
+    good = with_time_ratio(counted_rows(frame))
     counted = good.groupby(key, sort=False)[columns(frame)].agg(["mean", "std", "count"])
     counted.columns = [f"{name}_{part}" for name, part in counted.columns]
-    groups = ends.assign(ok=ends["status"] == "ok").groupby(key, sort=False)
+    groups = ends.assign(ok=ends["ending"] == "ok").groupby(key, sort=False)
     heads = groups.agg(
         method=("method", "first"),
-        status=("status", _status),
         runs=("status", "size"),
         ok=("ok", "sum"),
+        repetitions=("repetition", "nunique"),
     )
+    of_task = heads.index.get_level_values("task")
+    heads = heads.assign(**test_images(frame).reindex(of_task).set_axis(heads.index))
+    heads.insert(1, "status", [_status(own) for _, own in groups])
     solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
     numbers = heads.join(counted).assign(solver_name=solvers)
     if losses(frame) != [MSE]:
@@ -98,22 +159,24 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def with_time_ratio(rows: pd.DataFrame) -> pd.DataFrame:
     """Add ``time_ratio``: a hypergradient's seconds over those of the task's fastest configuration.
 
-    Ratios are taken within one file and one repetition (times of different runs of the benchmark
-    are not comparable); the fastest is the configuration with the least median. NaN where the
-    fastest has no time in that repetition.
+    Ratios are taken within one source and one repetition: times of different machines, and of
+    different runs of the benchmark, are not comparable. The fastest is the configuration with the
+    least median on a machine. NaN where it has no time.
     """
-    seconds, within = rows["gradient_seconds"], [rows["source"], rows["task"]]
-    medians = seconds.groupby([*within, rows["configuration"]]).transform("median")
-    fastest = seconds.where(medians == medians.groupby(within).transform("min"))
-    reference = fastest.groupby([*within, rows["repetition"]]).transform("median")
-    return rows.assign(time_ratio=seconds / reference)
+    timed = rows.assign(seconds=rows[cost_column(rows, "gradient_seconds")])
+    found = timed.groupby(["task", "device", "configuration"])["seconds"].agg(["count", "median"])
+    # one that was timed everywhere, if there is one: the others have ratios there alone
+    found = found.reset_index().sort_values(["count", "median"], ascending=[False, True])
+    fastest = found.drop_duplicates(["task", "device"])[["task", "device", "configuration"]]
+    known = timed.merge(fastest).groupby(["source", "task", "repetition"])["seconds"].median()
+    timed = timed.join(known.rename("least"), on=known.index.names)
+    return rows.assign(time_ratio=timed["seconds"] / timed["least"])
 
 
-def _status(statuses: pd.Series) -> str:
+def _status(ends: pd.DataFrame) -> str:
     """``3/5 ok, 1 diverged, 1 oom``."""
-    failed = statuses[statuses != "ok"].value_counts().sort_index()
-    share = f"{(statuses == 'ok').sum()}/{len(statuses)} ok"
-    return ", ".join([share, *(f"{count} {status}" for status, count in failed.items())])
+    others = (f"{count} {how}" for how, count in how_ended(ends).items())
+    return ", ".join([f"{(ends['ending'] == 'ok').sum()}/{len(ends)} ok", *others])
 
 
 def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
@@ -153,21 +216,29 @@ def measured(mean: float, std: float = math.nan, *, decimals: float = math.nan) 
 
 
 def to_csv(numbers: pd.DataFrame) -> str:
-    """The unrounded numbers."""
-    return numbers.to_csv(index=False, lineterminator="\n")
+    """The unrounded numbers; a text that a spreadsheet would compute has an apostrophe before."""
+    texts = numbers.select_dtypes(["object", "string", "category"])
+    safe = texts.map(lambda cell: f"'{cell}" if str(cell).startswith(FORMULA) else cell)
+    return numbers.assign(**safe).to_csv(index=False, lineterminator="\n")
 
 
-def to_markdown(text: pd.DataFrame, bold: Bold = frozenset()) -> str:
-    """A pipe table."""
-    cells = text.map(lambda cell: cell.replace("|", "\\|"))
+def in_markdown(text: str) -> str:
+    """A text as Markdown shows it: no tag, no link, no emphasis, one line."""
+    return MARKDOWN.sub(r"\\\g<0>", html.escape(" ".join(text.split()), quote=False))
+
+
+def to_markdown(text: pd.DataFrame, bold: Bold = frozenset(), *, note: str = "") -> str:
+    """A pipe table, and the note below it."""
+    cells = text.map(in_markdown).rename(columns=in_markdown)
     for row, name in bold:
-        cells.loc[row, name] = f"**{cells.loc[row, name]}**"
+        cells.loc[row, in_markdown(name)] = f"**{cells.loc[row, in_markdown(name)]}**"
     options = {"tablefmt": PIPES, "stralign": None, "disable_numparse": True}
-    return cells.to_markdown(index=False, **options) + "\n"
+    table = cells.to_markdown(index=False, **options) + "\n"
+    return f"{table}\n{in_markdown(note)}\n" if note else table
 
 
-def to_latex(text: pd.DataFrame, bold: Bold = frozenset()) -> str:
-    """A booktabs ``tabular`` (for ``\\input``), a rule where the first column changes."""
+def to_latex(text: pd.DataFrame, bold: Bold = frozenset(), *, note: str = "") -> str:
+    """A booktabs ``tabular`` (for ``\\input``), a rule where the first column changes; the note."""
     styled = text.map(_latex).rename(columns=_latex).style.hide(axis="index")
     for row, name in bold:
         styled = styled.map(lambda _: "textbf:--rwrap", subset=(row, _latex(name)))
@@ -177,7 +248,8 @@ def to_latex(text: pd.DataFrame, bold: Bold = frozenset()) -> str:
     for row in reversed(range(1, len(text))):
         if first[row] != first[row - 1]:
             lines.insert(body + row, r"\midrule")
-    return "\n".join([r"% needs \usepackage{booktabs}", *lines, ""])
+    below = [rf"\par\smallskip {{\footnotesize {_latex(note)}}}"] if note else []
+    return "\n".join([r"% needs \usepackage{booktabs}", *lines, *below, ""])
 
 
 def _latex(cell: str) -> str:

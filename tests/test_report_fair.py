@@ -1,0 +1,425 @@
+"""What may be compared in a report: one machine, the same images, the same θ, runs that ended.
+
+Each test plants what was once averaged, paired, drawn or printed as if nothing were the matter.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
+
+from benchmark.report import drawing, figures, pictures, scaling, tables
+from benchmark.report.drawing import Page
+from benchmark.report.frame import endings, judged, last_rows, tidy
+from benchmark.report.headline import headline
+from benchmark.report.reading import read
+from benchmark.report.style import method_styles
+
+JFB = STUDY[1]
+
+
+def rows_of(*methods, repetitions=1, task=DENOISING, **changes) -> pd.DataFrame:
+    """Runs of some methods, every row with the changes."""
+    runs = [run(*method, task=task, repetition=r) for method in methods for r in range(repetitions)]
+    return pd.DataFrame([row for rows in runs for row in rows]).assign(**changes)
+
+
+def table_of(raw: pd.DataFrame) -> pd.DataFrame:
+    return tables.summary(tidy(raw)).set_index("configuration")
+
+
+# --- machines, images, equal runs ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"objective_device_name": "another processor"},
+        {"objective_threads": 4},
+        {"system-cpus": 64},
+    ],
+)
+def test_times_of_two_machines_are_never_averaged(other, tmp_path):
+    """In one file, as ``merge`` makes it, as in two."""
+    here = rows_of(*STUDY[:2])
+    seconds = 100 * here["objective_gradient_seconds"]
+    there = here.assign(objective_gradient_seconds=seconds, time=7 * here["time"] + 1, **other)
+    paths = [
+        save(rows, tmp_path / f"{name}.parquet") for name, rows in {"a": here, "b": there}.items()
+    ]
+    assert cli("merge", *paths, "--out", tmp_path / "c.parquet")[0] == 0
+    for given in (paths, [tmp_path / "c.parquet"]):
+        numbers = tables.summary(tidy(read(given).rows))
+        assert len(numbers) == 4 and (numbers["gradient_seconds_count"] == 1).all()
+        jfb = numbers[numbers["method"] == "JFB"].sort_values("gradient_seconds_mean")
+        assert jfb["gradient_seconds_mean"].tolist() == pytest.approx([1.22, 122])
+        assert jfb["configuration"].str.contains("device=").all()
+        # each machine has its own fastest
+        assert jfb["time_ratio_mean"].tolist() == pytest.approx([122 / 30, 122 / 30])
+
+
+def test_one_machine_is_not_named():
+    assert list(table_of(rows_of(JFB)).index) == ["JFB"]
+
+
+def test_files_of_other_images_are_no_paired_table(tmp_path):
+    paths = []
+    for seed in range(2):
+        rows = rows_of(JFB, STUDY[3], base_seed=seed, objective_images_digest=f"images{seed}")
+        rows["objective_test_psnr"] += 5 * seed
+        paths.append(save(rows, tmp_path / f"{seed}.parquet"))
+    numbers = tables.summary(tidy(read(paths).rows))
+    assert sorted(set(numbers["task"])) == [
+        "wavelet_l1, denoising (images=seed 0)",
+        "wavelet_l1, denoising (images=seed 1)",
+    ]
+    assert (numbers["runs"] == 1).all()
+
+
+def test_repetitions_with_other_images_are_one_task():
+    parts = [rows_of(JFB, repetitions=2)]
+    parts[0]["objective_images_digest"] = parts[0]["idx_rep"].map("images{}".format)
+    assert set(tidy(pd.concat(parts))["task"]) == {"wavelet_l1, denoising"}
+
+
+def test_images_are_told_apart_by_digest_where_seeds_do_not_tell():
+    rows = pd.concat([rows_of(JFB, objective_images_digest=name) for name in ("one", "two")])
+    assert {task.partition("(")[2] for task in tidy(rows)["task"]} == {"images=one)", "images=two)"}
+
+
+def test_the_same_run_twice_in_one_file_is_two_runs(tmp_path):
+    first = rows_of(JFB)
+    again = first.assign(time=first["time"] + 0.5, objective_gradient_seconds=3.0)
+    paths = [
+        save(rows, tmp_path / f"{name}.parquet") for name, rows in {"a": first, "b": again}.items()
+    ]
+    assert cli("merge", *paths, "--out", tmp_path / "c.parquet")[0] == 0
+    frame = tidy(read([tmp_path / "c.parquet"]).rows)
+    assert len(last_rows(frame)) == 2
+    (entry,) = tables.summary(frame).itertuples()
+    assert entry.status == "2/2 ok" and entry.repetitions == 1
+    assert entry.gradient_seconds_mean == pytest.approx((1.22 + 3.0) / 2)
+
+
+# --- one θ for all -------------------------------------------------------------------------------
+
+
+def at_own_theta() -> pd.DataFrame:
+    """Unrolling is 5.4 off at the start and 0.28 at its own end; JFB 0.9 and 0.95."""
+    raw = rows_of(STUDY[0], JFB)
+    for method, ends in {"Unrolling": (5.4, 0.28), "JFB": (0.9, 0.95)}.items():
+        own = raw["objective_method"] == method
+        steps = raw.loc[own, "objective_outer_step"] / 70
+        raw.loc[own, "objective_gradient_error"] = ends[0] + (ends[1] - ends[0]) * steps
+    return raw
+
+
+def test_gradient_errors_stand_side_by_side_at_the_common_start():
+    frame = tidy(at_own_theta())
+    numbers = tables.summary(frame).set_index("method")
+    assert numbers["gradient_error_start_mean"].to_dict() == {"Unrolling": 5.4, "JFB": 0.9}
+    assert numbers["gradient_error_mean"].to_dict() == pytest.approx(
+        {"Unrolling": 0.28, "JFB": 0.95}
+    )
+    shown = tables.summarised(frame).text.columns
+    assert {"gradient error, start", "gradient error, own θ"} <= set(shown)
+    text = headline(frame).text.set_index("configuration")
+    assert text.loc["Unrolling (layers=10)", "gradient error, start"] == "5.40"
+    assert not [name for name in text if "error" in name and "own" in name]
+
+
+def test_what_is_measured_at_the_theta_of_exact_gradients_comes_into_the_tables():
+    raw = at_own_theta()
+    last = raw["objective_outer_step"] == 70
+    for name, value in {"gradient_error": 0.5, "layer_evals": 40.0, "vjp_evals": 8.0}.items():
+        raw.loc[last, f"objective_{name}_reached"] = value
+        raw.loc[last, f"objective_{name}_reached_warm"] = value / 4 if "evals" in name else value
+    table = headline(tidy(raw)).text.set_index("configuration")
+    (entry,) = table.loc[["JFB"]].to_dict("records")
+    assert entry["gradient error, exact θ"] == "0.500"
+    assert entry["layers + products, exact θ, cold"] == "40 + 8"
+    assert entry["layers + products, exact θ, warm"] == "10 + 2"
+
+
+def test_states_carried_over_are_another_column():
+    raw = rows_of(("HOAG", {}))
+    raw["objective_layer_evals"] = np.where(raw["objective_outer_step"] == 0, 39.0, 9.0)
+    entry = headline(tidy(raw)).text.set_index("configuration").loc["HOAG"]
+    assert entry["layers + products, start, cold"] == "39 + 1"
+    assert entry["layers + products, own θ, warm"] == "9 + 1"
+
+
+# --- runs that did not end, gradients that are none ----------------------------------------------
+
+
+def cut(raw: pd.DataFrame, ended: str, rows: int = 5) -> pd.DataFrame:
+    short = raw.head(rows).assign(objective_ended="")
+    short.loc[short.index[-1], "objective_ended"] = ended
+    return short
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ("time limit", "cut by the time limit"),
+        ("row limit", "cut by the row limit"),
+        ("interrupted", "interrupted"),
+        ("", "cut before its last step"),
+    ],
+)
+def test_a_run_that_was_cut_is_none_that_ended_well(ended, said):
+    whole = rows_of(*STUDY[1:], task=INPAINTING)
+    short = cut(rows_of(("JFB", {"tol": 1e-2}), task=INPAINTING), ended)
+    frame = tidy(pd.concat([whole, short]))
+    table = tables.summary(frame).set_index("configuration")
+    assert table.loc["JFB (tol=0.01)", "status"] == f"0/1 ok, 1 {said}"
+    assert table.loc["JFB (max_layers=1000, tol=1e-06)", "status"] == "1/1 ok"
+    # there is nothing better to take numbers over
+    assert table.loc["JFB (tol=0.01)", "test_psnr_count"] == 1
+    assert endings(frame, "method")["JFB"] == f", 1 of 2 {said}"
+    (end,) = figures.unfinished(frame, x="outer_step", y="value").itertuples()
+    assert end.x == 40
+
+
+def test_what_was_cut_or_is_inexact_is_marked_in_every_figure():
+    short = cut(rows_of(("JFB", {"tol": 1e-2})), "time limit")
+    loose = rows_of(("DEQ", {"gradient_tol": 1e-9}))
+    frame = tidy(pd.concat([short, rows_of(JFB), loose]))
+    page = Page(method_styles(frame["method"]))
+    draws = (figures.accuracy, figures.learned, figures.time, figures.memory)
+    for draw in draws:
+        shown = texts(draw(frame, page).figure)
+        assert "cut by the time limit" in shown and "inexact" in shown, draw.__name__
+    assert "inexact" in texts(pictures.reconstructions(frame, page).figure)
+    loose = sweep(tasks=[DENOISING], depths=(1, 10))
+    loose.loc[loose["objective_method"] == "DEQ", "objective_gradient_error"] = 0.5
+    frame = tidy(loose)
+    for draw in (scaling.scaling, figures.gradient_error):
+        shown = texts(draw(frame, Page(method_styles(frame["method"]))).figure)
+        assert "DEQ, 1 of 1 inexact" in shown, draw.__name__
+
+
+def test_numbers_are_not_averaged_over_whole_and_cut_runs():
+    raw = rows_of(JFB, repetitions=2)
+    short = cut(raw[raw["idx_rep"] == 1], "time limit").assign(objective_test_psnr=0.0)
+    entry = table_of(pd.concat([raw[raw["idx_rep"] == 0], short])).loc["JFB"]
+    assert entry["status"] == "1/2 ok, 1 cut by the time limit"
+    assert entry["test_psnr_count"] == 1 and entry["test_psnr_mean"] > 20
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "column", "value", "inexact"),
+    [
+        ("DEQ", {"gradient_tol": 1e-2}, "gradient_error_estimate", 0.02, True),
+        ("DEQ", {"gradient_tol": 1e-2}, "gradient_error_estimate", 0.009, False),
+        ("DEQ", {"gradient_tol": 1e-2}, "gradient_error", 0.02, True),
+        ("HOAG", {"gradient_tol": 1e-2}, "gradient_error_estimate", 0.02, True),
+        # a full DEQ gradient by its name, its tolerances set by hand
+        ("DEQ", {"tol": 1e-4, "adjoint_tol": 1e-3}, "gradient_error", 1.38, True),
+        ("DEQ", {"tol": 1e-4, "adjoint_tol": 1e-3}, "gradient_error", 0.02, False),
+        ("JFB", {}, "gradient_error", 0.9, False),
+    ],
+)
+def test_a_gradient_that_misses_what_it_claims_is_marked(
+    method, parameters, column, value, inexact
+):
+    raw = rows_of((method, parameters), STUDY[0], task=INPAINTING)
+    own = raw["objective_method"] == method
+    raw.loc[own, ["objective_gradient_error", "objective_gradient_error_estimate"]] = 1e-9
+    raw.loc[own & (raw["objective_outer_step"] == 30), f"objective_{column}"] = value
+    frame = tidy(raw)
+    status = tables.summary(frame).set_index("method").loc[method, "status"]
+    assert status == ("1/1 ok, 1 inexact" if inexact else "1/1 ok")
+    assert headline(frame).text["status"].str.contains("inexact").any() == inexact
+    assert ("inexact" in endings(frame, "method")[method]) == inexact
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def test_two_points_are_no_curve():
+    raw = rows_of(JFB, repetitions=2)
+    frame = tidy(raw[raw["objective_outer_step"].isin([0, 70])])
+    axis = figures.accuracy(frame, Page(method_styles(frame["method"]))).figure.axes[0]
+    line = axis.lines[0]
+    assert len(line.get_xdata()) == 2 and line.get_linestyle() == "None"
+    frame = tidy(raw)
+    axis = figures.accuracy(frame, Page(method_styles(frame["method"]))).figure.axes[0]
+    assert axis.lines[0].get_linestyle() != "None"
+
+
+def test_settings_sort_as_numbers():
+    tolerances = (1e-2, 1e-6, 1e-10, 3e-4, 0.5)
+    raw = rows_of(*(("DEQ", {"tol": tol}) for tol in tolerances))
+    frame = tidy(raw)
+    named = [f"DEQ (tol={tol:g})" for tol in sorted(tolerances)]
+    assert list(dict.fromkeys(frame["configuration"])) == named
+    assert list(Page(method_styles(frame["method"])).looks(frame, "configuration")) == named
+
+
+@pytest.mark.parametrize("depth", ["layers", "terms", "grad"])
+def test_a_method_swept_over_its_terms_is_a_curve(depth):
+    raw = pd.concat(
+        [rows_of(("Neumann", {depth: number})).head(1) for number in (2, 5, 10, 100)]
+        + [rows_of(JFB).head(1)]
+    ).assign(p_solver_steps=0)
+    raw["objective_gradient_error"] = [0.5, 0.3, 0.2, 0.1, 0.8]
+    frame = tidy(raw)
+    assert set(frame["series"]) == {"Neumann", "JFB"}
+    axis = figures.gradient_error(frame, Page(method_styles(frame["method"]))).figure.axes[0]
+    curve = next(line for line in axis.lines if len(line.get_xdata()) == 4)
+    assert list(curve.get_xdata()) == [2, 5, 10, 100]
+    assert list(curve.get_ydata()) == [0.5, 0.3, 0.2, 0.1]
+
+
+def test_depths_of_one_cost_stay_apart():
+    """Of a method whose memory does not grow with its terms, several errors at one memory."""
+    raw = pd.concat([rows_of(("Neumann", {"terms": number})).head(1) for number in (2, 5, 10)])
+    raw["objective_gradient_error"] = [0.5, 0.3, 0.2]
+    frame = tidy(raw.assign(p_solver_steps=0, objective_peak_memory_mib=2.5))
+    figure = figures.gradient_error(frame, Page(method_styles(frame["method"]))).figure
+    (line,) = figure.axes[2].lines
+    assert list(line.get_ydata()) == [0.5, 0.3, 0.2]
+
+
+def test_gradient_errors_are_drawn_at_both_common_theta():
+    raw = sweep(tasks=[DENOISING], depths=(1, 10, 50))
+    raw["objective_gradient_error_reached"] = 2 * raw["objective_gradient_error"]
+    frame = tidy(raw)
+    figure = figures.gradient_error(frame, Page(method_styles(frame["method"]))).figure
+    assert len(figure.axes) == 6
+    labels = [axis.get_ylabel() for axis in figure.axes]
+    assert labels[0] == "relative gradient error at the start"
+    assert labels[3] == "relative gradient error at the exact θ"
+    first, below = (figure.axes[at].lines[0].get_ydata() for at in (0, 3))
+    assert list(below) == pytest.approx(list(2 * np.asarray(first)))
+
+
+@pytest.mark.parametrize("products", [None, 5.0])
+def test_work_is_counted_in_layers_and_products_or_says_that_it_is_not(products):
+    raw = rows_of(JFB)
+    if products is not None:
+        raw["objective_training_vjp_evals"] = products * raw["objective_outer_step"]
+    frame = tidy(raw)
+    figure = figures.accuracy(frame, Page(method_styles(frame["method"]))).figure
+    label, axis = figure.axes[-2].get_xlabel(), figure.axes[1]
+    assert label == ("layers (products not recorded)" if products is None else "layers + products")
+    expected = raw["objective_training_layer_evals"] + (products or 0) * raw["objective_outer_step"]
+    assert list(axis.lines[0].get_xdata()) == pytest.approx(list(expected))
+
+
+def test_two_kinds_of_memory_have_two_names():
+    samples = pd.DataFrame({"method": ["JFB"] * 3, "seconds": [0, 1, 2], "mib": [0, 30, 40]})
+    frame = tidy(study(methods=[JFB], tasks=[DENOISING]))
+    page = Page(method_styles(frame["method"]))
+    assert "memory of the process" in texts(figures.memory_over_time(samples, page).figure)
+    assert "peak of live tensors (MiB)" in texts(figures.memory(frame, page).figure)
+    assert any("live tensors" in name for name in headline(frame).text)
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is():
+    frame = tidy(rows_of(JFB, STUDY[0])).assign(task="$\\frac$ a $x")
+    page = Page(method_styles(frame["method"]))
+    with drawing.look():
+        figures.time(frame, page).figure.canvas.draw()
+
+
+def test_glyphs_come_from_another_font_or_are_said_to_be_missing(tmp_path, monkeypatch):
+    """DejaVu Sans lacks what another font of matplotlib's has; no font here has U+10FFFD."""
+    own = set(matplotlib.font_manager.get_font(drawing.findfont("DejaVu Sans")).get_charmap())
+    others = set(matplotlib.font_manager.get_font(drawing.findfont("STIXGeneral")).get_charmap())
+    letter = next(chr(code) for code in sorted(others - own) if chr(code).isprintable())
+    found, missing = drawing.fonts([f"a{letter}", "漢"])
+    assert found and letter not in missing
+    with drawing.look([letter]):
+        assert matplotlib.rcParams["font.family"] == ["DejaVu Sans", *drawing.fonts([letter])[0]]
+    monkeypatch.setattr(drawing.fontManager, "ttflist", [])
+    assert drawing.fonts(["漢字", "plain"]) == ([], "字漢")
+    raw = rows_of(("漢字", {}))
+    monkeypatch.setattr("benchmark.report.build.calls", lambda *_, **__: iter(()))
+    _, printed, _ = cli(save(raw, tmp_path / "a.parquet"), "--out", tmp_path / "out")
+    assert "note: no font here has 字漢;" in printed
+
+
+# --- what is printed -----------------------------------------------------------------------------
+
+
+def test_every_table_says_of_how_much_it_is(tmp_path):
+    raw = study(methods=STUDY[:2], tasks=[DENOISING])
+    raw["objective_test_psnr_images"] = [[20.0, 21.0, 22.0, 23.0]] * len(raw)
+    frame = tidy(raw)
+    unknown = "Of each task 2 repetitions, 4 test images, each taken for a photograph of its own."
+    named = tidy(raw.assign(objective_test_photographs='["cat", "cat", "coffee", "coffee"]'))
+    known = "Of each task 2 repetitions, 4 test images of 2 photographs."
+    for given, said in ((frame, unknown), (named, known)):
+        for table in (headline(given), tables.summarised(given)):
+            for name, content in table.files().items():
+                assert said in content or name == "table.csv", name
+    assert (tables.summary(named)["test_photographs"] == 2).all()
+    assert (tables.summary(named)["test_images"] == 4).all()
+
+
+def test_that_all_runs_failed_is_said(tmp_path):
+    rows = run("DEQ", {}, task=DENOISING, status="oom") + run(
+        "JFB", {}, task=DENOISING, status="oom"
+    )
+    path = save(pd.DataFrame(rows), tmp_path / "a.parquet")
+    _, printed, _ = cli(path, "--out", tmp_path / "out", "--only", "time")
+    assert "note: no run ended well: 2 oom" in printed.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "markdown", "csv"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;", "<script>"),
+        ("[a](javascript:alert(1))", r"[a\](javascript:", "[a]"),
+        ("=cmd|'/C calc'!A0", r"=cmd\|", "'=cmd|"),
+        ("@SUM(1)", "@SUM(1)", "'@SUM(1)"),
+        ("a\\](b)`c` *d*", r"a\\\](b)\`c\` \*d\*", "a\\](b)`c` *d*"),
+    ],
+)
+def test_names_are_shown_as_they_are_wherever_they_are_printed(name, markdown, csv):
+    text = pd.DataFrame({"task": [name], "configuration": [name], "value": [name]})
+    made = tables.Table("table", text, text, frozenset({(0, "value")}), name).files()
+    cell = made["table.md"].splitlines()[2]
+    assert cell.count(markdown) == 3 and "<script" not in made["table.md"]
+    assert f"**{markdown}" in cell
+    assert made["table.csv"].splitlines()[1].replace('"', "").startswith(csv)
+    assert "<script>alert" not in made["table.html"]
+    assert "\\](" not in made["table.tex"].replace("\\textbackslash{}](", "")
+
+
+def test_judged_says_the_same_in_all_rows_of_a_run():
+    frame = tidy(study(tasks=[INPAINTING]))
+    runs = judged(frame).groupby(["solver_name", "repetition"])
+    assert (runs[["ending", "inexact"]].nunique() == 1).all(axis=None)
+    assert endings(frame, "method")["DEQ"] == ", 1 of 2 diverged"
+
+
+def test_a_reader_that_goes_away_loses_no_files(tmp_path):
+    path = save(rows_of(JFB), tmp_path / "a.parquet")
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does, once it has its lines
+    command = ["-m", "benchmark.report", path, "--out", tmp_path / "out", "--only", "learned"]
+    with os.fdopen(writing, "w") as nobody:
+        done = subprocess.run(
+            [sys.executable, *map(str, command)], stdout=nobody, stderr=subprocess.PIPE, cwd=ROOT
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"provenance.json", "table.tex", "headline.csv"} <= names
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path):
+    raw = rows_of(("\x1b[2J\x07Evil", {}), JFB).assign(p_solver_steps=0)
+    raw = raw[raw["stop_val"] == 0].assign(objective_status="\x1b[31mred")
+    _, printed, _ = cli(save(raw, tmp_path / "a.parquet"), "--out", tmp_path / "out")
+    assert "[31mred" in printed and "\x1b" not in printed and "\x07" not in printed
