@@ -175,7 +175,6 @@ def test_adjoint_solvers_look_at_the_device_a_few_times_a_product(name, each, on
     assert len(looks) - 1 <= each * len(products) + once
 
 
-@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("name", ["DEQ", "Restarted-JFB", "SHINE"])
 def test_measuring_stays_on_its_device(name):
     gradient_method = plugins()[name]

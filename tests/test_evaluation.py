@@ -26,8 +26,6 @@ from benchmark.plugins.bilevel_solver import BilevelSolver, StateMethod
 from benchmark.problems.bilevel import BilevelTask, upper_loss
 from benchmark.solve.fixed_point import iterate
 
-pytestmark = pytest.mark.usefixtures("quick_collections")
-
 RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)"
 INPAINTING = "inpainting(keep=0.5)"
 TIGHT = {"tol": 1e-13, "adjoint_tol": 1e-13}

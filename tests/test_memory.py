@@ -22,7 +22,6 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 MIB = 2**20
 #: a float32 tensor of 1 MiB
 ONE_MIB = torch.ones(2**18)
-pytestmark = pytest.mark.usefixtures("quick_collections")
 
 
 # Live tensor bytes

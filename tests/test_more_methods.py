@@ -49,7 +49,6 @@ def test_neumann_is_the_truncated_series(terms):
     assert relative_error(found, oracle.gradient(terms=terms)) < 1e-11
 
 
-@pytest.mark.usefixtures("quick_collections")
 def test_neumann_needs_one_graph_and_as_many_products_as_terms():
     task = small_task(lower=LOWER_SPECS[2])
 
@@ -93,7 +92,6 @@ def test_checkpointed_unrolling_is_unrolling(layers):
     assert relative_error(flat(checkpointed), flat(plain)) < 1e-13
 
 
-@pytest.mark.usefixtures("quick_collections")
 def test_checkpointed_unrolling_gives_time_for_memory():
     task = small_task(lower=LOWER_SPECS[2])
     memory = {}

@@ -19,10 +19,7 @@ from benchmark.measure.failure import DivergedError
 from benchmark.measure.memory import device_memory
 from benchmark.measure.resident import rise_in_child
 
-pytestmark = [
-    pytest.mark.usefixtures("quick_collections"),
-    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
-]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 CPU = torch.device("cpu")
 
 

@@ -14,7 +14,6 @@ from benchmark.measure import timing
 from benchmark.measure.timing import Timing, interval_of_ratio, ratio, ratio_to_sum, seconds
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-pytestmark = pytest.mark.usefixtures("quick_collections")
 
 
 class FakeClock:
@@ -26,7 +25,7 @@ class FakeClock:
         monkeypatch.setattr(timing, "process_time", lambda: self.busy)
         monkeypatch.setattr(timing, "threads", lambda: 1)
         for name in ("collect", "freeze", "unfreeze"):
-            monkeypatch.setattr(timing.gc, name, lambda: None)
+            monkeypatch.setattr(gc, name, lambda: None)
         self.log: list[str] = []
 
     def call(self, name: str, *durations: float, load: float = 1.0):
@@ -168,6 +167,7 @@ def test_contention_is_unknown_with_several_threads(clock, monkeypatch):
 def test_garbage_is_collected_before_the_clock_starts(clock, monkeypatch):
     for name in ("collect", "freeze", "unfreeze"):
         monkeypatch.setattr(gc, name, clock.call(name, 10.0))
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 0)
     timing = seconds({"a": clock.call("a", 1.0)}, CPU, rounds=2)["a"]
     assert clock.log == ["freeze", "a", "collect", "a", "collect", "a", "unfreeze"]
     assert timing.samples == (1.0, 1.0)
@@ -175,6 +175,15 @@ def test_garbage_is_collected_before_the_clock_starts(clock, monkeypatch):
     with pytest.raises(StopIteration):
         seconds({"fails after the warm-up": iter([0]).__next__}, CPU, budget=0)
     assert clock.log == ["freeze", "collect", "unfreeze"]
+
+
+def test_what_the_program_has_frozen_stays_frozen(clock, monkeypatch):
+    monkeypatch.setattr(gc, "unfreeze", clock.call("unfreeze", 1.0))
+    for frozen, expected in ((0, ["a", "a", "unfreeze"]), (7, ["a", "a"])):
+        monkeypatch.setattr(gc, "get_freeze_count", lambda frozen=frozen: frozen)
+        clock.log.clear()
+        seconds({"a": clock.call("a", 1.0)}, CPU, rounds=1)
+        assert clock.log == expected
 
 
 def test_cuda_is_synchronised_on_both_sides(clock, monkeypatch):

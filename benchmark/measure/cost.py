@@ -9,7 +9,7 @@ from math import nan
 import torch
 
 from benchmark.gradients.result import Hypergradient
-from benchmark.measure import memory, timing
+from benchmark.measure import garbage, memory, timing
 from benchmark.measure.counting import CountedProblem
 from benchmark.problems.bilevel import Batch, BilevelTask, Images
 from benchmark.problems.lower_level import LowerLevelProblem
@@ -45,6 +45,7 @@ class Cost:
     peak_device_mib: float = nan
 
 
+@garbage.only_of_what_is_new()
 def cost(
     estimate: Callable[[LowerLevelProblem, Images], Hypergradient],
     task: BilevelTask,

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from scipy.stats import t as student
 
+from benchmark.measure import garbage
 from benchmark.measure.device import synchronize, threads
 
 Name = TypeVar("Name", bound=Hashable)
@@ -90,16 +91,13 @@ def seconds(
     shuffled = random.Random(0).sample
     samples: dict[Name, list[tuple[float, float]]] = {name: [] for name in calls}
     block = min(BLOCK, budget / max(1, rounds * len(calls)))
-    gc.freeze()  # each collection then looks at what the calls made, not at all that is imported
-    try:
+    with garbage.only_of_what_is_new():
         times = {name: _calls_in(block, call, device) for name, call in calls.items()}
         for done in range(rounds):
             if done and perf_counter() - start >= budget:
                 break
             for name in shuffled(list(calls), len(calls)):
                 samples[name].append(_stopwatch(calls[name], device, times[name]))
-    finally:
-        gc.unfreeze()
     measurable = device.type != "cuda" and threads() == 1
     return {name: _timing(pairs, measurable) for name, pairs in samples.items()}
 
