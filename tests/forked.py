@@ -27,7 +27,8 @@ from benchopt.cli import main
 
 INSTALLED = (sys.prefix, sys.base_prefix)
 #: what the programs import of what is installed, beside what the tests have imported
-PRELOADED = ("great_tables", "matplotlib.pyplot", "pyarrow.parquet", "seaborn", "skimage")
+PRELOADED = """deepinv.loss.metric great_tables matplotlib.pyplot pandera.pandas pyarrow.parquet
+    scipy.stats seaborn skimage torchmetrics.functional.image torchvision torchwavelets""".split()
 
 
 @dataclass(frozen=True)
