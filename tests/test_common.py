@@ -22,7 +22,6 @@ from benchmark.options.columns import PLACES
 from benchmark.plugins.rows import Rows
 from benchmark.plugins.task import make_task
 
-pytestmark = pytest.mark.usefixtures("quick_collections")
 #: a quadratic lower level: an equilibrium takes few layers
 SPEC = "tikhonov(wavelet='db2',levels=2)"
 INPAINTING = "inpainting(keep=0.5)"
