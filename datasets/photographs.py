@@ -2,6 +2,7 @@
 
 from benchmark.imaging.images import crops
 from benchmark.imaging.photographs import photographs
+from benchmark.options.seeds import seed_of
 from benchmark.plugins.dataset import ImageDataset
 
 
@@ -18,6 +19,8 @@ class Dataset(ImageDataset):
 
     def images(self, seed):
         return tuple(
-            crops(photographs(split, number), number=number, size=self.size, seed=seed)
+            crops(
+                photographs(split, number), number=number, size=self.size, seed=seed_of(seed, split)
+            )
             for split, number in (("train", self.n_train), ("test", self.n_test))
         )

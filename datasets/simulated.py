@@ -1,6 +1,7 @@
 """Small simulated images, for tests of the benchmark itself."""
 
 from benchmark.imaging.images import simulated
+from benchmark.options.seeds import seed_of
 from benchmark.plugins.dataset import ImageDataset
 
 
@@ -17,6 +18,6 @@ class Dataset(ImageDataset):
 
     def images(self, seed):
         return tuple(
-            simulated(number=number, size=self.size, seed=seed + split)
-            for split, number in enumerate((self.n_train, self.n_test))
+            simulated(number=number, size=self.size, seed=seed_of(seed, split))
+            for split, number in (("train", self.n_train), ("test", self.n_test))
         )

@@ -4,6 +4,7 @@ import torch
 
 from benchmark.gradients.differences import as_parameters, as_vector, slopes
 from benchmark.gradients.result import Hypergradient
+from benchmark.options.seeds import seed_of
 from benchmark.plugins.bilevel_solver import EquilibriumMethod
 
 
@@ -39,9 +40,7 @@ class Solver(EquilibriumMethod):
     def _signs(self, like):
         """±1 (D, P): of the seed and the number of the call, drawn on the CPU for every device."""
         seed = self.task.seed if hasattr(self, "task") else 0
-        seeds = torch.Generator().manual_seed(seed)
-        call = self.carried.count("call")
-        own = torch.randint(2**62, (call + 1,), generator=seeds)[call]
-        generator = torch.Generator().manual_seed(int(own))
+        own = seed_of(seed, "signs", self.carried.count("call"))
+        generator = torch.Generator().manual_seed(own)
         signs = 2 * torch.randint(2, (self.directions, len(like)), generator=generator) - 1
         return signs.to(dtype=like.dtype).to(like.device)

@@ -5,6 +5,7 @@ import torch
 from optuna.trial import create_trial
 
 from benchmark.gradients.differences import as_parameters, as_vector, few_parameters
+from benchmark.options.seeds import seed_of
 from benchmark.plugins.search_method import SearchMethod
 
 SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
@@ -46,7 +47,7 @@ class Solver(SearchMethod):
         axis = optuna.distributions.FloatDistribution(-self.span, self.span)
         axes = dict.fromkeys(map(str, range(number)), axis)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        seed = (self.task.seed + len(tried) * 1_000_003) % 2**32
+        seed = seed_of(self.task.seed, "trials", len(tried)) % 2**32
         study = optuna.create_study(sampler=SAMPLERS[self.sampler](seed=seed))
         for trial in tried:
             vector = torch.cat([trial.theta[name].flatten() for name in theta])

@@ -481,7 +481,7 @@ def cost_of(task: BilevelTask, name: str, **parameters: object) -> tuple[float, 
     ("name", "loose", "tight"),
     [
         # before FISTA first starts anew it holds three states less
-        ("JFB", {"tol": 1e-5}, {"tol": 1e-13}),
+        ("JFB", {"tol": 1e-6}, {"tol": 1e-13}),
         ("DEQ", {"tol": 1e-2}, {"tol": 1e-5}),
     ],
 )

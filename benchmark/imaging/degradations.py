@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from benchmark.imaging.seeded import seeded
 from benchmark.options.brought import error_line
 from benchmark.options.checks import (
     nonnegative_number,
@@ -18,6 +19,7 @@ from benchmark.options.checks import (
     positive_number,
     strictly_between,
 )
+from benchmark.options.seeds import seed_of
 from benchmark.options.spec import Kind
 from benchmark.solve.complex_numbers import keeping_complex
 
@@ -35,17 +37,25 @@ ADJOINT_TOL = 1e-5
 
 @dataclass(frozen=True)
 class Degradation:
-    """The operator A, in float64 on the CPU, ‖A‖², and the seed that its draws follow."""
+    """The operator A, in float64 on the CPU, ‖A‖², and the seed that its noise follows."""
 
     physics: LinearPhysics
     lipschitz: float
     seed: int
 
-    def observe(self, truth: Tensor, *, stream: int) -> Tensor:
-        """y = A x̄ + noise for images (N, C, H, W), reproducible; ``stream`` numbers the draw."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed + stream)
-            return self.physics(truth)
+    def observe(
+        self, truth: Tensor, *, stream: object, numbers: Sequence[int] | None = None
+    ) -> Tensor:
+        """y = A x̄ + noise for images (N, C, H, W), reproducible.
+
+        stream, numbers : the name of a set, and the images' numbers in it, 0, 1, … unless given:
+        the noise of an image follows from these alone, however many others there are.
+        """
+        observed = []
+        for i in range(len(truth)) if numbers is None else numbers:
+            with seeded(seed_of(self.seed, "noise", stream, i)):
+                observed.append(self.physics(truth[len(observed) : len(observed) + 1]))
+        return torch.cat(observed)
 
 
 def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degradation:
@@ -62,14 +72,13 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
     deepinv or a file, ``noise='deepinv.PoissonNoise(gain=0.1)'``, in the place of its own.
 
     The random part of A (a mask) is drawn from ``seed`` on the CPU, so that every device has the
-    same. ‖A‖² is found by power iteration (a lower bound, tight to about 1e-6 relative where the
-    spectrum has a gap, 1e-4 where it has none: blurs of large images, reflecting frames). Raises
-    ValueError for an unknown name or option, a value out of range, or where A is not linear or its
-    adjoint is none.
+    same; the caller's generators stay as they are. ‖A‖² is found by power iteration (a lower bound,
+    tight to about 1e-6 relative where the spectrum has a gap, 1e-4 where it has none: blurs of
+    large images, reflecting frames). Raises ValueError for an unknown name or option, a value out
+    of range, or where A is not linear or its adjoint is none.
     """
     context = {"image_shape": image_shape, "img_size": image_shape, "dtype": torch.float64}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed_of(seed, "operator")):
         chosen = DEGRADATION.choose(spec, given=context, also=["noise"])
         noise = chosen.keywords.pop("noise", None)
         if noise is not None and "sigma" in chosen.keywords:
@@ -86,8 +95,7 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
 
 def measured_by(physics: LinearPhysics, image_shape: ImageShape, *, seed: int) -> Degradation:
     """A that is given, as ``checked_physics`` has it: only ‖A‖² is to be found."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed_of(seed, "operator")):
         probe = torch.rand(1, *image_shape, dtype=torch.float64)
         return Degradation(physics, _squared_norm(physics, probe, what="physics"), seed)
 

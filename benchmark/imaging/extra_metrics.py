@@ -13,6 +13,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from benchmark.imaging.seeded import seeded
 from benchmark.options.brought import error_line
 from benchmark.options.several import listed
 from benchmark.options.spec import Kind
@@ -83,8 +84,7 @@ class Metric:
         if isinstance(self.measure, nn.Module):
             self.measure.to(image.device)
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with seeded(0):
                 found = torch.as_tensor(self.measure(image, truth)).double()
         except Exception as error:
             raise ValueError(f"{what}: {error_line(error)}") from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from benchmark.options.checks import positive_integer
 from benchmark.options.seeds import seed_of
 
+T = TypeVar("T")
 #: as many crops fit across each side of an image before it is reduced for them
 ACROSS = 4
 
@@ -35,6 +37,22 @@ class Cut:
             raise ValueError(
                 f"{len(self.photographs)} names of photographs for {len(self.images)} images"
             )
+
+
+def shuffled(number: int, *, seed: int) -> list[int]:
+    """0, 1, …, ``number`` − 1 in an order by ``seed``."""
+    return np.random.default_rng(seed_of(seed, "order")).permutation(number).tolist()
+
+
+def parted(order: Sequence[T], *, n_train: int, n_test: int) -> tuple[Sequence[T], Sequence[T]]:
+    """``order`` in two parts, in the proportion of the numbers, at least one each.
+
+    The one part begins at the front, the other at the back: where there are enough of both, how
+    many are taken of the one does not change the first of the other.
+    """
+    share = round(len(order) * n_train / (n_train + n_test))
+    cut = min(max(share, 1), len(order) - 1)
+    return order[:cut], order[cut:][::-1]
 
 
 def sides_of(size: object) -> tuple[int, int]:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.imaging.degradations import checked_physics
-from benchmark.imaging.images import shown
+from benchmark.imaging.images import parted, shown, shuffled
 from benchmark.options.brought import error_line
 from benchmark.options.spec import Kind
 
@@ -113,18 +112,17 @@ def split_pairs(
 ) -> tuple[list[Measured], list[Measured]]:
     """``n_train`` pairs to train and ``n_test`` to test on, drawn by ``seed``, no pair in both.
 
-    Where there are fewer, in proportion, at least one each. Raises ValueError for fewer than two.
+    Where there are fewer, in proportion, at least one each; see ``parted``. Raises ValueError for
+    fewer than two.
     """
     pairs = [(k, i) for k, part in enumerate(parts) for i in range(len(part))]
     if len(pairs) < 2:
         raise ValueError(
             f"{len(pairs)} pair: expected two or more, one to train and one to test on"
         )
-    order = [pairs[j] for j in np.random.default_rng(seed).permutation(len(pairs))]
-    wanted = n_train + n_test
-    share = round(min(len(order), wanted) * n_train / wanted)
-    cut = min(max(share, 1), len(order) - 1)
-    return _chosen(parts, order[:cut]), _chosen(parts, order[cut:wanted])
+    order = [pairs[j] for j in shuffled(len(pairs), seed=seed)]
+    train, test = parted(order, n_train=n_train, n_test=n_test)
+    return _chosen(parts, train[:n_train]), _chosen(parts, test[:n_test])
 
 
 def first_pairs(parts: Sequence[Measured], number: int) -> list[Measured]:

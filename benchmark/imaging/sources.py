@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmark.imaging.arrays import axes_of, image_of, one_image, stored_array
-from benchmark.imaging.images import Cut, as_tensor, crops, sides_of
+from benchmark.imaging.images import Cut, as_tensor, crops, parted, shuffled, sides_of
 from benchmark.imaging.reading import (
     read_image,
     reason,
@@ -23,6 +23,7 @@ from benchmark.imaging.reading import (
     with_channels,
 )
 from benchmark.options.checks import positive_integer
+from benchmark.options.seeds import seed_of
 from benchmark.options.spec import Kind
 
 #: the size of images that are not cropped
@@ -182,7 +183,7 @@ def drawn(
         positive_integer("number of images", number)
     positive_integer("multiple_of", multiple_of)
     least = (multiple_of, multiple_of) if size == WHOLE else sides_of(size)
-    orders = [_usable(found, least=least, seed=seed) for found in sets]
+    orders = [_usable(found, least=least, seed=seed_of(seed, i)) for i, found in enumerate(sets)]
     if len(sets) == 1:
         (order,), sets = orders, [*sets, *sets]
         if len(order) < 2:
@@ -190,11 +191,10 @@ def drawn(
                 f"{sets[0].where} holds {len(order)} image of at least {_pixels(least)}: "
                 "expected two or more, one to train and one to test on"
             )
-        share = round(len(order) * n_train / (n_train + n_test))
-        cut = min(max(share, 1), len(order) - 1)
-        orders = [order[:cut], order[cut:]]
+        orders = parted(order, n_train=n_train, n_test=n_test)
     made = []
-    for found, order, number in zip(sets, orders, (n_train, n_test), strict=True):
+    of_each = zip(sets, orders, (n_train, n_test), strict=True)
+    for i, (found, order, number) in enumerate(of_each):
         read = partial(_prepared, found, channels=channels, white=white, least=least)
         images, names = _first(found, order, read, number=number)
         if size == WHOLE:
@@ -202,7 +202,7 @@ def drawn(
             made.append(Cut(whole, tuple(names)))
         else:
             by_name = dict(zip(names, images, strict=True))
-            made.append(crops(by_name, number=number, size=size, seed=seed))
+            made.append(crops(by_name, number=number, size=size, seed=seed_of(seed, i)))
     return made[0], made[1]
 
 
@@ -273,8 +273,7 @@ def _usable(found: Pictures, *, least: tuple[int, int], seed: int) -> list[int]:
             f"{found.where} holds no image of at least {_pixels(least)} that can be read "
             f"({len(skipped)} were skipped{': ' + skipped[0] if skipped else ''})"
         )
-    order = np.random.default_rng(seed).permutation(len(usable))
-    return [usable[i] for i in order]
+    return [usable[i] for i in shuffled(len(usable), seed=seed)]
 
 
 def _prepared(

@@ -12,7 +12,9 @@ from benchmark.imaging.degradations import Degradation, make_degradation, measur
 from benchmark.imaging.images import Cut
 from benchmark.imaging.losses import UpperLoss, make_loss, require_loss
 from benchmark.imaging.measured import Measured, checked_pairs
+from benchmark.imaging.seeded import seeded
 from benchmark.options.checks import positive_integer
+from benchmark.options.seeds import seed_of
 from benchmark.problems import LOWER_LEVEL
 from benchmark.problems.bilevel import Batch, BilevelTask, Images, joined, require_influence
 from benchmark.problems.brought import as_lower_level, require_layer
@@ -55,7 +57,8 @@ def make_task(
     degradation : as ``benchmark.imaging.degradations.make_degradation`` reads it, made for each
         shape; None with measured pairs, whose operator is theirs.
     lower : ``"name"`` or ``"name(option=value, …)"`` of ``benchmark.problems.LOWER_LEVELS``.
-    seed : of the operator, the noise and the order of mini-batches.
+    seed : from which the operator, the noise of each image, the initial θ and the order of
+        mini-batches have seeds of their own. The caller's generators stay as they are.
     loss : as ``benchmark.imaging.losses.make_loss`` reads it.
 
     Raises ValueError naming the value where a set is empty or smaller than the probe, tensors of
@@ -86,7 +89,8 @@ def make_task(
     shown = [truth[:1] for o in observed for truth, _ in o.images.values()]
     for shape in {image.shape for image in shown}:
         require_loss(upper, torch.cat([image for image in shown if image.shape == shape][:2]))
-    problem = with_operators([_lower_level(lower, o) for o in observed])
+    with seeded(seed_of(seed, "theta")):
+        problem = with_operators([_lower_level(lower, o) for o in observed])
     learned = _batch(observed, "train", upper, train_names)
     judged = _batch(observed, "test", upper, test_names)
     task = BilevelTask(problem, learned, judged, probe=learned[:probe_size], seed=seed)
@@ -133,19 +137,19 @@ def _simulated(
     """The images of each shape, in the order of their first, observed by an operator of its own."""
     if degradation is None:
         raise ValueError("degradation is None: expected one, unless images come with measurements")
-    by_shape: dict[tuple[int, ...], dict[str, list[Tensor]]] = {}
+    by_shape: dict[tuple[int, ...], dict[str, list[tuple[int, Tensor]]]] = {}
     for name, listed in sets.items():
-        for images in listed:
-            groups = by_shape.setdefault(tuple(images.shape[1:]), {})
-            groups.setdefault(name, []).append(images.double())
+        for number, image in enumerate(image for images in listed for image in images):
+            groups = by_shape.setdefault(tuple(image.shape), {})
+            groups.setdefault(name, []).append((number, image.double()))
     observed = []
-    for k, (shape, groups) in enumerate(by_shape.items()):
+    for shape, groups in by_shape.items():
         made = make_degradation(degradation, shape, seed=seed)
         seen = {}
-        for stream, name in ((1, "train"), (2, "test")):
-            if name in groups:
-                truth = torch.cat(groups[name])
-                seen[name] = truth, made.observe(truth, stream=2 * k + stream)
+        for name, group in groups.items():
+            numbers, images = zip(*group, strict=True)
+            truth = torch.stack(images)
+            seen[name] = truth, made.observe(truth, stream=name, numbers=numbers)
         observed.append(_Observed(made, shape, seen))
     return observed
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.imaging.losses import MEAN_SQUARED_ERROR, UpperLoss
+from benchmark.options.seeds import seed_of
 from benchmark.problems.lower_level import LowerLevelProblem
 
 
@@ -142,14 +143,14 @@ class BilevelTask:
         """Endless mini-batches of ``size`` training images, reshuffled at each epoch; those that
         come ``after`` so many.
 
-        The order depends on ``seed`` alone (drawn on the CPU), so that all methods and devices
-        see the same batches. A size of 0, or one not below the number of images, gives the whole
-        set each time; a last incomplete batch is left out.
+        The order depends on ``seed`` and the number of images alone (drawn on the CPU), so that all
+        methods and devices see the same batches. A size of 0, or one not below the number of
+        images, gives the whole set each time; a last incomplete batch is left out.
         """
         if size == 0 or size >= len(self.train):
             while True:
                 yield self.train
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "batches"))
         while True:
             order = torch.randperm(len(self.train), generator=generator)
             for chosen in order.split(size):

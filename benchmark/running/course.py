@@ -12,9 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
+import torch
+
 from benchmark.measure.evaluation import Truth
 from benchmark.measure.failure import Outcome
 from benchmark.measure.provenance import digest
+from benchmark.options.seeds import seed_of
 from benchmark.plugins.keyed import behind
 from benchmark.plugins.outer_loop import OuterLoop, Step
 from benchmark.running import ending, kept
@@ -100,6 +103,7 @@ def _loop(
     """The child's part: the steps, and what each has found out that the parent does not know."""
     solver = solver_class.get_instance(**parameters)
     solver.set_objective(task, evaluate)
+    torch.manual_seed(seed_of(task.seed, "devices"))  # the process is the run's own
     known = truth.known()
     with closing(kept.kept(solver, path)) as steps:
         for step in steps:

@@ -17,7 +17,9 @@ from typing import final
 import numpy as np
 import torch
 
+from benchmark.imaging.seeded import seeded
 from benchmark.measure.failure import attempt
+from benchmark.options.seeds import seed_of
 from benchmark.plugins.outer_loop import OuterLoop, Step
 from benchmark.running import checkpoint, interruption
 from benchmark.running.faults import one_line
@@ -39,11 +41,14 @@ def kept(solver: OuterLoop, path: Path, *, share: float = SHARE) -> Generator[St
     says so, and starts anew when it was stopped. Cost in memory: the steps since the last
     checkpoint.
     """
-    keeping = _Keeping(path, share)
+    with seeded(seed_of(solver.task.seed, "rehearsal")):
+        attempt(solver.rehearse)
+    with seeded(seed_of(solver.task.seed, "run")):
+        yield from _steps(solver, _Keeping(path, share))
+
+
+def _steps(solver: OuterLoop, keeping: _Keeping) -> Generator[Step, None, None]:
     found = keeping.taken_up()
-    _seed(solver.task.seed)
-    attempt(solver.rehearse)
-    _seed(solver.task.seed)
     state, again = None, False
     if found is not None:
         yield from keeping.steps_before(found)
@@ -144,12 +149,6 @@ class _Keeping:
 
 def _log(path: Path) -> Path:
     return path.with_suffix(".steps")
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def random_state() -> dict[str, object]:
