@@ -481,7 +481,7 @@ def cost_of(task: BilevelTask, name: str, **parameters: object) -> tuple[float, 
     ("name", "loose", "tight"),
     [
         # before FISTA first starts anew it holds three states less
-        ("JFB", {"tol": 1e-6}, {"tol": 1e-13}),
+        ("JFB", {"tol": 1e-8}, {"tol": 1e-13}),
         ("DEQ", {"tol": 1e-2}, {"tol": 1e-5}),
     ],
 )
@@ -491,7 +491,7 @@ def test_memory_does_not_grow_with_the_layers_of_the_solve(task, name, loose, ti
         fixed = {"equilibrium_solver": "picard", "adjoint_solver": "neumann", "adjoint_tol": 0.1}
         loose, tight = loose | fixed, tight | fixed
     (few, little), (many, much) = (cost_of(task, name, **p) for p in (loose, tight))
-    assert many > 2 * few
+    assert many > 1.5 * few
     assert much == pytest.approx(little, rel=0.05)
 
 

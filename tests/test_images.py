@@ -18,9 +18,10 @@ from benchmark.imaging import sources
 from benchmark.imaging.downloads import COLLECTIONS
 from benchmark.imaging.images import Cut, crops, digest, simulated, to_uint8
 from benchmark.imaging.measured import Measured
-from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, ssim
+from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, relative_residual, ssim
 from benchmark.imaging.photographs import PHOTOGRAPHS, Photograph, photographs
 from benchmark.plugins.keyed import _images
+from benchmark.plugins.task import require_apart
 
 
 def test_photographs_are_natural_scenes_of_their_own():
@@ -156,6 +157,8 @@ def test_metrics_are_their_formulas():
     g, h = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0])
     assert gradient_error(h, g) == pytest.approx(0.8)
     assert gradient_cosine(h, g) == pytest.approx(0.6)
+    assert relative_residual(h, g) == pytest.approx(0.8)
+    assert relative_residual(0 * g, 0 * g) == 0, "a black image can be its own equilibrium"
 
 
 # --- folders of the user's, and downloads -------------------------------------------------------
@@ -252,12 +255,12 @@ def test_what_cannot_be_used_is_named_and_skipped(folder):
 
 def test_modes_and_orientation(tmp_path):
     grey = Image.fromarray(np.full((20, 20), 65535 // 4, dtype=np.uint16))
-    for name in ("a", "b"):
-        grey.save(tmp_path / f"{name}.png")
+    for name, image in (("a", grey), ("b", grey.rotate(0).crop((0, 0, 20, 19)))):
+        image.save(tmp_path / f"{name}.png")
     train, _ = drawn_images([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
     assert train.unique().tolist() == [(65535 // 4) / 65535]
     for name, mode in (("a", "RGBA"), ("b", "L")):
-        Image.new(mode, (20, 20)).save(tmp_path / f"{name}.png")
+        Image.new(mode, (20, 20 - (name == "b"))).save(tmp_path / f"{name}.png")
     train, _ = drawn_images([sources.folder(tmp_path)], n_train=1, n_test=1, size=16, seed=0)
     assert train.shape == (1, 3, 16, 16)
     assert train.max() == 0
@@ -269,10 +272,63 @@ def test_modes_and_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3
     image.save(upside_down / "a.png", exif=exif)
-    image.save(upside_down / "b.png", exif=exif)
+    image.resize((17, 16), Image.Resampling.NEAREST).save(upside_down / "b.png", exif=exif)
     train, _ = drawn_images([sources.folder(upside_down)], n_train=1, n_test=1, size=16, seed=0)
     assert train[0, :, :8].max() == 0
     assert train[0, :, 8:].min() == 1
+
+
+def test_a_copy_serves_once(folder):
+    """Whatever its format and name: it would be trained and tested on."""
+    for i in range(4, 8):
+        next(iter(sorted(folder.rglob(f"{i}.*")))).unlink()
+    Image.open(folder / "0.png").save(folder / "copy.bmp")
+    names = []
+    for seed in range(6):
+        with pytest.warns(UserWarning, match=r"1 images were skipped: \S+ \(a copy of \S+\)"):
+            train, test = sources.drawn(
+                [sources.folder(folder)], n_train=5, n_test=3, size=(8, 16), seed=seed
+            )
+        names.append({*train.photographs, *test.photographs})
+        assert not origins(train.images) & origins(test.images)
+    assert all(len(found) == 4 and "1.bmp" in found for found in names)
+
+
+def test_test_images_are_no_training_images(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    linked = other / "linked"
+    linked.symlink_to(folder)
+    for test in (folder, folder / "more", linked):
+        (reason,) = (
+            dataset("Folder", train_path=str(folder), test_path=str(test)).get_data().values()
+        )
+        assert re.search(
+            r"^Folder: [81] files are in \S+ and in \S+, as \S+: expected other", reason
+        )
+    picture((20, 30), 0).save(other / "copied.png")
+    picture((20, 30), 77).save(other / "else.png")
+    two = {"train_path": str(folder), "test_path": str(other), "n_train": 8, "n_test": 3, "size": 8}
+    linked.unlink()
+    with pytest.warns(UserWarning, match=r"1 images were skipped: copied.png \(a copy of 0.png\)"):
+        data = dataset("Folder", **two).get_data()
+    assert set(data["test"].photographs) == {"else.png"}
+
+
+def test_images_of_any_dataset_are_apart():
+    images = simulated(number=4, size=8, seed=0)
+    pairs = Measured(images, images, Denoising())
+    for train, test in (
+        (images[:2], images[1:]),
+        (list(images[:2]), Cut(images[1:], ("a", "b", "c"))),
+        (pairs, [pairs[[3]]]),
+    ):
+        with pytest.raises(
+            ValueError, match=r"test image 0 is training image [13]: expected other"
+        ):
+            require_apart(train, test)
+    require_apart(images[:2], images[2:])
+    require_apart(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+    require_apart("nothing", None)
 
 
 @pytest.mark.filterwarnings("ignore:.* were skipped")
@@ -289,7 +345,7 @@ def test_a_folder_without_images_is_an_error(tmp_path, folder):
     for path in (empty / "one.png", empty / "two.png"):
         whole = (folder / "0.png").read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="could be read to the end"):
+    with pytest.raises(ValueError, match="can serve"):
         drawn_images([sources.folder(empty)], **FOUR)
 
 
@@ -301,13 +357,16 @@ def dataset(name: str, **parameters):
     return made
 
 
-def test_the_folder_dataset(folder):
+def test_the_folder_dataset(folder, tmp_path_factory):
     data = dataset("Folder", path=str(folder), size=16).get_data()
     assert data["train"].images.shape == data["test"].images.shape == (4, 3, 16, 16)
     assert data["degradation"].startswith("inpainting")
     more = str(folder / "more")
-    data = dataset("Folder", train_path=str(folder), test_path=more, size=16, n_test=2).get_data()
-    assert origins(data["test"].images) == {7}
+    other = tmp_path_factory.mktemp("other")
+    picture((40, 24), 9, offset=180).save(other / "9.png")
+    two = {"train_path": str(folder), "test_path": str(other)}
+    data = dataset("Folder", **two, size=16, n_test=2).get_data()
+    assert origins(data["test"].images) == {9}
     for wrong in ({}, {"path": more, "train_path": more}, {"test_path": more}):
         (reason,) = dataset("Folder", **wrong).get_data().values()
         assert "either path or both train_path and test_path" in reason

@@ -124,8 +124,8 @@ from deepinv.physics import Denoising
 from benchmark.imaging.images import simulated
 from benchmark.imaging.measured import Measured
 
-def mine(number=5, shift=0.1):
-    truth = simulated(number=number, size=16, seed=0)
+def mine(number=5, shift=0.1, seed=0):
+    truth = simulated(number=number, size=16, seed=seed)
     return Measured(truth, truth + shift, Denoising())
 """
 
@@ -138,9 +138,13 @@ def test_the_measured_dataset(tmp_path, monkeypatch):
     assert (len(task.train), len(task.test)) == (3, 2)
     noise = task.train.observation - task.train.truth
     assert noise.min() == pytest.approx(0.2) == noise.max()
-    two = {"train_source": "mine.py", "test_source": "mine.py(number=2)", "n_test": 9}
+    two = {"train_source": "mine.py", "test_source": "mine.py(number=2,seed=1)", "n_test": 9}
     data = dataset("Measured", **two).get_data()
     assert (len(data["train"][0]), len(data["test"][0])) == (4, 2)
+    (reason,) = (
+        dataset("Measured", **two | {"test_source": "mine.py(number=2)"}).get_data().values()
+    )
+    assert reason.startswith("Measured: test image 0 is training image 0: expected other images")
 
 
 @pytest.mark.parametrize(

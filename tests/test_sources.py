@@ -149,9 +149,9 @@ def test_the_images_dataset(stored):
         (2, 1, 16, 20),
         (1, 1, 16, 20),
     )
-    two = {"train_source": "2024", "test_source": ["2024/3.png"], "n_test": 1, "size": 16}
-    assert dataset("Images", **two).get_data()["test"].images.shape == (1, 3, 16, 16)
     one_each = {"n_train": 1, "n_test": 1}
+    two = {"train_source": ["2024/2.png"], "test_source": ["2024/3.png"], "size": 16}
+    assert dataset("Images", **two, **one_each).get_data()["test"].images.shape == (1, 3, 16, 16)
     listed = dataset("Images", source=["2024/1.png", "2024/2.png"], size=[16, 20], **one_each)
     assert listed._parameters["source"] == "['2024/1.png', '2024/2.png']"
     assert listed._parameters["size"] == "[16, 20]"

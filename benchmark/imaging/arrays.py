@@ -15,6 +15,8 @@ from benchmark.imaging.reading import from_pillow, in_unit_range
 _AXES = frozenset("NCHW")
 #: as many channels, and an axis of that length is one of channels
 _USUAL_CHANNELS = (1, 3)
+#: bytes of an array that is read as a whole
+MOST_STORED = 2**33
 #: keys under which items of a dataset hold their image
 _IMAGE_KEYS = ("image", "img", "x", "pixel_values")
 
@@ -122,7 +124,14 @@ def stored_array(path: Path, key: str | None) -> tuple[tuple[int, ...], Callable
         return array.shape, lambda index: np.array(array[index])
     if suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
-            found = file[_key(list(file), key, path)]
+            name = _key(list(file), key, path)
+            stored = file.zip.getinfo(f"{name}.npy").file_size
+            if stored > MOST_STORED:
+                raise ValueError(
+                    f"{path}: {name} holds {stored} bytes, and .npz is read as a whole: expected "
+                    f"at most {MOST_STORED}; .npy and HDF5 are read image by image"
+                )
+            found = file[name]
         return found.shape, lambda index: found[index]
     try:
         import h5py

@@ -46,5 +46,6 @@ def gradient_cosine(estimate: Tensor, reference: Tensor) -> float:
 
 
 def relative_residual(image: Tensor, x: Tensor) -> float:
-    """‖T(x) − x‖ / ‖x‖ over a whole batch, from ``image`` = T(x)."""
-    return float(torch.linalg.vector_norm(image - x) / torch.linalg.vector_norm(x))
+    """‖T(x) − x‖ / ‖x‖ over a whole batch, from ``image`` = T(x); 0 where both are zero."""
+    size = torch.linalg.vector_norm(x).clamp_min(torch.finfo(x.dtype).tiny)
+    return float(torch.linalg.vector_norm(image - x) / size)

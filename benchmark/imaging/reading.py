@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from benchmark.options.checks import positive_number
 
+#: values of one image, all channels: 90 megapixels in colour, 2 GiB as float64
+MOST_VALUES = 2**28
 #: EXIF's number of the tag that says how to turn an image
 _ORIENTATION = 0x0112
 #: what undoes an orientation of EXIF, for arrays (H, W, …)
@@ -37,8 +41,10 @@ def read_image(path: Path, *, white: float | None = None) -> np.ndarray:
     black, as if seen before black; an alpha channel is not part of the image. ``white`` is the
     value that means 1: see ``in_unit_range``.
 
-    Raises ValueError or what the reader raises (OSError, SyntaxError, …), with the reason.
+    Raises ValueError, for one of more than ``MOST_VALUES`` too, or what the reader raises (OSError,
+    SyntaxError, …), with the reason.
     """
+    _require_file(path)
     return _with_channel_axis(_tiff(path, white) if _is_tiff(path) else _other(path, white))
 
 
@@ -53,19 +59,30 @@ def from_pillow(image: Image.Image, *, white: float | None = None) -> np.ndarray
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """(H, W) of the image in the file ``path``, from its header."""
+    """(H, W) of the image in the file ``path``, from its header; raises as ``read_image`` does."""
+    _require_file(path)
     if _is_tiff(path):
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
             height, width = page.imagelength, page.imagewidth
+            require_size((height, width, page.samplesperpixel))
             turned = _orientation(page) >= 5
     else:
         with Image.open(path) as image:
             width, height = image.size
+            require_size((height, width, len(image.getbands())))
             # of a PNG without it in its header, all would be read to look for it at the end
             known = image.format != "PNG" or "exif" in image.info
             turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
     return (width, height) if turned else (height, width)
+
+
+def require_size(shape: Sequence[int]) -> None:
+    """Raise ValueError unless an image of ``shape``, as its header says, is one to be read."""
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(
+            f"an image of {'×'.join(map(str, shape))} values, expected at most {MOST_VALUES}"
+        )
 
 
 def in_unit_range(values: np.ndarray, white: float | None = None) -> np.ndarray:
@@ -158,6 +175,7 @@ def reason(error: Exception) -> str:
 def _other(path: Path, white: float | None) -> np.ndarray:
     """Whatever is no TIFF."""
     with Image.open(path) as image:
+        require_size((*image.size, len(image.getbands())))
         if image.format == "PNG" and _png_depth(path) == 16:
             return _deep_png(path, image, white)
         return from_pillow(image, white=white)
@@ -210,6 +228,12 @@ def _unpacked(path: Path, raw: str) -> np.ndarray:
         return np.array(image)
 
 
+def _require_file(path: Path) -> None:
+    """Of a pipe or a device, reading would never end."""
+    if path.exists() and not path.is_file():
+        raise ValueError("no regular file")
+
+
 def _is_tiff(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -219,6 +243,7 @@ def _tiff(path: Path, white: float | None) -> np.ndarray:
     """A TIFF: by Pillow where its channels are bytes, with all its bits by tifffile otherwise."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
+        require_size((page.imagelength, page.imagewidth, page.samplesperpixel))
         if len(file.pages) > 1:
             raise ValueError(f"a TIFF of {len(file.pages)} pages, expected one")
         if page.bitspersample in (1, 8) and page.sampleformat == 1 and page.samplesperpixel <= 4:

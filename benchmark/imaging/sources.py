@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import glob
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from benchmark.imaging.images import Cut, as_tensor, crops, parted, shuffled, si
 from benchmark.imaging.reading import (
     read_image,
     reason,
+    require_size,
     upright_size,
     with_channels,
 )
@@ -36,13 +38,15 @@ class Pictures:
 
     where : what they are, for messages; names : of each. ``read(i, white)`` gives number i, (H, W,
     C) as ``read_image`` does; ``size(i)`` its (H, W), where that costs less than reading it. Both
-    raise anything, with a reason, where it cannot be read.
+    raise anything, with a reason, where it cannot be read. files : where each lies, links followed,
+    where they are files.
     """
 
     where: str
     names: Sequence[str]
     read: Callable[[int, float | None], np.ndarray]
     size: Callable[[int], tuple[int, int]] | None = None
+    files: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -56,7 +60,7 @@ def folder(path: str) -> Pictures:
     root = Path(str(path)).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}: expected a folder of images")
-    found = sorted(_walk(root, {root.resolve()}))
+    found = sorted(_walk(root, {os.path.realpath(root)}))
     return _of_files(str(root), found, [str(file.relative_to(root)) for file in found])
 
 
@@ -167,7 +171,7 @@ def drawn(
     least one each, or two: training and test. Images of a set are drawn without return until
     ``n_train`` or ``n_test`` have been found, or there are no more: then an image gives several
     crops. Only these are read in full. What cannot be read, or is smaller than the crop, is named
-    in a warning and skipped.
+    in a warning and skipped; so is a copy of an image that serves already, to the last pixel.
 
     Parameters
     ----------
@@ -177,10 +181,12 @@ def drawn(
     channels : 1, 3 or any number, as ``with_channels`` makes them; None: as they are.
     white : the value that means 1, as for ``in_unit_range``.
 
-    Raises ValueError where too few images are left, or they hold too few crops.
+    Raises ValueError where too few images are left, or they hold too few crops, and where a file is
+    in both of two sets.
     """
     for number in (n_train, n_test):
         positive_integer("number of images", number)
+    _require_apart(sets)
     positive_integer("multiple_of", multiple_of)
     least = (multiple_of, multiple_of) if size == WHOLE else sides_of(size)
     orders = [_usable(found, least=least, seed=seed_of(seed, i)) for i, found in enumerate(sets)]
@@ -192,11 +198,12 @@ def drawn(
                 "expected two or more, one to train and one to test on"
             )
         orders = parted(order, n_train=n_train, n_test=n_test)
-    made = []
+    made: list[Cut] = []
+    known: dict[str, str] = {}
     of_each = zip(sets, orders, (n_train, n_test), strict=True)
     for i, (found, order, number) in enumerate(of_each):
         read = partial(_prepared, found, channels=channels, white=white, least=least)
-        images, names = _first(found, order, read, number=number)
+        images, names = _first(found, order, read, number=number, known=known)
         if size == WHOLE:
             whole = [as_tensor(_middle(image, multiple_of)) for image in images]
             made.append(Cut(whole, tuple(names)))
@@ -206,25 +213,27 @@ def drawn(
     return made[0], made[1]
 
 
-def _walk(root: Path, seen: set[Path]) -> Iterator[Path]:
+def _walk(root: Path, seen: set[str]) -> Iterator[Path]:
     """The files under ``root``, each once whatever the links that lead to it; ``seen`` grows."""
     for path in sorted(root.iterdir()):
-        target = path.resolve()
+        target = os.path.realpath(path)
         if path.name.startswith(".") or target in seen:
             continue
         seen.add(target)
         if path.is_dir():
             yield from _walk(path, seen)
-        elif path.is_file() or path.is_symlink():
+        elif path.is_file() or not path.exists():  # a link that leads nowhere is named later
             yield path
 
 
 def _of_files(where: str, paths: Sequence[Path], names: Sequence[str]) -> Pictures:
+    """``names`` may hold bytes that are no text: they are spelled out, for rows and terminals."""
     return Pictures(
         where,
-        names,
+        [name.encode(errors="backslashreplace").decode() for name in names],
         read=lambda i, white: read_image(paths[i], white=white),
         size=lambda i: upright_size(paths[i]),
+        files=[os.path.realpath(path) for path in paths],
     )
 
 
@@ -239,6 +248,7 @@ def _of_array(
     n, each = axes.index("N"), axes.replace("N", "")
 
     def one(i: int, white: float | None) -> np.ndarray:
+        require_size([length for k, length in enumerate(shape) if k != n])
         return one_image(read((slice(None),) * n + (i,)), each, white)
 
     sides = shape[axes.index("H")], shape[axes.index("W")]
@@ -285,23 +295,49 @@ def _prepared(
     return image
 
 
+def _require_apart(sets: Sequence[Pictures]) -> None:
+    """Raise ValueError where a file is among the training and the test images."""
+    if len(sets) == 2 and all(found.files for found in sets):
+        both = set(sets[0].files) & set(sets[1].files)
+        if both:
+            raise ValueError(
+                f"{len(both)} files are in {sets[0].where} and in {sets[1].where}, as {min(both)}: "
+                "expected other images to test on than to train on; one folder alone is split"
+            )
+
+
 def _first(
-    found: Pictures, order: Sequence[int], read: Callable[[int], np.ndarray], *, number: int
+    found: Pictures,
+    order: Sequence[int],
+    read: Callable[[int], np.ndarray],
+    *,
+    number: int,
+    known: dict[str, str],
 ) -> tuple[list[np.ndarray], list[str]]:
-    """The first ``number`` of the images in ``order`` that can be read to their end, and names."""
+    """The first ``number`` of the images in ``order`` that can be read to their end, and names.
+
+    ``known`` : what serves already, by digest, which grows.
+    """
     images, names, skipped = [], [], []
     for i in order:
         if len(images) == number:
             break
         try:
-            images.append(read(i))
-            names.append(found.names[i])
+            image = read(i)
         except Exception as error:  # a truncated file shows only here
             skipped.append(f"{found.names[i]} ({reason(error)})")
+            continue
+        key = hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest()
+        if key in known:
+            skipped.append(f"{found.names[i]} (a copy of {known[key]})")
+            continue
+        known[key] = found.names[i]
+        images.append(image)
+        names.append(found.names[i])
     _warn_skipped(found, skipped)
     if not images:
         raise ValueError(
-            f"{found.where}: none of {len(order)} images could be read to the end: "
+            f"{found.where}: none of {len(order)} images can serve: "
             f"{skipped[0]}{', …' if len(skipped) > 1 else ''}"
         )
     return images, names

@@ -12,7 +12,7 @@ from benchmark.options.brought import error_line
 from benchmark.options.checks import check_all
 from benchmark.plugins.keyed import KeyedDataset
 from benchmark.plugins.rules import RULES
-from benchmark.plugins.task import ImageSet
+from benchmark.plugins.task import ImageSet, require_apart
 
 
 class ImageDataset(KeyedDataset, BaseDataset, ABC):
@@ -60,6 +60,7 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
         try:
             check_all(self._parameters, RULES)
             train, test = self.images(seed)
+            require_apart(train, test)
         except (ValueError, OSError) as error:
             return {"unavailable": f"{self.name}: {error}"}
         except Exception as error:  # of a file of the user's: the other datasets go on

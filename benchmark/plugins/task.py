@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from benchmark.imaging.degradations import Degradation, make_degradation, measured_by
-from benchmark.imaging.images import Cut
+from benchmark.imaging.images import Cut, digest
 from benchmark.imaging.losses import UpperLoss, make_loss, require_loss
 from benchmark.imaging.measured import Measured, checked_pairs
 from benchmark.imaging.seeded import seeded
@@ -99,6 +99,26 @@ def make_task(
         require_layer(problem.at(part.operator), part, what=f"lower level {lower!r}")
     require_influence(problem, task.probe)
     return task
+
+
+def require_apart(train: ImageSet, test: ImageSet) -> None:
+    """Raise ValueError where a test image, unless it is of one colour, is a training image."""
+    known = {digest(image): i for i, image in enumerate(_each(train))}
+    for j, image in enumerate(_each(test)):
+        i = known.get(digest(image))
+        if i is not None and image.min() < image.max():
+            raise ValueError(
+                f"test image {j} is training image {i}: expected other images to test on"
+            )
+
+
+def _each(images: ImageSet) -> Iterator[Tensor]:
+    """The true images (C, H, W) of a set, as far as it is one."""
+    images, _ = _parted(images)
+    parts = images if isinstance(images, Tensor | list | tuple) else [images]
+    for part in parts:
+        truth = part.truth if isinstance(part, Measured) else [part]
+        yield from (image for image in truth if isinstance(image, Tensor))
 
 
 def _parted(images: ImageSet) -> tuple[ImageSet, Names]:
