@@ -54,7 +54,6 @@ class Solver(SearchMethod):
             moved = (vector - start).double().clamp(-self.span, self.span).tolist()
             params = dict(zip(axes, moved, strict=True))
             study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
-        asked = study.ask(axes).params
-        moves = torch.tensor([asked[i] for i in axes], dtype=start.dtype).to(start.device)
+        moves = start.new_tensor([*map(study.ask(axes).params.get, axes)])
         values = as_parameters(start + moves, theta.values())
         return {name: value.clone() for name, value in zip(theta, values, strict=True)}
