@@ -108,7 +108,7 @@ class Objective(KeyedObjective, BaseObjective):
         name = hashlib.sha256(identity.encode()).hexdigest()[:24]
         self.rows.truth.kept_in = COMMON / f"{name}.safetensors"
         return {
-            "task": self.task,
+            "task": self.task.learning,
             "evaluate": self.rows,
             "stream": Course(UNFINISHED, identity, self.rows.truth),
         }

@@ -322,7 +322,7 @@ def test_a_theta_that_is_not_finite_is_a_diverged_run(task, truth):
 class Own:
     """Neither a plugin nor a class of this package."""
 
-    def deploy(self, lower, y):
+    def deployed(self, lower, y):
         return iterate(lower.layer(y), lower.init(y), steps=3)
 
 
@@ -458,13 +458,18 @@ def test_errors_pass_while_debugging(monkeypatch):
         attempt(lambda: 1 / 0)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_always_passes(error, no_debug):
-    def call() -> None:
-        raise error
+def raises(error: type[BaseException]):
+    raise error
 
-    with pytest.raises(error):
-        attempt(call)
+
+def test_an_interruption_always_passes(no_debug):
+    with pytest.raises(KeyboardInterrupt):
+        attempt(lambda: raises(KeyboardInterrupt))
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
+def test_an_exit_ends_what_was_tried_alone(error, no_debug):
+    assert attempt(lambda: raises(error)).message.startswith(f"{error.__name__} (")
 
 
 # --- memory -----------------------------------------------------------------------------------

@@ -25,6 +25,14 @@ from benchmark.measure import exact_descent
 from benchmark.measure.cost import Cost, cost, of_the_batch
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
+from benchmark.measure.handed import (
+    ChangedError,
+    of_images,
+    of_lower,
+    require_estimate,
+    require_state,
+    untouched,
+)
 from benchmark.measure.jacobian import jacobian_norm
 from benchmark.measure.kept import Kept, digest_of
 from benchmark.measure.reference import (
@@ -51,7 +59,7 @@ NO_EQUILIBRIUM = 1e-4
 class Deploys(Protocol):
     """What is asked of every method."""
 
-    def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+    def deployed(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
         """Its own reconstruction's state for the observations ``y``, without a graph."""
 
 
@@ -286,14 +294,13 @@ def evaluate(
             row.update(vars(outcomes[-1].value))
 
     if all(bool(value.isfinite().all()) for value in theta.values()):
-        lower = at_theta(task.lower, theta)
         measure(lambda: truth.accuracy(theta))
         if outcomes[-1].ok:
             extra = truth.extra(theta)
-        measure(lambda: deployed(method, task, lower, pictures=last))
+        measure(lambda: deployed(method, task, theta, pictures=last))
         measure(lambda: reference_quality(truth.reference(theta)))
         if isinstance(method, EstimatesGradients):
-            counted = CountedProblem(lower)
+            counted = CountedProblem(at_theta(task.lower, theta))
             measure(lambda: estimate(method, task, counted, truth.reference(theta)))
             if last:
                 measure(lambda: cost(method.hypergradient_on_probe, task, counted))
@@ -313,22 +320,22 @@ def unknown(truth: Truth, outcome: Outcome) -> dict[str, object]:
 
 
 @torch.no_grad()
-def deployed(
-    method: Deploys, task: BilevelTask, lower: LowerLevelProblem, *, pictures: bool
-) -> Deployed:
+def deployed(method: Deploys, task: BilevelTask, theta: Theta, *, pictures: bool) -> Deployed:
     """The quality of the method's own reconstructions of the test set, and one to look at."""
-    shown: list[Tensor] = []
+    lower, shown = at_theta(task.lower, theta), []
 
     def quality(at: LowerLevelProblem, part: Batch) -> float:
         y, truth = part.observation, part.truth
-        image = at.reconstruct(method.deploy(at, y))
+        image = at.reconstruct(method.deployed(at, y))
         if not image.isfinite().all():
             raise DivergedError("the method's reconstruction of the test set is not finite")
         if pictures and not shown:
             shown.extend(batch[0] for batch in (image, at.reconstruct(at.init(y)), truth))
         return metrics.psnr(image, truth)
 
-    return Deployed(mean_over(lower, task.test, quality), *map(to_uint8, shown))
+    found = mean_over(lower, task.test, quality)
+    _require_theta(lower, theta)
+    return Deployed(found, *map(to_uint8, shown))
 
 
 def reference_quality(reference: Reference) -> ReferenceQuality:
@@ -343,11 +350,22 @@ def estimate(
     reference: Reference,
 ) -> Estimate:
     """One hypergradient of the method on the probe against ``reference``; ``counted`` is new."""
-    found = method.hypergradient_on_probe(counted, task.probe)
+    theta = {name: p.detach().clone() for name, p in counted.lower.theta().items()}
+    parts = task.probe.parts
+    with untouched(of_lower(counted.lower, theta=True) | of_images("the probe", task.probe)):
+        found = method.hypergradient_on_probe(counted, task.probe)
+    _require_theta(counted.lower, theta)
+    require_estimate(found, theta)
     require_finite(found, when="on the probe")
     flat = torch.cat([g.flatten() for g in found.gradient])
-    parts = task.probe.parts
-    states = [of_one.state for of_one in found.parts or (found,)]
+    states = [
+        require_state(
+            of_one.state,
+            like=counted.lower.at(part.operator).init(part.observation),
+            by="hypergradient, as its state,",
+        )
+        for part, of_one in zip(parts, found.parts or (found,), strict=True)
+    ]
     with torch.no_grad():
         images = [
             counted.lower.at(part.operator).layer(part.observation)(x)
@@ -364,6 +382,12 @@ def estimate(
         layer_evals=of_the_batch(counted.layer_evals, parts),
         vjp_evals=of_the_batch(counted.vjp_evals, parts),
     )
+
+
+def _require_theta(lower: LowerLevelProblem, theta: Theta) -> None:
+    """Raise ChangedError where θ of ``lower`` is no longer ``theta``, however it was changed."""
+    if not all(torch.equal(p, theta[name]) for name, p in lower.theta().items()):
+        raise ChangedError("the method changed θ in place: expected it to be left as it is")
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -59,16 +59,17 @@ def attempt(call: Callable[[], V]) -> Outcome[V]:
     """
     try:
         return Outcome(value=call())
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:  # an exit ends the run alone
         if os.environ.get("BENCHOPT_DEBUG") == "1":
             raise
-        message = f"{type(error).__name__}: {error}{_users_line(error)}"
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        message = said + _users_line(error)
         if is_out_of_memory(error):
             return Outcome("oom", message)
         return Outcome("diverged" if isinstance(error, DivergedError) else "error", message)
 
 
-def _users_line(error: Exception) -> str:
+def _users_line(error: BaseException) -> str:
     """The innermost line that is neither of this package nor of a library: " (mine.py, line 3)"."""
     for frame in reversed(extract_tb(error.__traceback__)):
         file = Path(frame.filename)

@@ -18,6 +18,15 @@ from benchmark.gradients.result import Hypergradient, mean_of
 from benchmark.gradients.rule import AdjointRecord
 from benchmark.measure.device import synchronize
 from benchmark.measure.failure import require_finite
+from benchmark.measure.handed import (
+    of_images,
+    of_lower,
+    require_estimate,
+    require_graph,
+    require_state,
+    untouched,
+)
+from benchmark.measure.surroundings import NUMERICS, kept
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
@@ -52,7 +61,13 @@ class GradientMethod(OuterLoop):
         found, calls = [], self.carried.counts()
         for part in batch.parts:
             self.carried.recount(calls)
-            found.append(self.hypergradient(lower.at(part.operator), part))
+            with kept(NUMERICS, self.left_behind):
+                one = self.hypergradient(lower.at(part.operator), part)
+            if not isinstance(one, Hypergradient):
+                raise ValueError(f"hypergradient returned {one!r}, expected a Hypergradient")
+            if len(batch.parts) > 1:  # else who asked looks at it
+                require_estimate(one, lower.theta())
+            found.append(one)
         return mean_of(found, [len(part) / len(batch) for part in batch.parts])
 
     @final
@@ -129,6 +144,7 @@ class BilevelSolver(GradientMethod):
     @final
     def prepare(self) -> None:
         self.theta = list(self.lower.theta().values())
+        self._read = of_lower(self.lower, theta=True)
         self.descent = Descent(
             self.lower.theta(),
             optimizer=self.optimizer,
@@ -149,7 +165,9 @@ class BilevelSolver(GradientMethod):
     @final
     def advance(self, batch: Images) -> None:
         def gradient() -> Tensor:
-            estimate = self.mean_hypergradient(self.counted, batch)
+            with untouched(self._read | of_images("the batch", batch)):
+                estimate = self.mean_hypergradient(self.counted, batch)
+            require_estimate(estimate, self.lower.theta())
             require_finite(estimate, when=f"at outer step {self.outer_step}")
             for parameter, entry in zip(self.theta, estimate.gradient, strict=True):
                 parameter.grad = entry.contiguous()
@@ -176,7 +194,12 @@ class StateMethod(BilevelSolver):
     def hypergradient(self, lower: LowerLevelProblem, batch: Batch) -> Hypergradient:
         """Differentiate ℓ(R_θ(x̂)), the direct term through R_θ included."""
         problem = EquilibriumLoss.of_lower_level(lower, batch)
-        found = problem.differentiated(self.equilibrium(problem.T, self.start(lower, batch)))
+        x0 = self.start(lower, batch)
+        with kept(NUMERICS, self.left_behind):
+            x = self.equilibrium(problem.T, x0)
+        require_state(x, like=x0, by="equilibrium")
+        require_graph(x, problem.parameters, T=problem.T, x0=x0, by="equilibrium")
+        found = problem.differentiated(x)
         self.carry(batch, found)
         return found
 
@@ -184,7 +207,8 @@ class StateMethod(BilevelSolver):
     @torch.no_grad()
     def deploy(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
         """x̂ by the same call as in training, gradients disabled."""
-        return self.equilibrium(lower.layer(y), lower.init(y))
+        x0 = lower.init(y)
+        return require_state(self.equilibrium(lower.layer(y), x0), like=x0, by="equilibrium")
 
 
 class PairMethod(BilevelSolver):

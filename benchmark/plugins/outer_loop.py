@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import final
@@ -21,13 +21,22 @@ from torch import Tensor
 
 from benchmark.measure import timing
 from benchmark.measure.counting import CountedProblem
-from benchmark.measure.failure import attempt
+from benchmark.measure.failure import Outcome, attempt
+from benchmark.measure.handed import (
+    digests,
+    of_images,
+    of_lower,
+    require_same,
+    require_state,
+    versions,
+)
+from benchmark.measure.surroundings import EVERYTHING, NUMERICS, Others, kept
 from benchmark.options import checks
 from benchmark.options.brought import of_a_file
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.keyed import Keyed
 from benchmark.plugins.rules import RULES
-from benchmark.problems.bilevel import BilevelTask, Images
+from benchmark.problems.bilevel import Images, LearningTask
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 from benchmark.solve.search import ToTolerance
 
@@ -106,31 +115,35 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         method is to end with that, and no other.
         """
         super().save_parameters(**parameters)
-        self.carried, self.broken = Carried(), None
+        self.carried, self.broken, self.left_behind = Carried(), None, set()
         try:
             checks.check_all(self._parameters, RULES)
-            self.check_parameters()
+            with kept(EVERYTHING, self.left_behind):
+                self.check_parameters()
         except ValueError as error:
             if not of_a_file(error):
                 raise
             self.broken = str(error)
 
-    def unfit(self, task: BilevelTask) -> str | None:
+    def unfit(self, task: LearningTask) -> str | None:
         """Why the method cannot be used on ``task``; None where it can."""
         return None
 
     @final
     def skip(
-        self, task: BilevelTask, evaluate: object = None, stream: object = None
+        self, task: LearningTask, evaluate: object = None, stream: object = None
     ) -> tuple[bool, str | None]:
         """benchopt's hook, which is given what ``set_objective`` is."""
-        reason = None if self.broken else self.unfit(task)
+        if self.broken:
+            return False, None
+        with kept(EVERYTHING, self.left_behind):
+            reason = self.unfit(task)
         return reason is not None, reason
 
     @final
     def set_objective(
         self,
-        task: BilevelTask,
+        task: LearningTask,
         evaluate: Evaluate | None = None,
         stream: Callable[[OuterLoop, Callable], Generator[Step, None, None]] | None = None,
     ) -> None:
@@ -141,12 +154,33 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             benchopt's callback (``benchmark.running``); None: here.
         """
         self.task, self.evaluate, self.stream = task, evaluate, stream
+        self.left_behind, self._given = set(), {}
 
     @final
     def warm_up(self) -> None:
         """One step that is not counted, so that no method pays for lazy initialisation."""
         if self.stream is None:
-            attempt(self.rehearse)
+            self.attempted(self.rehearse)
+
+    @final
+    def attempted(self, call: Callable[[], object]) -> Outcome:
+        """The outcome of a call of the method's code, which leaves the process as it was: what it
+        changed is put back, and named in ``left_behind``.
+        """
+        if not self._given:
+            self._note_what_is_given()
+        with kept(EVERYTHING, self.left_behind):
+            return attempt(call)
+
+    @final
+    def deployed(self, lower: LowerLevelProblem, y: Tensor) -> Tensor:
+        """``deploy`` on a copy of ``y``; ValueError where it is no state, or ``lower`` changed."""
+        handed = {"the observations": y.clone(), **of_lower(lower, theta=True)}
+        before = versions(handed)
+        with kept(NUMERICS, self.left_behind):
+            x = self.deploy(lower, handed["the observations"])
+        require_same(before, versions(handed))
+        return require_state(x, like=lower.init(y), by="deploy")
 
     @final
     def get_next(self, stop_val: int) -> int:
@@ -178,17 +212,34 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self.counted = CountedProblem(self.lower)
         self.carried = Carried()
         self.outer_step, self.row = 0, None
-        self.outcome = attempt(self._prepare)
+        self.outcome = self.attempted(self._prepare)
         if resumed is not None:
             self._restore(resumed)
         if resumed is None or again:
             yield self._reached()
         batches = self.task.minibatches(self.batch_size, after=self.outer_step)
         while self.outcome.ok and self.outer_step < self.steps:
-            with self.clock.running():
-                self.outcome = attempt(lambda: self.advance(next(batches)))
+            self.outcome = self.attempted(lambda: self._timed_step(batches))
             self.outer_step += self.outcome.ok
             yield self._reached()
+
+    @final
+    def _timed_step(self, batches: Iterator[Images]) -> None:
+        with self.clock.running():
+            self.advance(next(batches))
+        require_same(self._versions, versions(self._given))
+
+    @final
+    def _note_what_is_given(self) -> None:
+        """What the method must leave alone, and which other threads and processes there are."""
+        task = self.task
+        self._given = {
+            **of_images("the training set", task.train),
+            **of_images("the probe", task.probe),
+            **of_lower(task.lower, theta=True),
+        }
+        self._versions, self._digests = versions(self._given), digests(self._given)
+        self._others = Others.now()
 
     @final
     def _prepare(self) -> None:
@@ -205,8 +256,29 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         """The step that was just done, with its row where it is to have one."""
         result = self._result()
         due = self.outer_step % getattr(self, "evaluate_every", 1) == 0
-        row = self.evaluate(**result) if self.evaluate and (due or result["last"]) else None
+        row = self._evaluated(result) if self.evaluate and (due or result["last"]) else None
         return replace(step, row=row)
+
+    @final
+    def _evaluated(self, result: Mapping[str, object]) -> dict[str, object]:
+        """The columns of a row, its ``left_behind`` what had to be put back so far."""
+        with kept(EVERYTHING, self.left_behind):
+            row = self.evaluate(**result)
+        left_alone = attempt(lambda: require_same(self._versions, versions(self._given)))
+        if result["last"]:
+            self.left_behind |= self._others.ended()
+            left_alone = attempt(self._require_untouched)
+        if self.outcome.ok and not left_alone.ok:
+            self.outcome = left_alone
+            row |= {"status": left_alone.status, "message": left_alone.message, "ended": "error"}
+        return row | {"left_behind": ", ".join(sorted(self.left_behind))}
+
+    @final
+    def _require_untouched(self) -> None:
+        """Raise ChangedError where what is given, or the copy of the operator, has other bytes."""
+        require_same(self._digests, digests(self._given))
+        copied = of_lower(self.lower, theta=False)
+        require_same({name: self._digests[name] for name in copied}, digests(copied))
 
     @final
     def get_result(self) -> dict[str, object]:
@@ -238,6 +310,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             "counts": self.counted.counts.state(),
             "carried": self.carried.state(),
             "own": self.own_state(),
+            "left_behind": sorted(self.left_behind),
         }
 
     @final
@@ -247,4 +320,5 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         set_theta(self.lower, state["theta"])
         self.counted.counts.restore(state["counts"])
         self.carried = Carried.of_state(state["carried"], device=self.task.device)
+        self.left_behind |= set(state["left_behind"])
         self.restore_own_state(state["own"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import final
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from benchmark.measure.common import at_common_theta, nowhere
 from benchmark.measure.evaluation import Deploys, Truth, evaluate, unknown
-from benchmark.measure.failure import Outcome
+from benchmark.measure.failure import Outcome, attempt
+from benchmark.measure.handed import digests, of_images, require_same
 from benchmark.problems.bilevel import BilevelTask
 
 
@@ -27,6 +28,14 @@ class Rows:
 
     truth: Truth
     task: BilevelTask
+    _digests: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_digests", digests(self._judged_by()))
+
+    def _judged_by(self) -> dict[str, Tensor]:
+        exact = of_images("the test set in float64", self.truth.task.test)
+        return of_images("the test set", self.task.test) | exact
 
     def __call__(
         self,
@@ -39,12 +48,14 @@ class Rows:
         last: bool,
     ) -> dict[str, object]:
         """The columns of ``method`` at ``theta``, its last step having come out as ``training``."""
-        options = {"truth": self.truth, "task": self.task, "training": training, "last": last}
-        columns = evaluate(method, theta, **options)
+        task = replace(self.task, probe=self.task.probe[:])  # handed out: a copy
+        options = {"truth": self.truth, "task": task}
+        intact = attempt(lambda: require_same(self._digests, digests(self._judged_by())))
+        if not intact.ok:
+            return self.failed(intact, outer_step)
+        columns = evaluate(method, theta, training=training, last=last, **options)
+        common = at_common_theta(method, **options) if last else nowhere()
         ended = ("finished" if training.ok else "error") if last else ""
-        common = nowhere()
-        if last:
-            common = at_common_theta(method, truth=self.truth, task=self.task)
         return {
             **columns,
             **common,
@@ -56,7 +67,7 @@ class Rows:
 
     def failed(self, outcome: Outcome, outer_step: int) -> dict[str, object]:
         """The columns where the loop itself is gone, and ``outcome`` says why."""
-        columns = unknown(self.truth, outcome)
+        columns = unknown(self.truth, outcome) | {"left_behind": ""}
         why = {"timeout": "time limit", "interrupted": "interrupted"}
         ended = why.get(outcome.status, "error")
         return {

@@ -93,7 +93,8 @@ def make_task(
         problem = with_operators([_lower_level(lower, o) for o in observed])
     learned = _batch(observed, "train", upper, train_names)
     judged = _batch(observed, "test", upper, test_names)
-    task = BilevelTask(problem, learned, judged, probe=learned[:probe_size], seed=seed)
+    probe = learned[:probe_size]
+    task = BilevelTask(problem, learned, probe, seed, test=judged)
     tried = {part.operator: part[:2] for part in (*judged.parts, *learned.parts)}
     for part in (*task.probe.parts, *(tried[k] for k in range(1, len(observed)))):
         require_layer(problem.at(part.operator), part, what=f"lower level {lower!r}")

@@ -115,24 +115,17 @@ def joined(parts: Sequence[Batch]) -> Images:
 
 
 @dataclass(frozen=True)
-class BilevelTask:
-    """A lower level at its initial θ and the images to learn and to judge it on.
+class LearningTask:
+    """What methods are given: a lower level at its initial θ, and the images to learn it on.
 
-    ``probe`` is the fixed batch on which gradients are compared. The tensors are shared by all
-    methods: whoever trains copies ``lower`` first.
+    ``probe`` is the fixed batch on which gradients are compared. Whoever trains copies ``lower``
+    first.
     """
 
     lower: LowerLevelProblem
     train: Images
-    test: Images
     probe: Images
     seed: int
-
-    def to(self, *, device: torch.device, dtype: torch.dtype) -> BilevelTask:
-        """A copy on ``device`` and in ``dtype``, sharing nothing that training changes."""
-        batches = (b.to(device=device, dtype=dtype) for b in (self.train, self.test, self.probe))
-        lower = copy.deepcopy(self.lower).to(device=device, dtype=dtype)
-        return BilevelTask(lower, *batches, seed=self.seed)
 
     @property
     def device(self) -> torch.device:
@@ -160,6 +153,27 @@ class BilevelTask:
                     after -= 1
                 else:
                     yield self.train[chosen.tolist()]
+
+
+@dataclass(frozen=True)
+class BilevelTask(LearningTask):
+    """The same with the images to judge it on, which no method sees."""
+
+    test: Images
+
+    @property
+    def learning(self) -> LearningTask:
+        """What methods are given of it, sharing its tensors."""
+        return LearningTask(self.lower, self.train, self.probe, self.seed)
+
+    def to(self, *, device: torch.device, dtype: torch.dtype) -> BilevelTask:
+        """A copy on ``device`` and in ``dtype``, sharing nothing that training changes."""
+        batches = {
+            name: getattr(self, name).to(device=device, dtype=dtype)
+            for name in ("train", "probe", "test")
+        }
+        lower = copy.deepcopy(self.lower).to(device=device, dtype=dtype)
+        return BilevelTask(lower, seed=self.seed, **batches)
 
 
 def upper_loss(lower: LowerLevelProblem, x: Tensor, batch: Batch) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 
 from benchmark.imaging.seeded import seeded
 from benchmark.measure.failure import attempt
+from benchmark.measure.surroundings import put_back
 from benchmark.options.seeds import seed_of
 from benchmark.plugins.outer_loop import OuterLoop, Step
 from benchmark.running import checkpoint, interruption
@@ -41,8 +42,9 @@ def kept(solver: OuterLoop, path: Path, *, share: float = SHARE) -> Generator[St
     says so, and starts anew when it was stopped. Cost in memory: the steps since the last
     checkpoint.
     """
+    put_back()
     with seeded(seed_of(solver.task.seed, "rehearsal")):
-        attempt(solver.rehearse)
+        solver.attempted(solver.rehearse)
     with seeded(seed_of(solver.task.seed, "run")):
         yield from _steps(solver, _Keeping(path, share))
 
