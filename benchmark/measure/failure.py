@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,9 @@ def attempt(call: Callable[[], V]) -> Outcome[V]:
     """
     try:
         return Outcome(value=call())
-    except (Exception, SystemExit, GeneratorExit) as error:  # an exit ends the run alone
+    except (Exception, SystemExit, GeneratorExit, KeyboardInterrupt) as error:
+        if _from_outside(error):
+            raise
         if os.environ.get("BENCHOPT_DEBUG") == "1":
             raise
         said = f"{type(error).__name__}: {error}".removesuffix(": ")
@@ -67,6 +70,19 @@ def attempt(call: Callable[[], V]) -> Outcome[V]:
         if is_out_of_memory(error):
             return Outcome("oom", message)
         return Outcome("diverged" if isinstance(error, DivergedError) else "error", message)
+
+
+def _from_outside(error: BaseException) -> bool:
+    """Whether somebody interrupts the program: code that exits, or says so itself, ends its own
+    run alone.
+
+    Where signals have a handler of the program's, it raises a subclass; else nothing tells one
+    KeyboardInterrupt from the other.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    own_handler = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return not (own_handler and type(error) is KeyboardInterrupt)
 
 
 def _users_line(error: BaseException) -> str:

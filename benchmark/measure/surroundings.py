@@ -286,7 +286,7 @@ class Others:
     @classmethod
     def now(cls) -> Others:
         """Those that are there. Cost: a look at all processes, some ms."""
-        return cls(frozenset(threading.enumerate()), _children())
+        return cls(_threads(), _children())
 
     def ended(self) -> set[str]:
         """Kill the processes that have come since; threads cannot be ended. The names of both."""
@@ -304,10 +304,16 @@ def _still_there(known: frozenset[threading.Thread], seconds: float = 0.2) -> se
     """Threads beside ``known`` that do not end within some time; torch's own are none of Python."""
     deadline = time.monotonic() + seconds
     while True:
-        left = set(threading.enumerate()) - known
+        left = set(_threads() - known)
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.01)
+
+
+def _threads() -> frozenset[threading.Thread]:
+    """Those of Python, but for the one that watches over tqdm's bars."""
+    running = threading.enumerate()
+    return frozenset(t for t in running if not type(t).__module__.startswith("tqdm."))
 
 
 def _children() -> frozenset[psutil.Process]:
