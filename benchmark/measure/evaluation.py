@@ -26,11 +26,11 @@ from benchmark.measure.cost import Cost, cost, of_the_batch
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
 from benchmark.measure.handed import (
-    ChangedError,
     of_images,
     of_lower,
     require_estimate,
-    require_state,
+    require_theta,
+    states_of,
     untouched,
 )
 from benchmark.measure.jacobian import jacobian_norm
@@ -334,7 +334,7 @@ def deployed(method: Deploys, task: BilevelTask, theta: Theta, *, pictures: bool
         return metrics.psnr(image, truth)
 
     found = mean_over(lower, task.test, quality)
-    _require_theta(lower, theta)
+    require_theta(lower, theta)
     return Deployed(found, *map(to_uint8, shown))
 
 
@@ -354,18 +354,11 @@ def estimate(
     parts = task.probe.parts
     with untouched(of_lower(counted.lower, theta=True) | of_images("the probe", task.probe)):
         found = method.hypergradient_on_probe(counted, task.probe)
-    _require_theta(counted.lower, theta)
+    require_theta(counted.lower, theta)
     require_estimate(found, theta)
     require_finite(found, when="on the probe")
     flat = torch.cat([g.flatten() for g in found.gradient])
-    states = [
-        require_state(
-            of_one.state,
-            like=counted.lower.at(part.operator).init(part.observation),
-            by="hypergradient, as its state,",
-        )
-        for part, of_one in zip(parts, found.parts or (found,), strict=True)
-    ]
+    states = states_of(found, counted.lower, task.probe)
     with torch.no_grad():
         images = [
             counted.lower.at(part.operator).layer(part.observation)(x)
@@ -382,12 +375,6 @@ def estimate(
         layer_evals=of_the_batch(counted.layer_evals, parts),
         vjp_evals=of_the_batch(counted.vjp_evals, parts),
     )
-
-
-def _require_theta(lower: LowerLevelProblem, theta: Theta) -> None:
-    """Raise ChangedError where θ of ``lower`` is no longer ``theta``, however it was changed."""
-    if not all(torch.equal(p, theta[name]) for name, p in lower.theta().items()):
-        raise ChangedError("the method changed θ in place: expected it to be left as it is")
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

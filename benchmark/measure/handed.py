@@ -80,6 +80,12 @@ def require_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         )
 
 
+def require_theta(lower: LowerLevelProblem, theta: Mapping[str, Tensor]) -> None:
+    """Raise ChangedError where θ of ``lower`` is no longer ``theta``, however it was changed."""
+    if not all(torch.equal(p, theta[name]) for name, p in lower.theta().items()):
+        raise ChangedError("the method changed θ in place: expected it to be left as it is")
+
+
 def require_state(found: object, *, like: Tensor, by: str) -> Tensor:
     """``found`` itself; ValueError, naming ``by``, unless it is a tensor like ``like``."""
     if not isinstance(found, Tensor):
@@ -139,6 +145,18 @@ def require_estimate(found: Hypergradient, theta: Mapping[str, Tensor]) -> None:
                 f"{by} returned as the gradient of {name} {_kind(entry)}, "
                 f"expected {_form(parameter)}"
             )
+
+
+def states_of(found: Hypergradient, lower: LowerLevelProblem, batch: Images) -> list[Tensor]:
+    """The state of each part of ``batch``; ValueError unless each is one of its layer."""
+    return [
+        require_state(
+            of_one.state,
+            like=lower.at(part.operator).init(part.observation),
+            by="hypergradient, as its state,",
+        )
+        for part, of_one in zip(batch.parts, found.parts or (found,), strict=True)
+    ]
 
 
 def _kind(value: object) -> str:
