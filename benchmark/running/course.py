@@ -71,7 +71,8 @@ class Course:
         self, solver: OuterLoop, path: Path, callback: Callable
     ) -> Generator[Step, None, None]:
         if os.environ.get(PROCESSES) == "0" or os.environ.get("BENCHOPT_DEBUG") == "1":
-            return _here(solver, path)
+            solver.task = copy.deepcopy(solver.task)  # else shared with the other methods
+            return kept.kept(solver, path)
         limit = getattr(getattr(callback, "stopping_criterion", None), "timeout", None)
         return self._elsewhere(solver, path, limit)
 
@@ -96,19 +97,6 @@ class Course:
         made_by = digest(behind(solver))
         what = [solver.name, sorted(solver._parameters.items(), key=str), self.identity, made_by]
         return hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:24]
-
-
-def _here(solver: OuterLoop, path: Path) -> Generator[Step, None, None]:
-    """The steps in this process: on a copy of what the other methods are given too, and the default
-    generators of random numbers left as they were.
-    """
-    solver.task = copy.deepcopy(solver.task)
-    drawn = kept.random_state()
-    try:
-        with closing(kept.kept(solver, path)) as steps:
-            yield from steps
-    finally:
-        kept.set_random_state(drawn)
 
 
 def _loop(
