@@ -1,159 +1,491 @@
-"""Each claim on made-up rows where it holds and where it fails, and on the results kept here."""
+"""The measure, the interval and the verdict of each claim, on rows small enough to work out."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import DENOISING, INPAINTING, SWEEP, cli, run, save
+from conftest import ROOT
+from scipy import stats
+from test_report import DENOISING, cli, run, save
 
 from benchmark.report import claims as module
-from benchmark.report.claims import FAILS, HOLDS, NOT_TESTED, UNDECIDED, claims, text, to_json
-from benchmark.report.frame import tidy
+from benchmark.report.claims import claims, text, to_json
+from benchmark.report.frame import RUN, tidy
+from benchmark.report.hypotheses import (
+    BETTER,
+    FAILS,
+    HOLDS,
+    NOT_TESTED,
+    STATEMENTS,
+    UNDECIDED,
+    WORSE,
+    line,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
-KAPPA = 0.8
-
-
-def error(layers: int, restarts: int) -> float:
-    """Truncation, and what the state leaves."""
-    return KAPPA**layers + 2 * KAPPA ** ((restarts + 1) * layers)
-
-
-def sweep(**changes) -> pd.DataFrame:
-    """Depths × restarts without training; ``changes`` map (method, parameters) to new columns."""
-    rows = []
-    for method, parameters in SWEEP:
-        for row in run(method, parameters, task=DENOISING, evaluations=1):
-            layers, restarts = parameters.get("layers", 1), parameters.get("restarts", 0)
-            row["objective_contraction"] = KAPPA
-            row["objective_layer_evals"] = float((restarts + 1) * layers)
-            row["objective_peak_memory_mib"] = 2 + 0.2 * layers
-            if method == "Restarted-JFB":
-                row["objective_gradient_error"] = error(layers, restarts)
-            for column, change in changes.items():
-                row[f"objective_{column}"] = change(method, layers, restarts, row)
-            rows.append(row)
-    for evals in (100.0, 200.0, 400.0):
-        for method in ("JFB", "DEQ"):
-            (row,) = run(method, {"tol": 1 / evals}, task=DENOISING, evaluations=1)
-            mib = 2.2 + (0.2 * evals if "grows" in changes else 0.0)
-            rows.append(row | {"objective_layer_evals": evals, "objective_peak_memory_mib": mib})
-    return tidy(pd.DataFrame(rows))
-
-
-def verdicts(frame: pd.DataFrame) -> dict[str, list[str]]:
-    return claims(frame).groupby("key")["verdict"].agg(list).to_dict()
+KAPPA = 0.5
+ONE_MODULUS, OTHER = "wavelet_l1, denoising", "wavelet_l1, inpainting"
+NOTHING = {
+    "task": ONE_MODULUS,
+    "method": "Restarted-JFB",
+    "configuration": "Restarted-JFB",
+    "status": "ok",
+    "outer_step": 0.0,
+    "repetition": 0,
+    "contraction": KAPPA,
+    "test_psnr_images": None,
+    "parameters": {},
+    "state_residual": 1e-12,
+    **dict.fromkeys(
+        ("layers", "restarts", "gradient_error", "gradient_cosine", "reference_residual"), math.nan
+    ),
+    **dict.fromkeys(("peak_memory_mib", "layer_evals", "value", "test_psnr"), math.nan),
+    "jacobian_norm_start": math.nan,
+}
 
 
-def first(found: pd.DataFrame, key: str) -> pd.Series:
-    return found[found["key"] == key].iloc[0]
+def frame_of(rows: list[dict]) -> pd.DataFrame:
+    """A run of a single row for each."""
+    own = [dict.fromkeys(RUN, "") | {"source": i} | NOTHING | row for i, row in enumerate(rows)]
+    return pd.DataFrame(own)
 
 
-def test_all_hold_where_they_should():
-    found = verdicts(sweep())
-    assert found["rate"] == found["restarts"] == found["close"] == [HOLDS]
-    assert found["memory-linear"] == [HOLDS, HOLDS]
-    assert found["memory-constant"] == [HOLDS, HOLDS]
-    assert found["accuracy"] == [NOT_TESTED] * 3
+def claims_of(rows: list[dict], key: str) -> list[SimpleNamespace]:
+    found = claims(frame_of(rows))
+    return [SimpleNamespace(**row) for row in found[found["key"] == key].to_dict("records")]
+
+
+def only(rows: list[dict], key: str, about: str = "") -> SimpleNamespace:
+    (found,) = [c for c in claims_of(rows, key) if about in c.statement]
+    return found
+
+
+def span(found) -> tuple[float, float, float]:
+    return found.low, found.value, found.high
+
+
+def student(numbers) -> tuple[float, float]:
+    return stats.t.interval(0.95, len(numbers) - 1, np.mean(numbers), stats.sem(numbers))
+
+
+def test_each_claim_says_what_would_be_enough_and_what_must_not_pass():
+    assert (STATEMENTS["margin"] > 0).all()
+    assert (STATEMENTS[["statement", "measure", "criterion"]] != "").all(axis=None)
+    # what falls faster than a bound is no failure: of the rate alone there is no control
+    assert list(STATEMENTS.index[STATEMENTS["control"] == ""]) == ["bound"]
+
+
+# --- (a) the rate ---------------------------------------------------------------------------------
+
+
+def errors(of, depths=(1, 2, 4), restarts=(20,), **more) -> list[dict]:
+    return [
+        {"layers": float(k), "restarts": float(r), "gradient_error": of(k, r), **more}
+        for k in depths
+        for r in restarts
+    ]
 
 
 @pytest.mark.parametrize(
-    ("key", "column", "change"),
+    ("pace", "verdict"),
+    [(1.0, HOLDS), (0.96, HOLDS), (1.04, HOLDS), (0.8, FAILS), (0.94, FAILS), (3.0, FAILS)],
+)
+def test_where_theory_gives_equality_the_rate_is_two_sided(pace, verdict):
+    found = only(errors(lambda k, r: 3 * KAPPA ** (pace * k)), "rate")
+    assert span(found) == pytest.approx((pace, pace, pace), rel=1e-6)
+    assert found.verdict == verdict
+    assert found.note == "κ = 0.5, K = 1, 2, 4, R² = 1.0000"
+
+
+@pytest.mark.parametrize(
+    ("pace", "verdict"), [(3.0, HOLDS), (0.96, HOLDS), (0.94, FAILS), (0.8, FAILS)]
+)
+def test_elsewhere_it_is_a_bound_by_the_norm(pace, verdict):
+    """The spectral radius 0.5 has no say: ‖J‖ = 0.7 has."""
+    rows = errors(lambda k, r: 3 * 0.7 ** (pace * k), task=OTHER, jacobian_norm_start=0.7)
+    found = only(rows, "bound")
+    assert found.value == pytest.approx(pace) and found.verdict == verdict
+    assert found.note.startswith("κ = 0.7,")
+    assert only(rows, "rate").verdict == NOT_TESTED
+
+
+@pytest.mark.parametrize(
+    ("norm", "why"), [(1.2, "κ = 1.2, not below 1"), (math.nan, "κ is in no row")]
+)
+def test_where_the_norm_bounds_nothing_nothing_is_claimed(norm, why):
+    rows = errors(lambda k, r: KAPPA**k, task=OTHER, jacobian_norm_start=norm)
+    found = only(rows, "bound")
+    assert (found.verdict, found.note, found.task) == (NOT_TESTED, why, OTHER)
+    assert np.isnan(span(found)).all()
+
+
+def test_the_interval_of_the_rate_is_student_s():
+    off = [0.3, -0.2, 0.1, -0.2]
+    depths = np.array([1.0, 2.0, 3.0, 4.0])
+    found = only(errors(lambda k, r: math.exp(-0.65 * k + off[k - 1]), (1, 2, 3, 4)), "rate")
+    y, x = -0.65 * depths + off, depths - depths.mean()
+    slope = x @ y / (x @ x)
+    rest = y - y.mean() - slope * x
+    half = stats.t.ppf(0.975, 2) * math.sqrt(rest @ rest / 2 / (x @ x))
+    log = math.log(KAPPA)
+    assert span(found) == pytest.approx(((slope + half) / log, slope / log, (slope - half) / log))
+    assert found.verdict == UNDECIDED
+    fit = line(pd.Series(depths), pd.Series(y))
+    assert (fit.slope, fit.low, fit.high) == pytest.approx((slope, slope - half, slope + half))
+    assert fit.r2 == pytest.approx(1 - rest @ rest / ((y - y.mean()) @ (y - y.mean())))
+    assert line(pd.Series([1.0, 2.0, 2.0]), pd.Series([1.0, 2.0, 2.0])) is None
+    assert line(pd.Series([1.0, 2.0, 3.0]), pd.Series([1.0, math.nan, 2.0])) is None
+
+
+def test_the_rate_is_taken_at_equilibrium_and_above_the_reference():
+    """The most restarts alone; κ^((R+1)K) at most 0.01; errors above 100 reference residuals."""
+    rows = errors(lambda k, r: KAPPA**k, (2, 3, 4, 5), restarts=(4,))
+    beside = [
+        {"layers": 3.0, "restarts": 3.0, "gradient_error": 9.0},  # fewer restarts
+        {"layers": 1.0, "restarts": 4.0, "gradient_error": 9.0},  # κ⁵ = 0.03 from equilibrium
+        {"layers": 6.0, "restarts": 4.0, "gradient_error": 9.0, "reference_residual": 0.09},
+        {"layers": 7.0, "restarts": 4.0, "gradient_error": KAPPA**7, "reference_residual": 7e-5},
+    ]
+    found = only(rows + beside, "rate")
+    assert span(found) == pytest.approx((1, 1, 1)) and "K = 2, 3, 4, 5, 7," in found.note
+    assert only(rows[:2], "rate").note == "needs three depths at equilibrium, found 2"
+
+
+def test_what_would_hold_of_the_control_too_is_not_decided():
+    rows = errors(lambda k, r: KAPPA**k)
+    unrolled = [row | {"method": "Unrolling", "restarts": math.nan} for row in rows]
+    found = only(rows + unrolled, "rate")
+    assert (found.verdict, found.control) == (UNDECIDED, "Unrolling: HOLDS (1)")
+    assert found.note.endswith("; it would of Unrolling too")
+    faster = [row | {"gradient_error": row["gradient_error"] ** 2} for row in unrolled]
+    found = only(rows + faster, "rate")
+    assert (found.verdict, found.control) == (HOLDS, "Unrolling: FAILS (2)")
+    assert only(rows, "rate").control == "Unrolling: NOT TESTED (no rows)"
+
+
+# --- (b) restarts ---------------------------------------------------------------------------------
+
+
+def neumann(exact, depths, **more) -> list[dict]:
+    return [
+        {"method": "Neumann", "parameters": {"terms": str(k)}, "gradient_error": exact(k), **more}
+        for k in depths
+    ]
+
+
+def gaps(*ratios: tuple[float, ...], restarts=(1, 5, 20)) -> list[dict]:
+    """Depths whose errors at R = 1, 5, 20 are above that of as many terms, relative to it."""
+    depths, of = range(1, len(ratios) + 1), {r: i for i, r in enumerate(restarts)}
+    rows = errors(lambda k, r: 0.01 * k * (1 + ratios[k - 1][of[r]]), depths, restarts)
+    return rows + neumann(lambda k: 0.01 * k, depths)
+
+
+def test_the_gap_is_to_the_terms_and_a_geometric_mean_over_depths():
+    """0.2, 0.4 and, beyond a hundredfold, 0.01; the depth that had no gap does not count."""
+    rows = gaps((0.5, 9, 0.1), (-0.25, 9, -0.1), (0.5, 9, 1e-9), (0.009, 9, 0.5))
+    found = only(rows, "restarts")
+    logs = np.log([0.2, 0.4, 0.01])
+    assert found.value == pytest.approx(math.exp(logs.mean()))
+    assert (found.low, found.high) == pytest.approx(tuple(np.exp(student(logs))), rel=1e-6)
+    assert found.verdict == UNDECIDED and found.note == "R = 1 and 20, K = 1, 2, 3"
+
+
+@pytest.mark.parametrize(
+    ("errors_of_restarts", "verdict"),
     [
-        ("rate", "gradient_error", lambda m, k, r, row: 0.9**k),
-        ("rate", "gradient_error", lambda m, k, r, row: 0.5 + 0.001 * r),
-        ("restarts", "gradient_error", lambda m, k, r, row: 0.5 - (r != 20) * 0.02 * (r + 1)),
-        ("close", "gradient_error", lambda m, k, r, row: 0.01 + error(k, r)),
-        ("memory-linear", "peak_memory_mib", lambda m, k, r, row: 2.0 + 0.01 * k**3),
-        ("memory-constant", "grows", lambda m, k, r, row: 0.0),
+        ((0.5, 0.1, 0.05), HOLDS),
+        ((0.5, 0.4, 0.3), FAILS),
+        # they hurt: each takes it further away, and the last step is the smallest
+        ((0.1, 0.5, 0.55), FAILS),
+        # at the wrong place from the start
+        ((0.5, 0.5, 0.5), FAILS),
     ],
 )
-def test_each_fails_where_it_should(key, column, change):
-    assert FAILS in verdicts(sweep(**{column: change}))[key]
+def test_restarts_that_hurt_do_not_close_a_gap(errors_of_restarts, verdict):
+    assert only(gaps(*[errors_of_restarts] * 3), "restarts").verdict == verdict
 
 
-def test_error_that_still_falls_is_undecided():
-    slow = {
-        "gradient_error": lambda m, k, r, row: 0.95**k + 1e-3 * r,
-        "contraction": lambda m, k, r, row: 0.95,
-    }
-    claim = first(claims(sweep(**slow)), "close")
-    assert claim.verdict == UNDECIDED and "still falling" in claim.note
+def test_the_control_of_restarts_is_to_have_none():
+    rows = gaps(*[(0.5, 0.1, 0.05)] * 3)
+    control = {"method": "Unrolling", "restarts": math.nan}
+    worse, as_good = (
+        [row | control | {"gradient_error": e * 0.01 * k} for k, row in enumerate(rows[2:9:3], 1)]
+        for e in (2.0, 1.05)
+    )
+    assert only(rows + worse, "restarts").control == "Unrolling: FAILS (2)"
+    assert only(rows + worse, "restarts").verdict == HOLDS
+    assert only(rows + as_good, "restarts").verdict == UNDECIDED
 
 
-def trained(shift: float, *, images: bool = True, noise: float = 0.01) -> pd.DataFrame:
-    """Restarted-JFB's final test PSNR is DEQ's plus ``shift``, image by image."""
-    generator = np.random.default_rng(0)
-    hard = generator.normal(27, 3, 12)
-    rows = []
-    for method in ("Restarted-JFB", "DEQ"):
-        own = hard + (shift + noise * generator.normal(size=12)) * (method != "DEQ")
-        parameters = {"layers": 10, "restarts": 5} if method != "DEQ" else {}
-        for row in run(method, parameters, task=INPAINTING):
-            row["objective_test_psnr"] = own.mean()
-            rows.append(row | ({"objective_test_psnr_images": own} if images else {}))
-    return tidy(pd.DataFrame(rows))
+def test_what_is_missing_for_restarts_is_said():
+    rows, three = gaps(*[(0.5, 0.1, 0)] * 3), "at three depths"
+    for lacking in (
+        gaps((0.5, 0.1, 0), (0.5, 0.1, 0)),
+        [row for row in rows if row.get("restarts", 1) == 1],
+        [row for row in rows if "method" not in row],
+        # not at the exact equilibrium
+        [row | {"state_residual": 1e-3} for row in rows],
+    ):
+        found = only(lacking, "restarts")
+        assert found.verdict == NOT_TESTED and found.note.endswith(three)
+    closed = gaps((0.5, 0.1, 0), (0.01 - 1e-6, 0.5, 0), (0, 0, 0))
+    assert only(closed, "restarts").note == "the fewest restarts, 1, leave no gap to close"
+
+
+# --- (c) close to the exact gradient --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("shift", "noise", "verdict"),
-    [(0.0, 0.01, HOLDS), (-0.3, 0.01, FAILS), (0.3, 0.01, FAILS), (0.08, 0.2, UNDECIDED)],
+    ("least", "before", "verdict"),
+    [
+        (1e-3, 1e-3, HOLDS),
+        (1.01e-3, 1.01e-3, FAILS),
+        # from K = 2 to 4 it has to fall by κ = 0.5, the half of κ⁴⁻²
+        (0.02, 0.0401, UNDECIDED),
+        (0.02, 0.0399, FAILS),
+    ],
 )
-def test_accuracy_is_an_equivalence(shift, noise, verdict):
-    claim = first(claims(trained(shift, noise=noise)), "accuracy")
-    assert claim.verdict == verdict
-    assert claim.low <= claim.value <= claim.high
-    assert claim.value == pytest.approx(shift, abs=0.12)
+def test_close_or_still_falling(least, before, verdict):
+    rows = errors(lambda k, r: {1: 1.0, 2: before, 4: least}[k] * 2 / r, restarts=(1, 2))
+    found = only([row | {"gradient_cosine": 0.25} for row in rows], "close")
+    assert found.verdict == verdict and found.value == pytest.approx(least)
+    said = {HOLDS: "", FAILS: "; no longer falling in K", UNDECIDED: "; still falling in K"}
+    assert found.note == f"K = 4, R = 2; cosine 0.250000{said[verdict]}"
 
 
-def test_missing_data_are_named():
-    claim = first(claims(trained(0.0, images=False)), "accuracy")
-    assert claim.verdict == NOT_TESTED and "one repetition" in claim.note
-    found = claims(trained(0.0))
-    (note,) = found.loc[found["statement"].str.endswith("DRUNet"), "note"]
-    assert "no trained runs of Restarted-JFB and DEQ on drunet" in note
-    others = found[found["key"] != "accuracy"]
-    assert set(others["verdict"]) <= {NOT_TESTED, UNDECIDED}
-    assert "needs Restarted-JFB at two depths" in set(others["note"])
+def test_a_lucky_setting_or_a_bad_deq_is_not_close():
+    """The minimum over all settings would be; so would 0.02 beside a DEQ with an error of 0.5."""
+    rows = errors(lambda k, r: 1e-6 if (k, r) == (2, 1) else 0.02, restarts=(1, 20))
+    bad = {"method": "DEQ", "configuration": "DEQ", "gradient_error": 0.5}
+    assert only([*rows, bad], "close").verdict == FAILS
 
 
-def test_line_against_its_formula():
-    x = pd.Series([1.0, 2.0, 5.0, 10.0])
-    fit = module.line(x, 3 * x + 1)
-    assert (fit.slope, fit.low, fit.high, fit.r2) == pytest.approx((3, 3, 3, 1))
-    assert module.line(x[:2], x[:2]) is None
+def test_jfb_must_not_be_close():
+    rows = errors(lambda k, r: 1e-4**k)
+    for error, verdict in ((0.8, HOLDS), (1e-4, UNDECIDED)):
+        jfb = {"method": "JFB", "gradient_error": error}
+        assert only([*rows, jfb], "close").verdict == verdict
+    assert only(errors(lambda k, r: 0.1, (2,)), "close").note == "needs two depths"
+
+
+@pytest.mark.parametrize(
+    ("kappa", "fall", "verdict"), [(1.2, 0.89, UNDECIDED), (0.99, 0.91, FAILS)]
+)
+def test_slow_layers_have_to_fall_by_a_tenth(kappa, fall, verdict):
+    rows = errors(lambda k, r: {1: 0.1, 2: 0.1 * fall}[k], (1, 2), contraction=kappa)
+    assert only(rows, "close").verdict == verdict
+
+
+def test_repetitions_give_the_error_an_interval():
+    rows = errors(lambda k, r: 0.5, (1,)) + errors(lambda k, r: 2e-4, (2,))
+    rows += [rows[1] | {"gradient_error": e, "repetition": i} for i, e in ((1, 3e-4), (2, 4e-4))]
+    found = only(rows, "close")
+    bounds = np.exp(student(np.log([2e-4, 3e-4, 4e-4])))
+    assert span(found) == pytest.approx((bounds[0], 3e-4, bounds[1])) and found.verdict == HOLDS
+    rows[-1]["gradient_error"] = 1e-2  # one of three far off
+    assert only(rows, "close").verdict != HOLDS
+
+
+# --- (d) memory -----------------------------------------------------------------------------------
+
+
+def memory(method: str, mib: dict[float, float], *, of: str = "layers", **more) -> list[dict]:
+    return [{"method": method, of: float(k), "peak_memory_mib": m, **more} for k, m in mib.items()]
+
+
+UNROLLED = memory("Unrolling", {1: 3, 2: 5, 4: 9})  # 2 MiB a layer
+
+
+@pytest.mark.parametrize("method", ["Unrolling", "Restarted-JFB"])
+@pytest.mark.parametrize(
+    ("mib", "verdict"),
+    [
+        ({1: 3, 2: 5, 4: 9}, HOLDS),
+        ({1: 9, 2: 7, 4: 3}, FAILS),
+        # constant, or as good as that, though a line with a slope above 0
+        ({1: 5, 2: 5, 4: 5}, FAILS),
+        ({1: 5, 2: 5.0001, 4: 5.0003}, FAILS),
+        ({1: 1, 2: 4, 3: 9, 4: 16}, FAILS),  # R² of a parabola: 0.9689
+        ({1: 3, 2: 3.6, 4: 4.5}, UNDECIDED),  # R² = 0.9944, the interval holds a half
+        ({2: 3, 3: 5, 4: 9}, NOT_TESTED),
+    ],
+)
+def test_memory_is_a_line_that_depth_accounts_for(method, mib, verdict):
+    found = only(memory(method, mib), "memory-linear", method)
+    assert found.verdict == verdict, span(found)
+
+
+def test_constant_memory_is_the_control_of_linear():
+    found = only(UNROLLED, "memory-linear", "Unrolling")
+    assert span(found) == pytest.approx((8 / 9,) * 3)
+    assert found.note == "R² = 1.0000, 2 MiB per layer, K = 1, 2, 4"
+    for mib, verdict in (({10: 4, 20: 4, 40: 4}, HOLDS), ({10: 40, 20: 80, 40: 160}, UNDECIDED)):
+        rows = UNROLLED + memory("JFB", mib, of="layer_evals")
+        assert only(rows, "memory-linear", "Unrolling").verdict == verdict
+    assert only(UNROLLED[:2], "memory-linear", "Unrolling").note == "needs three depths, found 2"
+
+
+@pytest.mark.parametrize("method", ["JFB", "DEQ"])
+@pytest.mark.parametrize(
+    ("growth", "verdict"), [(0.0, HOLDS), (0.099, HOLDS), (0.102, FAILS), (2.0, FAILS)]
+)
+def test_memory_that_does_not_grow(method, growth, verdict):
+    own = memory(method, {k: 4 + growth * k for k in (10, 20, 40)}, of="layer_evals")
+    unrolled = [row | {"layer_evals": row["layers"]} for row in UNROLLED]
+    found = only(unrolled + own, "memory-constant", method)
+    assert span(found) == pytest.approx((growth / 2,) * 3, abs=1e-9)
+    assert found.verdict == verdict and found.note == "layers run: 10, 20, 40"
+    assert found.control == "Unrolling: FAILS (1)"
+
+
+def test_memory_that_jumps_is_undecided():
+    own = memory("DEQ", {10: 4, 20: 6, 40: 4.1, 80: 6.2}, of="layer_evals")
+    assert only(UNROLLED + own, "memory-constant", "DEQ").verdict == UNDECIDED
+
+
+def test_what_is_missing_for_flat_memory_is_said():
+    for mib in ({1: 4.0}, {1: 4.0, 100: 4.0}):  # one layer is no division by zero
+        found = only(UNROLLED + memory("DEQ", mib, of="layer_evals"), "memory-constant", "DEQ")
+        assert found.note == f"needs three numbers of layers run, found {len(mib)}"
+    for peers, number in (
+        (UNROLLED[:2], "2"),
+        ([], "none"),
+        (memory("Unrolling", {1: 3, 2: 3, 4: 3}), "3"),
+    ):
+        rows = [*peers, *memory("DEQ", {1: 4.0}, of="layer_evals")]
+        found = only(rows, "memory-constant", "DEQ")
+        assert found.note == f"needs Unrolling at three depths, found {number}"
+
+
+# --- (e) accuracy ---------------------------------------------------------------------------------
+
+HARD = [20.0, 25.0, 31.0]
+
+
+def trained(method: str, psnr, *, value=1.0, name: str = "", **more) -> dict:
+    """The end of a training run."""
+    own = {"test_psnr_images": list(psnr), "test_psnr": float(np.mean(psnr)), "value": value}
+    return {"method": method, "configuration": name or method, "outer_step": 10.0, **own, **more}
+
+
+def pair(gaps, **more) -> list[dict]:
+    return [trained("Restarted-JFB", np.add(HARD, gaps), **more), trained("DEQ", HARD, **more)]
+
+
+FAMILY = "weighted norms"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "verdict"),
+    [
+        ([0.05, 0.06, 0.05], HOLDS),
+        ([-0.05, -0.06, -0.05], HOLDS),  # significantly worse, by no more than the margin
+        ([0.05, -0.06, 0.25], UNDECIDED),
+        ([0.15, 0.16, 0.15], BETTER),
+        ([0.09, 0.1, 0.09], BETTER),
+        ([-0.09, -0.1, -0.095], WORSE),
+        ([-0.15, -0.16, -0.15], FAILS),
+        ([-0.05, -0.1, -0.15], UNDECIDED),
+    ],
+)
+def test_accuracy_is_a_paired_difference_that_need_not_be_small(gaps, verdict):
+    found = only(pair(gaps), "accuracy", FAMILY)
+    low, high = student(gaps)
+    assert span(found) == pytest.approx((low, np.mean(gaps), high)) and found.verdict == verdict
+    assert found.note == "Restarted-JFB against DEQ; paired, over 3 images (each as a photograph)"
+
+
+def test_unrolling_must_not_be_as_accurate():
+    for gap, verdict in ((-0.5, HOLDS), (-0.05, UNDECIDED), (0.5, HOLDS)):
+        unrolled = trained("Unrolling", np.add(HARD, [gap, gap, gap * 1.01]))
+        found = only([*pair([0.05, 0.06, 0.05]), unrolled], "accuracy", FAMILY)
+        assert found.verdict == verdict and found.control.startswith("Unrolling: ")
+
+
+def test_crops_of_one_photograph_are_one():
+    rows = pair([0.05, 0.06, 0.05], test_photographs='["a", "a", "b"]')
+    found = only(rows, "accuracy", FAMILY)
+    assert found.note.endswith("over 2 photographs") and found.verdict == HOLDS
+    alone = only(pair([0.05, 0.06, 0.05], test_photographs='["a", "a", "a"]'), "accuracy", FAMILY)
+    assert alone.verdict == NOT_TESTED
+    assert alone.note.endswith("no interval (1 photograph and one repetition)")
+
+
+def test_a_deq_that_is_none_is_not_compared_with():
+    for error, verdict in ((0.09, HOLDS), (0.11, NOT_TESTED)):
+        rows = pair([0.05, 0.06, 0.05])
+        rows[1]["gradient_error"] = error
+        assert only(rows, "accuracy", FAMILY).verdict == verdict
+
+
+def test_the_configuration_is_chosen_by_the_training_set():
+    rows = [
+        trained("Restarted-JFB", np.add(HARD, 9), value=2.0, name="better on the test set"),
+        trained("Restarted-JFB", np.add(HARD, 0.01), value=1.0, name="mine"),
+        trained("DEQ", HARD, value=3.0, name="yours"),
+        trained("DEQ", np.add(HARD, 9), value=3.5, name="not yours"),
+        # neither failures, nor starts, nor other methods, nor what has no loss
+        trained("DEQ", np.add(HARD, 5), value=0.1, name="failed", status="diverged"),
+        trained("DEQ", np.add(HARD, 5), value=0.1, name="start", outer_step=0.0),
+        trained("JFB", np.add(HARD, 5), value=0.1, name="other"),
+        trained("DEQ", np.add(HARD, 5), value=math.nan, name="unknown"),
+    ]
+    found = only(rows, "accuracy", FAMILY)
+    assert found.value == pytest.approx(0.01) and found.note.startswith("mine against yours;")
+
+
+def test_each_family_has_its_lower_levels():
+    families = {"wavelet_l12": FAMILY, "pnp": "Plug-and-Play", "drunet": "DRUNet"}
+    for lower, mine in families.items():
+        rows = pair([0.0, 0.01, 0.0], task=f"{lower}, inpainting (keep=0.5)")
+        for family in families.values():
+            found = only(rows, "accuracy", family)
+            assert found.verdict == (HOLDS if family == mine else NOT_TESTED)
+            assert (found.note == "no task of this kind") == (family != mine)
+        for alone, other in ((rows[:1], "DEQ"), (rows[1:], "Restarted-JFB")):
+            assert only(alone, "accuracy", mine).note == f"no trained runs of {other}"
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def test_every_claim_is_listed_on_every_task():
+    """Those tested each in a row, the others by what they lack, none left out."""
+    rows = errors(lambda k, r: KAPPA**k) + errors(lambda k, r: KAPPA**k, task=OTHER)
+    found = claims(frame_of([*rows, *errors(lambda k, r: 0.1, (1,), task="pnp, denoising")]))
+    tasks = {ONE_MODULUS, OTHER, "pnp, denoising"}
+    by_key = found.groupby("key")["task"].agg(lambda own: {t for o in own for t in o.split("; ")})
+    assert set(by_key.index) == set(STATEMENTS.index)
+    for key in ("restarts", "close", "memory-linear", "memory-constant", "accuracy"):
+        assert by_key[key] - {""} == tasks
+    assert by_key["rate"] == {ONE_MODULUS} and by_key["bound"] == tasks - {ONE_MODULUS}
+    nothing = claims(frame_of([{"method": "Grid-Search"}]))
+    assert set(nothing["verdict"]) == {NOT_TESTED} and (nothing["note"] != "").all()
+    assert len(nothing) == 4 + 4 + len(module.FAMILIES)
 
 
 def test_neither_order_nor_repeat_changes_the_text():
-    frame = sweep()
-    shuffled = tidy_again(frame)
-    assert text(claims(frame)).equals(text(claims(shuffled)))
-    assert to_json(claims(frame)) == to_json(claims(frame))
+    rows = errors(lambda k, r: KAPPA**k) + UNROLLED + pair([0.05, 0.06, 0.05])
+    frame = frame_of(rows)
+    assert text(claims(frame)).equals(text(claims(frame.sample(frac=1, random_state=3))))
+    written = to_json(claims(frame))
+    assert "null" in written and "NaN" not in written and json.loads(written)
 
 
-def tidy_again(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sample(frac=1, random_state=3)
-
-
-def test_command_line(tmp_path):
+def test_command_line(tmp_path, monkeypatch):
     path = save(pd.DataFrame(run("DEQ", {}, task=DENOISING)), tmp_path / "a.parquet")
-    code, printed, _ = cli("claims", path, "--out", tmp_path / "c.json")
+    code, printed, _ = cli("claims", path, "--strict", "--out", tmp_path / "c.json")
     assert code == 0 and printed.startswith("| verdict |")
     found = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     assert {claim["verdict"] for claim in found} == {NOT_TESTED}
     assert found[0]["value"] is None
     code, _, complaint = cli("claims", path, "--out", tmp_path / "c.txt")
     assert code == 2 and complaint.count("\n") == 1
-
-
-def test_strict_is_an_exit_code(tmp_path, monkeypatch):
-    path = save(pd.DataFrame(run("DEQ", {}, task=DENOISING)), tmp_path / "a.parquet")
-    assert cli("claims", path, "--strict")[0] == 0
-    failed = sweep(gradient_error=lambda m, k, r, row: 0.9**k)
+    failed = frame_of(errors(lambda k, r: 0.9**k))
     monkeypatch.setattr(module, "tidy", lambda rows: failed)
     assert cli("claims", path, "--strict")[0] == 1
     assert cli("claims", path)[0] == 0
@@ -162,8 +494,7 @@ def test_strict_is_an_exit_code(tmp_path, monkeypatch):
 def test_results_kept_here():
     """The sweep of this repository: the rate of denoising is κ by construction."""
     path = ROOT / "results" / "gradient_error" / "gradient_error.parquet"
-    code, printed, _ = cli("claims", path)
-    assert code == 0
-    (rate,) = [row for row in printed.splitlines() if "falls as" in row and "denoising" in row]
-    assert rate.startswith("| HOLDS |") and "κ = 0.8," in rate
-    assert "| FAILS |" not in printed
+    found = claims(tidy(module.read([path]).rows)).set_index("key")
+    rate = found.loc["rate"]
+    assert rate["verdict"] == HOLDS and "κ = 0.8," in rate["note"]
+    assert FAILS not in set(found["verdict"])

@@ -25,7 +25,7 @@ GRADIENT = ("gradient_error", "gradient_cosine", "reference_residual", "contract
 COST = ("gradient_seconds", "layer_seconds", "peak_memory_mib", "layer_evals", "vjp_evals")
 METRICS = (*QUALITY, *GRADIENT, "state_residual", *COST, "training_layer_evals", "outer_step")
 # what files of earlier versions may lack
-OPTIONAL = ("gradient_error_estimate", "overhead", "training_vjp_evals")
+OPTIONAL = ("gradient_error_estimate", "overhead", "training_vjp_evals", "jacobian_norm_start")
 IMAGES = ("reconstruction", "observation", "truth")
 NUMBERS = ("idx_rep", "time", *(f"objective_{name}" for name in METRICS))
 METRIC = "metric_"  # before the name of a metric that a study adds
