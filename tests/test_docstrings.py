@@ -22,6 +22,7 @@ MODULES = (
     "benchmark.solve.linear",
     "benchmark.solve.mixing",
     "benchmark.solve.named",
+    "benchmark.solve.newton",
     "benchmark.solve.search",
     "benchmark.solve.secants",
     "benchmark.solve.system",
