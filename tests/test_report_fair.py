@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
 
-from benchmark.report import drawing, figures, pictures, scaling, tables
+from benchmark.report import drawing, figures, pictures, profiles, scaling, tables
 from benchmark.report.drawing import Page
 from benchmark.report.frame import endings, judged, last_rows, tidy
 from benchmark.report.headline import headline
@@ -201,8 +201,13 @@ def test_what_was_cut_or_is_inexact_is_marked_in_every_figure():
     assert "inexact" in texts(pictures.reconstructions(frame, page).figure)
     loose = sweep(tasks=[DENOISING], depths=(1, 10))
     loose.loc[loose["objective_method"] == "DEQ", "objective_gradient_error"] = 0.5
+    loose["objective_gradient_error"] /= 60  # within reach of an accuracy
+    loose["p_solver_gradient_tol"] = np.where(loose["objective_method"] == "DEQ", "1e-9", None)
     frame = tidy(loose)
-    for draw in (scaling.scaling, figures.gradient_error):
+    for table in (profiles.time_to_accuracy(frame), profiles.ranking(frame)):
+        assert table.text.map(lambda cell: "DEQ, 1 of 1 inexact" in cell).any(axis=None), table.name
+        assert "Of each task 1 repetition" in table.note
+    for draw in (scaling.scaling, figures.gradient_error, profiles.performance, profiles.pareto):
         shown = texts(draw(frame, Page(method_styles(frame["method"]))).figure)
         assert "DEQ, 1 of 1 inexact" in shown, draw.__name__
 

@@ -120,7 +120,7 @@ def in_a_line(page: Page, costs: Sequence[str], height: float) -> tuple[Figure, 
     figure, (axes,) = in_lines(page, len(costs), 1, height)
     for axis, cost in zip(axes, costs, strict=True):
         axis.set_xlabel(AXES[cost])
-        axis.set_ylabel(AXES["gradient_error"] if page.narrow or axis is axes[0] else "")
+        axis.set_ylabel(AXES["gradient_error_start"] if page.narrow or axis is axes[0] else "")
     return figure, axes
 
 

@@ -19,10 +19,11 @@ from matplotlib.transforms import ScaledTranslation
 
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
-from benchmark.report.frame import RUN, first_rows, measured_rows
+from benchmark.report.frame import RUN, cost_column, endings, first_rows, measured_rows
 from benchmark.report.metrics import mixed
+from benchmark.report.names import IN_ORDER
 from benchmark.report.style import Style, method_order
-from benchmark.report.tables import Table, spelled
+from benchmark.report.tables import Table, spelled, taken_over
 
 ACCURACIES = (1e-2, 1e-4, 1e-6)
 COSTS = {"gradient_seconds": "time", "evals": "layer + vjp evals"}
@@ -34,13 +35,15 @@ FRONT_AXES = ["gradient_seconds", "peak_memory_mib"]
 
 
 def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: its error at the first θ, and what a hypergradient of it cost.
+    """A row per run: its error at the first θ, and what a hypergradient of it cost there.
 
-    Costs are measured in the last row of a run; ``evals`` sums calls of T and products. A run that
+    Costs are measured in the last row of a run, at the first θ or, in files of earlier versions, at
+    that row's own (``frame.cost_column``); ``evals`` sums calls of T and products. A run that
     failed before it had both is there too, without them: it reaches nothing.
     """
     errors = first_rows(frame).set_index(RUN)
-    spent = measured_rows(frame, "gradient_seconds").set_index(RUN)[SPENT]
+    spent = measured_rows(frame, cost_column(frame, "gradient_seconds")).set_index(RUN)
+    spent = pd.DataFrame({name: spent[cost_column(frame, name)] for name in SPENT})
     rows = errors.drop(columns=SPENT).join(spent).reset_index()
     known = (rows["gradient_error"] >= 0) & rows["gradient_seconds"].notna()
     rows = rows[known | (rows["status"] != "ok")]
@@ -93,6 +96,7 @@ def time_to_accuracy(frame: pd.DataFrame) -> Table:
     """
     found = []
     for task, rows in hypergradients(frame).groupby("task", sort=True):
+        ended = endings(frame[frame["task"] == task], "gradient")
         problems = len(rows[PROBLEM].drop_duplicates())
         for accuracy in ACCURACIES:
             best = cheapest(rows, accuracy, "gradient_seconds")
@@ -101,20 +105,26 @@ def time_to_accuracy(frame: pd.DataFrame) -> Table:
             for method in method_order(rows["method"]):
                 own = best[best["method"] == method]
                 entry = {"task": task, "accuracy": accuracy, "method": method}
-                entry["configuration"] = "; ".join(sorted(set(own["gradient"])))
+                names = sorted(set(own["gradient"]), key=IN_ORDER)
+                entry["configuration"] = "; ".join(name + ended[name] for name in names)
                 entry["reached"] = f"{len(own)}/{problems}"
                 found.append(entry | own[["ratio", *SPENT]].median().to_dict())
     names = ["task", "accuracy", "method", "configuration", "reached", "ratio", *SPENT]
     numbers = pd.DataFrame(found, columns=names)
     ever = numbers["configuration"] != ""
+    at = {name: cost_column(frame, name) for name in SPENT}
+    spent = spelled(
+        numbers.rename(columns={"ratio": "time_ratio", **at}), ["time_ratio", *at.values()]
+    )
     text = {
         "task": numbers["task"],
         "configuration": numbers["configuration"].where(ever, numbers["method"]),
         "gradient error at most": numbers["accuracy"].map("{:g}".format),
-        **spelled(numbers.rename(columns={"ratio": "time_ratio"}), ["time_ratio", *SPENT]),
+        **spent,
         "reached": numbers["reached"],
     }
-    return Table("time_to_accuracy", numbers, pd.DataFrame(text, dtype=str))
+    note = taken_over(frame)
+    return Table("time_to_accuracy", numbers, pd.DataFrame(text, dtype=str), note=note)
 
 
 def ranking(frame: pd.DataFrame) -> Table:
@@ -138,7 +148,7 @@ def ranking(frame: pd.DataFrame) -> Table:
     prices = prices.map("{:.2f}".format).where(np.isfinite(prices), "never")
     text = {
         "gradient error": numbers["accuracy"].map("at most {:g}".format),
-        "method": numbers["method"],
+        "method": numbers["method"] + numbers["method"].map(endings(frame, "method")),
         f"problems solved{mixed(rows)}": numbers["solved"].astype(str)
         + "/"
         + numbers["problems"].astype(str),
@@ -147,7 +157,8 @@ def ranking(frame: pd.DataFrame) -> Table:
         "largest": prices["worst_time_ratio"],
         "median evals / fewest": prices["evals_ratio"],
     }
-    return Table("ranking", numbers, pd.DataFrame(text, dtype=str))
+    note = taken_over(frame)
+    return Table("ranking", numbers, pd.DataFrame(text, dtype=str), note=note)
 
 
 def performance(frame: pd.DataFrame, page: Page) -> Drawing:
@@ -182,8 +193,8 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
         for position, (method, shares) in enumerate(found.items()):
             apart = min(1.7, 9 / len(found)) * (position - (len(found) - 1) / 2)
             _steps(axis, shares, page.styles[method], stop=stop, apart=apart)
-    methods = method_order(rows["method"])
-    return drawing.finish(figure, "", drawing.entries({m: page.styles[m] for m in methods}))
+    looks = {method: page.styles[method] for method in method_order(rows["method"])}
+    return drawing.finish(figure, "", drawing.entries(looks, endings(frame, "method")))
 
 
 def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, apart: float) -> None:
@@ -210,15 +221,19 @@ def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     points = costs.median().dropna().reset_index()
     if len(points) < 4:
         raise NothingToDrawError("needs at least four configurations with error, time and memory")
-    figure, axes = drawing.in_a_line(page, FRONT_AXES, height=2.8)
+    at = [cost_column(frame, name) for name in FRONT_AXES]
+    figure, axes = drawing.in_a_line(page, at, height=2.8)
     for axis, cost in zip(axes, FRONT_AXES, strict=True):
         axis.set(xscale="log", yscale="log")
         axis.plot(*zip(*front(points[cost], points["gradient_error"]), strict=True), **FRONT)
         for method, own in points.groupby("method", sort=False):
             axis.plot(own[cost], own["gradient_error"], **page.styles[method].dots)
         axis.margins(0.06)
-    methods = method_order(points["method"])
-    handles = [Line2D([], [], label=method, **page.styles[method].dots) for method in methods]
+    ended = endings(frame, "method")
+    handles = [
+        Line2D([], [], label=drawing.plain(method + ended[method]), **page.styles[method].dots)
+        for method in method_order(points["method"])
+    ]
     handles.append(Line2D([], [], label="not beaten in both", **FRONT))
     return drawing.finish(figure, frame["task"].iloc[0], handles)
 
