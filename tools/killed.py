@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,9 +57,10 @@ def command(folder: Path, name: str) -> list[str]:
 
 
 def place(folder: Path) -> None:
-    """A folder with the benchmark's plugins, and so with a cache and checkpoints of its own."""
-    for name in ("objective.py", "solvers", "datasets"):
-        (folder / name).symlink_to(ROOT / name)
+    """A copy of the benchmark's plugins, and so with a cache and checkpoints of its own."""
+    shutil.copy(ROOT / "objective.py", folder)
+    for name in ("solvers", "datasets"):
+        shutil.copytree(ROOT / name, folder / name)
 
 
 def processes_of(pid: int) -> list[int]:
