@@ -4,7 +4,8 @@
 
 The same command is given until it ends by itself; before, at random moments, one of its processes
 is killed (the study's own, a run's, the server that runs are forked from) or the study is asked to
-end (SIGTERM, SIGINT, SIGUSR1). Exit code 0: the bytes of every column that must repeat are the same
+end (SIGTERM, SIGINT, SIGUSR1). Then the same study runs in two processes at a time, and without
+processes. Exit code 0: the bytes of every column that must repeat are the same
 (``benchmark.options.columns``), and each study that was asked to end did within ``PATIENCE``.
 """
 
@@ -23,11 +24,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import pandas as pd
 import yaml
 from benchopt.results import read_results
 
 from benchmark.options.columns import must_repeat
+from benchmark.running.same import different
 
 ROOT = Path(__file__).resolve().parents[1]
 #: seconds in which a study that is asked to end ends
@@ -58,6 +59,7 @@ def command(folder: Path, name: str) -> list[str]:
 
 def place(folder: Path) -> None:
     """A copy of the benchmark's plugins, and so with a cache and checkpoints of its own."""
+    folder.mkdir()
     shutil.copy(ROOT / "objective.py", folder)
     for name in ("solvers", "datasets"):
         shutil.copytree(ROOT / name, folder / name)
@@ -130,22 +132,6 @@ def _changed(folder: Path) -> list[int]:
     return found
 
 
-def different(one: pd.DataFrame, other: pd.DataFrame) -> list[str]:
-    """The columns that must repeat and do not, to the byte; rows are ordered by run and step."""
-    by = ["dataset_name", "objective_name", "solver_name", "idx_rep", "stop_val"]
-    one, other = (frame.sort_values(by).reset_index(drop=True) for frame in (one, other))
-    if len(one) != len(other):
-        return [f"{len(one)} rows and {len(other)}"]
-    names = sorted(filter(must_repeat, set(one) | set(other)))
-    return [
-        n for n in names if n not in one or n not in other or _bytes(one[n]) != _bytes(other[n])
-    ]
-
-
-def _bytes(column: pd.Series) -> list[object]:
-    return [v.tobytes() if hasattr(v, "tobytes") else repr(v) for v in column]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -158,7 +144,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _studies(folder: Path, times: int, moments: random.Random) -> int:
     for part in ("whole", "killed"):
-        (folder / part).mkdir()
         place(folder / part)
     whole, killed = command(folder / "whole", "rows"), command(folder / "killed", "rows")
     _, _, lasted = ended_by(None, 0.0, whole, folder / "whole")
@@ -169,15 +154,31 @@ def _studies(folder: Path, times: int, moments: random.Random) -> int:
         done, code, took = ended_by(way, after, killed, folder / "killed")
         print(f"{after:.1f} s after it began: {done}; exit {code}, {took:.1f} s later", flush=True)
         slow += done.startswith("SIG") and took > PATIENCE
-    code = subprocess.run(killed, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
-    one, other = (read_results(folder / part / "rows.parquet") for part in ("whole", "killed"))
-    wrong = different(one, other)
-    compared = sum(map(must_repeat, one))
-    print(f"then it ended with exit code {code}; {len(other)} rows, {compared} columns compared: "
-          + (f"DIFFERENT: {', '.join(wrong)}" if wrong else "the same bytes"))  # fmt: skip
-    if wrong or slow or code:
+    studies = {"killed": (killed, {}), "cached": (killed, {})}
+    for name, options, environment in (
+        ("two at a time", ["-j", "2"], {}),
+        ("without processes", [], {"BENCHMARK_PROCESSES": "0"}),
+    ):
+        place(folder / name)
+        studies[name] = (command(folder / name, "rows") + options, environment)
+    wrong = [name for name, study in studies.items() if not _same(folder, name, *study)]
+    if wrong or slow:
         print((folder / "killed" / "log").read_text(errors="replace")[-3000:])
-    return 1 if wrong or slow or code else 0
+    return 1 if wrong or slow else 0
+
+
+def _same(folder: Path, name: str, words: Sequence[str], environment: dict[str, str]) -> bool:
+    """Whether that study, run to its end, has the rows of the one that was never killed."""
+    quiet = {"stdout": subprocess.DEVNULL, "cwd": ROOT, "env": os.environ | environment}
+    code = subprocess.run(words, **quiet).returncode
+    place = "killed" if name == "cached" else name
+    one, other = (read_results(folder / part / "rows.parquet") for part in ("whole", place))
+    wrong, compared = different(one, other), sum(map(must_repeat, one))
+    said = f"DIFFERENT: {', '.join(wrong)}" if wrong else "the same bytes"
+    print(
+        f"{name}: exit {code}, {len(other)} rows, {compared} columns compared: {said}", flush=True
+    )
+    return not wrong and code == 0
 
 
 if __name__ == "__main__":

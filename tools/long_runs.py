@@ -102,16 +102,13 @@ def told(what: str, all_of_it: Sequence[Seen]) -> bool:
     for quarter in quarters:
         ms = 1000 * median(one.seconds for one in quarter)
         end = quarter[-1]
-        print(
-            f"  {end.resident:8.1f} MiB  {end.handles:4} handles  {end.threads:3} threads  {ms:6.2f} ms"
-        )
+        there = f"{end.handles:4} handles  {end.threads:3} threads"
+        print(f"  {end.resident:8.1f} MiB  {there}  {ms:6.2f} ms")
     second, last = quarters[1], quarters[3]
     slower = median(one.seconds for one in last) / median(one.seconds for one in second)
     more = last[-1].resident - second[-1].resident
     handles = last[-1].handles - second[-1].handles + last[-1].threads - second[-1].threads
-    print(
-        f"  the last to the second: {more:+.1f} MiB, {handles:+} handles and threads, × {slower:.2f}"
-    )
+    print(f"  last to second: {more:+.1f} MiB, {handles:+} handles and threads, × {slower:.2f}")
     return more < MIB and handles <= 0 and slower < SLOWER
 
 
