@@ -1,0 +1,97 @@
+"""Algorithms of deepinv as layers: closed forms, and different schemes for the same problem."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import small_task
+from oracles import relative_error
+
+from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+
+LEVEL = 0.1
+SCHEMES = {
+    "tikhonov": ("GD", "PGD", "ADMM", "DRS", "PDCP"),
+    "l1": ("PGD", "ADMM", "DRS", "PDCP"),
+    "l12": ("PGD", "ADMM", "DRS", "PDCP"),
+}
+
+
+def task_of(algorithm: str, prior: str, *, degradation: str = "inpainting(keep=0.5)", **options):
+    spec = {"algorithm": algorithm, "prior": prior, "regularisation": LEVEL} | options
+    written = ",".join(f"{name}={value!r}" for name, value in spec.items())
+    return small_task(lower=f"deepinv({written})", degradation=degradation, size=8)
+
+
+def solved(task):
+    """The image of the equilibrium."""
+    x = true_equilibrium(task.lower, task.probe.observation, tol=1e-13).x
+    return task.lower.reconstruct(x).detach()
+
+
+def closed_form(prior: str, y: torch.Tensor, log_level: torch.Tensor) -> torch.Tensor:
+    """x* where A keeps some pixels and y is 0 at the others."""
+    level = log_level.exp()
+    if prior == "tikhonov":
+        return y / (1 + level)
+    size = y.abs() if prior == "l1" else y.square().sum(1, keepdim=True).sqrt()
+    return y * torch.relu(1 - level / size.clamp_min(1e-12))
+
+
+@pytest.mark.parametrize(
+    ("prior", "algorithm"), [(prior, name) for prior in SCHEMES for name in SCHEMES[prior]]
+)
+def test_schemes_of_one_problem_agree_with_its_closed_form(prior, algorithm):
+    """In x* and ∇F, to 1e-8; the stepsize has no gradient."""
+    task = task_of(algorithm, prior, stepsize=1.3, learn_stepsize=True)
+    log_level = torch.tensor(LEVEL, dtype=torch.float64).log().requires_grad_()
+    exact = closed_form(prior, task.probe.observation, log_level)
+    (gradient,) = torch.autograd.grad((exact - task.probe.truth).square().mean(), log_level)
+    assert relative_error(solved(task), exact.detach()) < 1e-8
+    reference = reference_hypergradient(task.lower, task.probe)
+    found = dict(zip(task.lower.theta(), reference.gradient.tolist(), strict=True))
+    assert found["log_regularisation"] == pytest.approx(gradient.item(), rel=1e-8)
+    assert abs(found["stepsize_logit"]) < 1e-10
+
+
+def test_half_quadratic_splitting_is_another_problem():
+    """x = prox_{τλg}(prox_{τf}(x)), where the pixel is kept: x = τy / ((1 + τ)(1 + τλ) − 1)."""
+    task = task_of("HQS", "tikhonov", stepsize=1.3)
+    tau = 1.3 / task.lower.lipschitz
+    exact = tau * task.probe.observation / ((1 + tau) * (1 + tau * LEVEL) - 1)
+    assert relative_error(solved(task), exact) < 1e-10
+    assert relative_error(solved(task), solved(task_of("PGD", "tikhonov"))) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "prior"), [("PGD", "pnp"), ("DRS", "pnp"), ("GD", "red"), ("PGD", "wavelet")]
+)
+def test_denoisers_and_wavelets_as_priors(algorithm, prior):
+    """A layer that moves, with a gradient by all that is learned, of any sample by itself."""
+    if prior == "wavelet":
+        pytest.importorskip("ptwt")
+    task = task_of(algorithm, prior)
+    problem, y = task.lower, task.probe.observation
+    x = problem.step(problem.init(y), y)
+    gradient = torch.autograd.grad(problem.reconstruct(x).square().sum(), problem.theta().values())
+    assert all(g.isfinite() for g in gradient)
+    expected = {"pnp": {"log_noise_level"}, "wavelet": {"log_regularisation"}}
+    both = {"log_regularisation", "log_noise_level"}
+    assert problem.theta().keys() == expected.get(prior, both)
+    alone = problem.step(problem.init(y[:1]), y[:1])
+    assert relative_error(alone.detach(), x[:1].detach()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("options", "degradation", "expected"),
+    [
+        (("GD", "l1"), "denoising", "GD takes the gradient of the prior, and l1 has only its prox"),
+        (("ADMM", "red"), "denoising", "red has only its gradient: expected one of GD"),
+        (("DRS", "l1"), "deblurring(width=0.8)", "DRS takes the prox .* Blur has not in closed"),
+        (("FISTA", "l1"), "denoising", "algorithm must be one of ADMM, DRS, .*, got 'FISTA'"),
+        (("PGD", "tv"), "denoising", "prior must be one of l1, .*, got 'tv'"),
+    ],
+)
+def test_what_does_not_go_together_is_named(options, degradation, expected):
+    with pytest.raises(ValueError, match=expected):
+        task_of(*options, degradation=degradation)
