@@ -301,6 +301,40 @@ def test_the_single_loop_is_deployed_at_the_equilibrium():
     assert relative_error(x, oracle.equilibrium()) < 1e-11
 
 
+def met_in_turn(name: str, rounds: int, **options):
+    """What is estimated on three pairs of six images in turn, at a fixed θ, in the last round; ∇F
+    of each pair, and of all, in closed form.
+    """
+    oracle = AffineLayer.make(kappa=0.7, samples=6)
+    problem, batch = oracle.problem(), oracle.batch(index=tuple(range(6)))
+    solver = method(name, **options)
+    pairs = [batch[[i, i + 1]] for i in (0, 2, 4)]
+    for _ in range(rounds):
+        found = [flat(solver.hypergradient(problem, pair)) for pair in pairs]
+    alone = [
+        replace(oracle, y=pair.observation, target=pair.truth).gradient() * 2 / pair.truth.numel()
+        for pair in pairs
+    ]
+    return found, alone, oracle.gradient() * oracle.scale()
+
+
+def test_at_a_fixed_theta_saba_has_the_gradient_of_all_images_on_each_mini_batch():
+    """Where the single loop has that of the mini-batch, which is far from it."""
+    found, _, exact = met_in_turn("SABA", 30)
+    assert all(relative_error(each, exact) < 1e-10 for each in found)
+    found, alone, exact = met_in_turn("Single-Loop", 30)
+    assert all(relative_error(*pair) < 1e-10 for pair in zip(found, alone, strict=True))
+    assert all(relative_error(each, exact) > 0.1 for each in found)
+
+
+def test_saba_starts_as_the_single_loop_and_costs_a_graph_for_each_image():
+    oracle = AffineLayer.make(kappa=0.7)
+    problem, batch = oracle.problem(), oracle.batch(index=(0, 1, 2))
+    first, other = (method(name).hypergradient(problem, batch) for name in ("SABA", "Single-Loop"))
+    assert relative_error(flat(first), flat(other)) < 1e-12
+    assert cost(method("SABA", inner_steps=4), problem, batch) == (4 + 3, 3 * 5)
+
+
 # --- the shared inverse -------------------------------------------------------------------------
 
 

@@ -41,6 +41,10 @@ class Carried:
         for i, row in zip(batch.index or (), value.detach(), strict=False):
             self._kept[name, i] = row
 
+    def mean(self, name: str) -> Tensor:
+        """The mean of ``name`` over all images that have it, of which there must be one."""
+        return torch.stack([row for (kept, _), row in self._kept.items() if kept == name]).mean(0)
+
     def count(self, name: str) -> int:
         """How often this was asked for ``name`` before: 0, 1, 2, …"""
         asked = self._counts.get(name, 0)
