@@ -15,13 +15,13 @@ class Solver(EquilibriumMethod):
     x and w are those at which the last meeting with the training image ended (x⁰ and 0 at the
     first), whatever ``warm_start`` says: at a fixed θ the estimate converges to ∇F as κⁿᵏ with the
     number k of calls, and θ is meant to move more slowly than that. SOBA, for a fixed point in
-    place of a minimum, updates x, w and θ at once; here θ sees the new x and w. Each image has an
-    x and w of its own: on mini-batches this is SOBA (and ``SABA`` what reduces its variance). Cost: n + 1 layers,
-    n + 1 vector-Jacobian products; memory: one graph, two states for each training image. What θ is
-    judged by is the equilibrium: ``deploy`` solves for it to the relative residual ``tol`` within
-    ``max_layers`` layers. Reference: Dagréou, Ablin, Vaiter, Moreau, "A framework for bilevel
-    optimization that enables stochastic and global variance reduction algorithms" (2022), arXiv
-    2201.13409.
+    place of a minimum, updates x, w and θ at once; here θ sees the new x and w. Since each image
+    has an x and w of its own, SOBA is this on mini-batches, and ``SABA`` what reduces their
+    variance. Cost: n + 1 layers, n + 1 vector-Jacobian products; memory: one graph, two states for
+    each training image. What θ is judged by is the equilibrium: ``deploy`` solves for it to the
+    relative residual ``tol`` within ``max_layers`` layers. Reference: Dagréou, Ablin, Vaiter,
+    Moreau, "A framework for bilevel optimization that enables stochastic and global variance
+    reduction algorithms" (2022), arXiv 2201.13409.
     """
 
     name = "Single-Loop"
