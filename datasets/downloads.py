@@ -1,4 +1,4 @@
-"""DIV2K, CBSD68 and Set3C, which ``benchopt prepare`` downloads."""
+"""The sets of the literature, which ``benchopt prepare`` downloads."""
 
 from benchopt import config
 
@@ -8,14 +8,16 @@ from benchmark.plugins.dataset import ImageDataset
 
 
 class Dataset(ImageDataset):
-    """Colour crops of DIV2K_train, DIV2K_valid, CBSD68 or Set3C.
+    """Colour crops of DIV2K_train, DIV2K_valid, BSDS500_train, CBSD68, Set3C, Set5, Set14,
+    Urban100, Kodak24 or McMaster.
 
     Parameters
     ----------
     train_from, test_from : the collections; where they are the same, its images are split.
 
-    ``benchopt prepare`` downloads what is not there yet, CBSD68 with the help of the package
-    ``datasets``; images placed by hand in the folder that the message names serve as well.
+    ``benchopt prepare`` downloads what is not there yet, by deepinv's loaders with their checksums
+    (Set3C has none), CBSD68 with the help of the package ``datasets``; images placed by hand, or
+    linked, in the folder that the message names serve as well.
     """
 
     name = "Downloads"

@@ -5,14 +5,19 @@ from __future__ import annotations
 import copy
 import re
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from conftest import DEGRADATION_SPECS, MORE_DEGRADATION_SPECS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pretend_device import pretend_device, unwrap
+from scipy.io import savemat
 
 from benchmark.imaging.degradations import make_degradation
+from benchmark.imaging.kernels import measured_kernel
 
 SHAPE = (3, 16, 16)
 
@@ -211,3 +216,76 @@ def test_the_operator_is_differentiated(degradation):
 def test_bad_specs_are_named(spec, expected):
     with pytest.raises(ValueError, match=expected):
         make_degradation(spec, SHAPE, seed=0)
+
+
+def kernel_files(folder) -> dict[str, list[np.ndarray]]:
+    """Files of kernels in every form, and what each holds."""
+    rng = np.random.default_rng(0)
+    small, large = rng.random((3, 5)), rng.random((7, 7))
+    cells = np.empty((2, 1), dtype=object)
+    cells[:, 0] = small, large
+    savemat(folder / "old.mat", {"kernels": cells})
+    savemat(folder / "plain.mat", {"kernel": small})
+    with h5py.File(folder / "new.mat", "w") as file:  # as MATLAB writes version 7.3
+        file["#refs#/a"], file["#refs#/b"] = small.T, large.T
+        references = [[file[f"#refs#/{name}"].ref] for name in "ab"]
+        file.create_dataset("kernels", data=references, dtype=h5py.ref_dtype)
+    content = (folder / "new.mat").read_bytes()
+    head = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"
+    (folder / "new.mat").write_bytes(head.ljust(512, b"\0") + content)
+    np.save(folder / "one.npy", small)
+    np.savez(folder / "two.npz", a=np.stack([large, large[::-1]]))
+    grey = np.zeros((5, 5), dtype=np.uint8)
+    grey[2] = 51
+    Image.fromarray(grey).save(folder / "line.png")
+    return {
+        "old.mat": [small, large],
+        "plain.mat": [small],
+        "new.mat": [small, large],
+        "one.npy": [small],
+        "two.npz": [large, large[::-1]],
+        "line.png": [grey],
+    }
+
+
+def test_measured_kernels_of_every_form(tmp_path):
+    for name, kernels in kernel_files(tmp_path).items():
+        for number, kernel in enumerate(kernels):
+            found = measured_kernel(str(tmp_path / name), number)
+            np.testing.assert_allclose(found, kernel / kernel.sum(), rtol=1e-12)
+        with pytest.raises(ValueError, match=rf"{name} holds {len(kernels)} kernels, .* got 9"):
+            measured_kernel(str(tmp_path / name), 9)
+
+
+def test_a_measured_blur_is_the_convolution(tmp_path):
+    kernel_files(tmp_path)
+    spec = f"measured_blur(file='{tmp_path / 'old.mat'}',number=0,sigma=0)"
+    degradation = make_degradation(spec, (2, 16, 24), seed=0)
+    kernel = measured_kernel(str(tmp_path / "old.mat"), 0)
+    point = torch.zeros(1, 2, 16, 24, dtype=torch.float64)
+    point[:, :, 8, 12] = 1
+    blurred = degradation.physics.A(point)
+    torch.testing.assert_close(blurred[0, 1, 7:10, 10:15], kernel, atol=1e-12, rtol=0)
+    assert float(blurred.sum()) == pytest.approx(2)
+    with pytest.raises(ValueError, match="a kernel of 7×7 pixels does not fit into images of 6×24"):
+        make_degradation(spec.replace("number=0", "number=1"), (2, 6, 24), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (np.zeros((3, 3)), r"kernel 0 of shape \(3, 3\): expected \(h, w\), .* not all zero"),
+        (np.full((3, 3), -1.0), "no entry negative"),
+        (np.full((3, 3), np.nan), "no entry negative"),
+        (np.ones(4), r"of shape \(4,\)"),
+        (b"no matrices", "bad.mat is no MATLAB file that can be read"),
+    ],
+    ids=str,
+)
+def test_bad_kernels_are_named(tmp_path, content, said):
+    path = tmp_path / ("bad.mat" if isinstance(content, bytes) else "bad.npy")
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+    with pytest.raises(ValueError, match=said):
+        make_degradation(f"measured_blur(file='{path}')", (3, 16, 16), seed=0)
+    with pytest.raises(ValueError, match=r"no file nowhere.mat: expected blur kernels"):
+        make_degradation("measured_blur(file='nowhere.mat')", (3, 16, 16), seed=0)

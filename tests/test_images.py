@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from deepinv.physics import Denoising
 from PIL import Image
 
 from benchmark.imaging import sources
-from benchmark.imaging.downloads import COLLECTIONS
+from benchmark.imaging.downloads import COLLECTIONS, prepare
 from benchmark.imaging.images import Cut, crops, digest, simulated, to_uint8
 from benchmark.imaging.measured import Measured
 from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, relative_residual, ssim
@@ -451,7 +452,17 @@ def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):
             (data_dir / "set3c").mkdir(parents=True)  # as deepinv does before it connects
         raise ConnectionError("no network")
 
-    for loader in ("datasets.DIV2K", "datasets.CBSD68", "utils.load_dataset"):
+    loaders = (
+        "DIV2K",
+        "BSDS500",
+        "CBSD68",
+        "Set5HR",
+        "Set14HR",
+        "Urban100HR",
+        "Kodak24",
+        "McMaster",
+    )
+    for loader in (*(f"datasets.{name}" for name in loaders), "utils.load_dataset"):
         monkeypatch.setattr(f"deepinv.{loader}", offline)
     for name, collection in COLLECTIONS.items():
         folder = home / collection.folder
@@ -467,5 +478,29 @@ def test_a_download_that_fails_says_what_to_place_where(home, monkeypatch):
             picture((20, 20), i).save(folder / f"{i}.png")
         downloads.prepare()
         assert len(downloads.get_data()["train"].images) == 2
-    with pytest.raises(ValueError, match=r"collection must be one of CBSD68, .* got 'Set5'"):
-        dataset("Downloads", train_from="Set5").prepare()
+        assert not list(folder.parent.glob(".*")), "nothing is left"
+    with pytest.raises(ValueError, match=r"collection must be one of .*CBSD68, .* got 'Set4'"):
+        dataset("Downloads", train_from="Set4").prepare()
+
+
+def test_what_is_not_whole_is_fetched_anew(home, monkeypatch):
+    """A loader that finds a wrong checksum has left images all the same; which part it is asked."""
+    asked = []
+
+    class BSDS500:
+        def __init__(self, root, download, splits):
+            asked.append(splits)
+            place = Path(root) / "BSDS500-master/BSDS500/data/images/train"
+            place.mkdir(parents=True)
+            picture((20, 20), len(asked)).save(place / "1.jpg")
+            if len(asked) == 1:
+                raise ValueError("unexpected md5 checksum")
+
+    monkeypatch.setattr("deepinv.datasets.BSDS500", BSDS500)
+    with pytest.raises(RuntimeError, match=r"unexpected md5 checksum.*: place the 200 images"):
+        prepare("BSDS500_train", home)
+    folder = prepare("BSDS500_train", home)
+    assert prepare("BSDS500_train", home) == folder == home / "BSDS500" / "train"
+    assert asked == [["train"]] * 2
+    assert [path.name for path in folder.rglob("*")] == ["1.jpg"]
+    assert [path.name for path in home.rglob(".*")] == []

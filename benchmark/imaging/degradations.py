@@ -63,7 +63,8 @@ def make_degradation(spec: str, image_shape: ImageShape, *, seed: int) -> Degrad
 
     ``denoising(sigma=0.1)``, ``denoising(sigma=(0.1, 0.25, 0.5))``,
     ``inpainting(keep=0.5, sigma=0.05)``, ``deblurring(width=1.5, sigma=0.02)``,
-    ``motion_deblurring(length=25, sigma=0.05)``, ``super_resolution(factor=2, sigma=0.02)``,
+    ``motion_deblurring(length=25, sigma=0.05)``, ``measured_blur(file='Levin09.mat', number=1)``,
+    ``super_resolution(factor=2, sigma=0.02)``,
     ``tomography(angles=60, sigma=0.01)``, ``mri(acceleration=4, sigma=0.02)``,
     ``multicoil_mri(coils=4, acceleration=4, sigma=0.02)``: see the functions of
     this module for the options. ``deepinv.CLASS(…)`` is a linear operator of ``deepinv.physics``,
@@ -202,6 +203,24 @@ def motion_deblurring(
     return _blur(kernel, image_shape, padding=padding, noise=_noise(sigma))
 
 
+def measured_blur(
+    image_shape: ImageShape,
+    file: str,
+    number: int = 0,
+    sigma: float = 0.01,
+    padding: str = "circular",
+) -> LinearPhysics:
+    """A = convolution with kernel ``number`` of ``file``, as of a camera that shook.
+
+    See ``benchmark.imaging.kernels.measured_kernel``; the kernels of Levin et al., "Understanding
+    and evaluating blind deconvolution algorithms" (2009), are in a file Levin09.mat.
+    """
+    from benchmark.imaging.kernels import measured_kernel
+
+    kernel = measured_kernel(file, number)[None, None]
+    return _blur(kernel, image_shape, padding=padding, noise=_noise(sigma))
+
+
 def super_resolution(
     image_shape: ImageShape, factor: int = 2, sigma: float = 0.02, padding: str = "circular"
 ) -> LinearPhysics:
@@ -290,6 +309,7 @@ DEGRADATIONS: dict[str, Callable] = {
     "inpainting": inpainting,
     "deblurring": deblurring,
     "motion_deblurring": motion_deblurring,
+    "measured_blur": measured_blur,
     "super_resolution": super_resolution,
     "tomography": tomography,
     "mri": mri,
