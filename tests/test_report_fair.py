@@ -66,6 +66,14 @@ def test_times_of_two_machines_are_never_averaged(other, tmp_path):
         assert jfb["time_ratio_mean"].tolist() == pytest.approx([122 / 30, 122 / 30])
 
 
+def test_rows_that_differ_in_the_device_alone_are_no_duplicates(tmp_path):
+    here = rows_of(JFB)
+    there = here.assign(objective_device_name="another")
+    paths = [save(rows, tmp_path / f"{at}.parquet") for at, rows in enumerate((here, there, here))]
+    paths[2].write_bytes(paths[0].read_bytes())
+    assert [source.rows_used for source in read(paths).sources] == [len(here), len(here), 0]
+
+
 def test_one_machine_is_not_named():
     assert list(table_of(rows_of(JFB)).index) == ["JFB"]
 

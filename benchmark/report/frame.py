@@ -71,27 +71,29 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     raw = raw.reset_index(drop=True)
     metrics = [name for name in raw if name.startswith(f"objective_{METRIC}")]
     names = COLUMNS | {name: name.removeprefix("objective_") for name in metrics}
-    frame = raw.reindex(columns=list(names)).astype(object).rename(columns=names)
-    measured = [*NUMBERS, *map(names.get, metrics)]
-    numbers = frame[measured].apply(pd.to_numeric, errors="coerce").astype(float)
-    frame[measured] = numbers.where(np.isfinite(numbers))
-    products = frame["training_vjp_evals"].astype(float).fillna(0)
-    frame["training_evals"] = frame["training_layer_evals"].astype(float) + products
+    measured = {*NUMBERS, *map(names.get, metrics)}
+    numbers = raw.reindex(columns=[old for old, new in names.items() if new in measured])
+    numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
+    texts = raw.reindex(columns=[old for old, new in names.items() if new not in measured])
+    frame = pd.concat([texts.astype(object), numbers.where(np.isfinite(numbers))], axis="columns")
+    frame = frame.rename(columns=names)
+    products = frame["training_vjp_evals"].fillna(0)
+    frame["training_evals"] = frame["training_layer_evals"] + products
     absent = {**dict.fromkeys(NAMES, "unknown"), "source": "", "repetition": 0, "stated": ""}
-    frame = frame.fillna(absent).astype({"repetition": int, "source": str})
+    frame = frame.fillna(absent).astype({"repetition": int})
     finite = frame["value"].notna().map({True: "ok", False: "error"})
     frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
-    device = devices(raw)
-    frame["device"] = device
-    frame["source"] += device
-    if device.any():
-        named = [on_device(*pair) for pair in zip(frame["solver_name"], device, strict=True)]
-        frame["solver_name"] = named
+    frame["device"] = devices(raw)
+    if frame["device"].any():
+        frame["source"] += frame["device"]
+        named = zip(frame["solver_name"], frame["device"], strict=True)
+        frame["solver_name"] = [on_device(*pair) for pair in named]
     raw = raw.assign(**frame[list(NAMES)])
     raw[LOSS] = frame[LOSS] = upper_losses(raw, frame)
     raw["drawn"] = frame["drawn"] = drawn(raw)
-    again = frame.groupby([*RUN, "stop_val", "outer_step"], dropna=False).cumcount()
-    frame["source"] += again.map(lambda count: f" run {count + 1}" if count else "")
+    again = frame.groupby([*RUN, "stop_val", "outer_step"], dropna=False, sort=False).cumcount()
+    if again.any():
+        frame["source"] += again.map(lambda count: f" run {count + 1}" if count else "")
     frame = frame.join(problems(raw), on=PROBLEM).join(solvers(raw, frame), on=NAMES[2])
     frame = renamed(frame.drop(columns="stated"))
     ranks = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}

@@ -28,6 +28,7 @@ METRICS = (*QUALITY, *GRADIENT, "state_residual", *COST, "training_layer_evals",
 OPTIONAL = ("gradient_error_estimate", "overhead", "training_vjp_evals", "jacobian_norm_start")
 IMAGES = ("reconstruction", "observation", "truth")
 NUMBERS = ("idx_rep", "time", *(f"objective_{name}" for name in METRICS))
+ORIGIN = ("objective_status", "objective_device_name", "objective_images_digest")
 METRIC = "metric_"  # before the name of a metric that a study adds
 TRUSTED = 1e-6  # above it a reference hypergradient is not one, and gradient columns are empty
 
@@ -201,10 +202,13 @@ def unpacked(value: object) -> object:
 
 
 def repeated(tables: Sequence[pd.DataFrame]) -> list[np.ndarray]:
-    """For each table, which of its rows are in an earlier one or above: names, time and numbers."""
+    """For each table, which of its rows are in an earlier one or above.
+
+    That is: names, time and numbers, the device and the images.
+    """
     keys = []
     for raw in tables:
-        names = raw[[*NAMES, "objective_status"]].astype("category")
+        names = raw.reindex(columns=[*NAMES, *ORIGIN]).astype(object).fillna("").astype("category")
         numbers = raw[[name for name in (*NUMBERS, "stop_val") if name in raw]]
         numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
         keys.append(pd.util.hash_pandas_object(pd.concat([names, numbers], axis=1), index=False))
