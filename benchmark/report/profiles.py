@@ -15,18 +15,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.transforms import ScaledTranslation
+from scipy import stats
 
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import RUN, cost_column, endings, first_rows, measured_rows
 from benchmark.report.metrics import mixed
 from benchmark.report.names import IN_ORDER
+from benchmark.report.statistics import LEVEL
 from benchmark.report.style import Style, method_order
 from benchmark.report.tables import Table, spelled, taken_over
 
 ACCURACIES = (1e-2, 1e-4, 1e-6)
 COSTS = {"gradient_seconds": "time", "evals": "layer + vjp evals"}
+SAME = 1.05  # times closer than that are ties: repeated, they differ by as much
 ALONE = "needs two methods, one of them with several configurations"
 SPENT = ["gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib"]
 PROBLEM = ["source", "task", "repetition"]
@@ -131,34 +133,65 @@ def ranking(frame: pd.DataFrame) -> Table:
     """Per accuracy and method, over all problems: how many it solves, and at what price.
 
     ``time_ratio`` and ``evals_ratio`` are the medians over problems of the least time, or layers
-    and products, over the least of all methods; never counts as infinite. ``worst_time_ratio`` is
-    the largest. ``fastest`` counts the problems on which no method was faster. Ordered by
-    accuracy and then by ``time_ratio``.
+    and products, over the least of all methods, never counting as infinite, and ``low`` and
+    ``high`` the 95 % interval of the former over tasks, each by its median over repetitions (NaN
+    below six). ``worst_time_ratio`` is the largest. ``fastest`` counts the problems on which no
+    method was faster by more than ``SAME``. ``rank`` is one more than the methods told to be faster
+    (``ranks``): ties are called ties. Ordered by accuracy, rank and ``time_ratio``.
     """
     rows, parts = hypergradients(frame), []
     for accuracy in ACCURACIES:
         time, evals = (ratios(rows, accuracy, cost).fillna(math.inf) for cost in COSTS)
         price = {"accuracy": accuracy, "method": time.columns, "solved": np.isfinite(time).sum()}
-        price |= {"problems": len(time), "fastest": (time == 1).sum(), "time_ratio": time.median()}
-        price |= {"worst_time_ratio": time.max(), "evals_ratio": evals.median()}
-        order = {"by": ["time_ratio", "solved"], "ascending": [True, False], "kind": "stable"}
-        parts.append(pd.DataFrame(price).sort_values(**order))
+        price |= {"problems": len(time), "fastest": (time <= SAME).sum()}
+        price |= {"time_ratio": time.median(), "worst_time_ratio": time.max()}
+        bounds = [median_bounds(own) for _, own in time.groupby("task").median().items()]
+        price |= dict(zip(("low", "high"), np.transpose(bounds), strict=True))
+        price |= {"evals_ratio": evals.median(), "rank": ranks(time)}
+        order = {"by": ["rank", "time_ratio", "solved"], "ascending": [True, True, False]}
+        parts.append(pd.DataFrame(price).sort_values(**order, kind="stable"))
     numbers = pd.concat(parts, ignore_index=True)
-    prices = numbers[["time_ratio", "worst_time_ratio", "evals_ratio"]]
+    prices = numbers[["time_ratio", "worst_time_ratio", "evals_ratio", "low", "high"]]
     prices = prices.map("{:.2f}".format).where(np.isfinite(prices), "never")
+    bounds = ("[" + prices["low"] + ", " + prices["high"] + "]").where(numbers["low"].notna(), "—")
+    shared = numbers.duplicated(["accuracy", "rank"], keep=False).map({True: " (tie)", False: ""})
     text = {
         "gradient error": numbers["accuracy"].map("at most {:g}".format),
+        "rank": numbers["rank"].astype(str) + shared,
         "method": numbers["method"] + numbers["method"].map(endings(frame, "method")),
         f"problems solved{mixed(rows)}": numbers["solved"].astype(str)
         + "/"
         + numbers["problems"].astype(str),
-        "fastest on": numbers["fastest"].astype(str),
+        f"fastest (within {SAME - 1:.0%}) on": numbers["fastest"].astype(str),
         "median time / fastest": prices["time_ratio"],
+        "95 % interval": bounds,
         "largest": prices["worst_time_ratio"],
         "median evals / fewest": prices["evals_ratio"],
     }
     note = taken_over(frame)
     return Table("ranking", numbers, pd.DataFrame(text, dtype=str), note=note)
+
+
+def median_bounds(found: pd.Series) -> tuple[float, float]:
+    """The exact 95 % interval of a median, by its order statistics; NaN for too few numbers."""
+    low, high = stats.quantile_test(found.to_numpy()).confidence_interval(LEVEL)
+    return (math.nan, math.nan) if np.isnan([low, high]).any() else (float(low), float(high))
+
+
+def ranks(ratios: pd.DataFrame) -> pd.Series:
+    """One more than the methods that are told to be faster: on more than half of all tasks.
+
+    By the sign test, at 5 % for all comparisons of a method together. A task counts by the median
+    over its repetitions; what neither solves is for neither.
+    """
+    most, tasks = (1 - LEVEL) / max(1, ratios.shape[1] - 1), ratios.groupby("task").median()
+
+    def faster(one: str, other: str) -> bool:
+        wins = int((tasks[one] < tasks[other]).sum())
+        test = stats.binomtest(wins, len(tasks), 0.5, alternative="greater")
+        return test.pvalue <= most
+
+    return pd.Series({m: 1 + sum(faster(o, m) for o in tasks if o != m) for m in tasks})
 
 
 def performance(frame: pd.DataFrame, page: Page) -> Drawing:
@@ -178,7 +211,7 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
     stop, count = 1.3 * np.nanmax([2.0, *ends]), len(rows[PROBLEM].drop_duplicates())
     shape = (len(COSTS), len(ACCURACIES))
     lines, columns = shape[::-1] if page.narrow else shape
-    size = (page.width, (1.8 if page.narrow else 1.7) * lines + 0.2)
+    size = (page.width, 1.8 * lines + 0.3)
     left = [f"share of {count} problem{'s' if count > 1 else ''}{mixed(rows)}"] * lines
     below = ["cost / least cost, τ"] * columns
     figure, axes = drawing.grid(
@@ -186,27 +219,26 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
     )
     cells = (axes.T if page.narrow else axes).flat
     for axis, ((cost, accuracy), found) in zip(cells, panels.items(), strict=True):
-        power, between = round(math.log10(accuracy)), "\n" if page.narrow else ", "
-        axis.set_title(f"{COSTS[cost]}{between}error ≤ $10^{{{power}}}$", loc="left")
-        axis.set(xscale="log", xlim=(0.93, stop), ylim=(-0.08, 1.1))
+        power = round(math.log10(accuracy))
+        axis.set_title(f"{COSTS[cost]}\nerror ≤ $10^{{{power}}}$", loc="left")
+        axis.set(xscale="log", xlim=(0.93, stop), ylim=(0, 1))
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1])
         for position, (method, shares) in enumerate(found.items()):
-            apart = min(1.7, 9 / len(found)) * (position - (len(found) - 1) / 2)
-            _steps(axis, shares, page.styles[method], stop=stop, apart=apart)
+            width = 1.2 + 4 * (1 - (position + 1) / len(found))
+            _steps(axis, shares, page.styles[method], stop=stop, width=width)
     looks = {method: page.styles[method] for method in method_order(rows["method"])}
     return drawing.finish(figure, "", drawing.entries(looks, endings(frame, "method")))
 
 
-def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, apart: float) -> None:
+def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, width: float) -> None:
     """A profile as steps from τ = 1 to the end of the axis; a line at 0 for never.
 
-    It is drawn ``apart`` points higher, so that equal profiles can be told from each other.
+    Later ones are thinner: where profiles are equal all are seen.
     """
     later = shares[shares.index > 1]
     x, y = [1.0, *later.index, stop], [shares.get(1.0, 0.0), *later, shares.max()]
     y = np.nan_to_num(y)  # of a method that never solves one
-    higher = ScaledTranslation(0, apart / 72, axis.get_figure().dpi_scale_trans)
-    options = {"markevery": range(len(x) - 1), "transform": axis.transData + higher}
+    options = {"markevery": range(len(x) - 1), "linewidth": width, "clip_on": False}
     axis.plot(x, y, drawstyle="steps-post", **style.line, **options)
 
 
