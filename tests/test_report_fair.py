@@ -197,6 +197,11 @@ def test_a_run_that_was_cut_is_none_that_ended_well(ended, said):
     assert end.x == 40
 
 
+def test_a_method_that_is_done_early_was_not_cut():
+    frame = tidy(cut(rows_of(JFB), "finished"))
+    assert set(frame["ending"]) == {"ok"} and (frame["outer_step"].max() < frame["steps"]).all()
+
+
 def test_what_was_cut_or_is_inexact_is_marked_in_every_figure():
     short = cut(rows_of(("JFB", {"tol": 1e-2})), "time limit")
     loose = rows_of(("DEQ", {"gradient_tol": 1e-9}))

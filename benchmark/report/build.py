@@ -62,8 +62,7 @@ def report(
         said = [f"left out {rows} rows: {why}" for why, rows in source.left_out.items()]
         said += [f"{rows} rows {why}" for why, rows in source.incomplete.items()]
         print(*(f"  {line}\n" for line in said), sep="", end="")
-    names = set(frame[["task", "configuration", "gradient", "series"]].to_numpy().ravel())
-    if unknown := drawing.fonts(names)[1]:
+    if unknown := drawing.fonts(named(frame))[1]:
         print(f"note: no font here has {unknown}; the figures show boxes, the tables are right")
     if (frame["ending"] != "ok").all():
         ends = ", ".join(f"{count} {how}" for how, count in how_ended(last_rows(frame)).items())
@@ -100,7 +99,7 @@ def write_figures(
     """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
     sampled = [] if samples is None else samples["method"]
     page = Page(method_styles([*frame["method"], *sampled]), width)
-    names = set(frame[["task", "configuration", "gradient", "series"]].to_numpy().ravel())
+    names = named(frame)
     for name, draw in calls(frame, kinds, page, samples=samples):
         with drawing.look(names):
             try:
@@ -115,6 +114,11 @@ def write_figures(
             print(f"  left out: {note}")
         digests = {file: digest(out / file) for file in files}
         yield {"name": name, "files": files, "sha256": digests, "left_out": list(drawn.notes)}
+
+
+def named(frame: pd.DataFrame) -> set[str]:
+    """All that figures call by its name."""
+    return set(frame[["task", "configuration", "gradient", "series"]].to_numpy().ravel())
 
 
 def calls(

@@ -122,8 +122,10 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
         above=frame[errors].max(axis="columns") > claimed, step=frame["outer_step"]
     ).join(frame[[*RUN, "status", "ended"]])
     runs = keyed.groupby(RUN, sort=False)
-    status, cut = runs["status"].transform("last"), runs["ended"].transform("last").map(CUT)
-    short = runs["step"].transform("max") < frame["steps"]
+    status, ended = (runs[name].transform("last") for name in ("status", "ended"))
+    # a method may be done before its last step; a row that does not say so is of one that was cut
+    short = (runs["step"].transform("max") < frame["steps"]) & (ended != "finished")
+    cut = ended.map(CUT)
     cut = cut.mask(cut.isna() & short, "cut before its last step")
     ending = status.mask((status == "ok") & cut.notna(), cut)
     known = runs[AT_COMMON].transform("first")
