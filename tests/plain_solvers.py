@@ -38,23 +38,27 @@ def solve(T: Map, x0: Vector, *, propose: Callable[..., Vector], layers: int):
 
 
 def nesterov(x0: Vector) -> Callable[..., Vector]:
-    """O'Donoghue and Candès (2015), restarted too where ‖f‖ grows, averaged after 5 reversals."""
-    x, t, before = x0, 1.0, np.inf
-    age = reversals = 0
+    """O'Donoghue and Candès (2015), restarted too where ‖f‖ grows, or falls five times in a row by
+    less than f turns, averaged after 5 reversals.
+    """
+    x, t, before, last = x0, 1.0, np.inf, None
+    age = reversals = turning = 0
     went_back = averaging = False
 
     def propose(image: Vector, f: Vector, moved: float, failed: bool) -> Vector:
-        nonlocal x, t, before, age, reversals, went_back, averaging
+        nonlocal x, t, before, last, age, reversals, turning, went_back, averaging
         x, move = (image - f / 2, image - f / 2 - x) if averaging else (image, image - x)
-        if went_back or f @ move < 0 or moved > before:
+        creeps = last is not None and f @ last / (moved * before) < moved / before - 0.1
+        turning = turning + 1 if creeps else 0
+        if went_back or f @ move < 0 or moved > before or turning >= 5:
             reversals = reversals + 1 if age < 10 else 0
-            age, t = 0, 1.0
+            age, t, turning = 0, 1.0, 0
         else:
             age += 1
         averaging = averaging or reversals >= 5
         later = (1 + np.sqrt(1 + 4 * t**2)) / 2
         z = x + (t - 1) / later * move
-        t, before, went_back = later, moved, failed
+        t, before, last, went_back = later, moved, f, failed
         return z
 
     return propose

@@ -24,7 +24,8 @@ from benchmark.measure.failure import DivergedError, Outcome, attempt
 from benchmark.measure.reference import true_equilibrium
 from benchmark.plugins.bilevel_solver import BilevelSolver, StateMethod
 from benchmark.problems.bilevel import BilevelTask, upper_loss
-from benchmark.solve.fixed_point import iterate
+from benchmark.solve.fixed_point import EQUILIBRIUM_SOLVERS, iterate
+from benchmark.solve.linear import ADJOINT_SOLVERS
 
 RIDGE = "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)"
 INPAINTING = "inpainting(keep=0.5)"
@@ -530,6 +531,21 @@ def test_memory_of_deq_is_close_to_that_of_jfb(lower, adjoint_solver):
     _, jfb = cost_of(task, "JFB", **short)
     _, deq = cost_of(task, "DEQ", adjoint_solver=adjoint_solver, adjoint_tol=1e-2, **short)
     assert deq <= 1.3 * jfb
+
+
+@pytest.mark.parametrize("name", ["anderson", "gmres"])
+def test_memory_of_a_few_steps_is_that_of_a_few_vectors(name):
+    """A basis of a thousand vectors, five of which are used."""
+    solve = (EQUILIBRIUM_SOLVERS if name == "anderson" else ADJOINT_SOLVERS)[name]
+    b = torch.linspace(0.1, 0.9, 30_000, dtype=torch.float64)[None]
+
+    def five(vectors: int) -> float:
+        options = {"restart": vectors} if name == "gmres" else {"depth": vectors}
+        steps = {"max_steps": 6} if name == "gmres" else {"max_layers": 6}
+        call = partial(solve, lambda x: b * x + 1, b, tol=1e-14, **options, **steps)
+        return memory.live_memory(call)
+
+    assert five(1000) == pytest.approx(five(5), rel=0.1)
 
 
 def test_memory_of_deq_is_a_graph_and_the_basis(task):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -312,6 +313,36 @@ def test_bad_settings_are_named(solve, option, value):
     settings = {"tol": 1e-6, "max_steps": 10} | {option: value}
     with pytest.raises(ValueError, match=f"{option} must be .* got {value}"):
         solve(lambda x: x, torch.ones(1, 2), **settings)
+
+
+@pytest.mark.parametrize("seed", [36, 68, 194, 230, 262, 266])
+def test_what_a_singular_system_cannot_give_is_left(seed):
+    """No solution, and the shortest x of the smallest residual; ‖x‖ was 10¹⁶."""
+    g = np.random.default_rng(seed)
+    n = int(g.integers(2, 12))
+    rank = int(g.integers(1, n))
+    q = np.linalg.qr(g.normal(size=(n, n)))[0][:, :rank]
+    a = q * g.uniform(0.5, 1, rank) @ q.T
+    b = g.normal(size=n)
+    found = gmres(
+        product(torch.from_numpy(a)[None]), torch.from_numpy(b)[None], tol=1e-10, max_steps=100
+    )
+    assert not found.converged.any()
+    best = np.linalg.lstsq(a, b, rcond=1e-12)[0]
+    assert found.residual.item() == pytest.approx(np.linalg.norm(b - a @ best) / np.linalg.norm(b))
+    assert found.x.norm() < 100 * np.linalg.norm(best)
+
+
+@pytest.mark.parametrize("name", sorted(SOLVERS.keys() - {"cg"}))
+@pytest.mark.parametrize("samples", [0, 2])
+def test_complex_systems_and_none(name, samples):
+    rates = torch.tensor([[0.5 + 0.3j, 0.2j, -0.7]], dtype=torch.complex128)
+    b = (1 + 2j) * torch.ones(samples, 3, dtype=torch.complex128)
+    for x0 in (None, 0.5 * b):
+        found = SOLVERS[name](lambda x: x - rates * x, b, tol=1e-11, max_steps=500, x0=x0)
+        assert found.converged.all() and found.x.dtype == b.dtype
+        assert len(found.residual) == samples and not found.residual.is_complex()
+        assert torch.allclose(found.x, b / (1 - rates))
 
 
 def test_float32_is_not_asked_for_more_than_it_can_give():

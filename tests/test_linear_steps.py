@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_linear import SOLVERS, Counted, product, random, symmetric, symmetric_systems, systems
 
+from benchmark.solve.growing import Vectors
 from benchmark.solve.krylov import _orthogonalise, bicgstab, cg, gmres
 from benchmark.solve.linear import anderson, neumann
 from benchmark.solve.system import ProjectedSystem
@@ -53,17 +54,19 @@ def test_a_vector_that_cancels_is_orthogonalised_again():
     """Of 1 + 10⁻⁹ along a new direction the first pass leaves rounding along the old ones too."""
     q = torch.linalg.qr(random(2, 30, 30, seed=1))[0].mT
     old, new = q[:, :5].contiguous(), q[:, 5]
-    along = random(2, 5, seed=2)
+    along, past = random(2, 5, seed=2), Vectors(new, most=9)
+    for k in range(5):
+        past.slot(k).copy_(old[:, k])
     for small in (1.0, 1e-3, 1e-9, 1e-12):
-        found = _orthogonalise((along[:, None] @ old)[:, 0] + small * new, old)
+        found = _orthogonalise((along[:, None] @ old)[:, 0] + small * new, past)
         assert (old @ found.w[..., None]).abs().max() < 1e-14 * small + 1e-25
         np.testing.assert_allclose(found.length, small, rtol=1e-15 / small + 1e-14)
         np.testing.assert_allclose(found.along, along, rtol=1e-13)
         np.testing.assert_allclose(found.before, (along.norm(dim=1) ** 2 + small**2) ** 0.5)
     # whatever the size of the vector
-    large = _orthogonalise(1e6 * ((along[:, None] @ old)[:, 0] + 1e-9 * new), old)
+    large = _orthogonalise(1e6 * ((along[:, None] @ old)[:, 0] + 1e-9 * new), past)
     assert (old @ large.w[..., None]).abs().max() < 1e-16
-    inside = _orthogonalise((along[:, None] @ old)[:, 0], old)
+    inside = _orthogonalise((along[:, None] @ old)[:, 0], past)
     assert inside.length.tolist() == [0, 0], "what is left is rounding"
 
 

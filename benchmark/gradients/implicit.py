@@ -17,7 +17,7 @@ from benchmark.gradients.linearization import LayerGraph, Linearization
 from benchmark.gradients.result import Hypergradient
 from benchmark.gradients.rule import AdjointRecord, GradientRule
 from benchmark.options.checks import positive_integer, positive_number
-from benchmark.solve.convergence import require_converged
+from benchmark.solve.convergence import require_converged, worst
 from benchmark.solve.fixed_point import Equilibrium, Layer
 from benchmark.solve.krylov import cg
 from benchmark.solve.named import AdjointSolver, adjoint_solver
@@ -82,8 +82,8 @@ class Implicit(GradientRule):
             gradient=at.gradient(w.x, last=True),
             state=found.x,
             adjoint=w.x,
-            state_residual=float(found.residual.max()),
-            adjoint_residual=float(w.residual.max()),
+            state_residual=worst(found.residual),
+            adjoint_residual=worst(w.residual),
             error=nan,
             converged=bool(found.converged.all() and w.converged.all()),
         )

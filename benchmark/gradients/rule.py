@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.gradients.result import Hypergradient
-from benchmark.solve.convergence import OnFailure
+from benchmark.solve.convergence import OnFailure, worst
 from benchmark.solve.fixed_point import Equilibrium, Layer
 from benchmark.solve.search import Search
 from benchmark.solve.system import LinearSolution
@@ -76,7 +76,7 @@ class GraphRule(GradientRule):
             found = self.through(problem.T, x0, search, adjoint)
         return replace(
             problem.differentiated(found.x),
-            state_residual=float(found.residual.max()),
+            state_residual=worst(found.residual),
             converged=bool(found.converged.all()),
         )
 

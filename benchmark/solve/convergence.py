@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from math import nan
 from typing import Literal, Protocol, TypeVar
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 
 #: what happens where a solver stops before its tolerance
 OnFailure = Literal["warn", "raise", "ignore"]
+
+#: relative residual that rounding may excuse
+_LOOSEST = 1e-3
 
 
 class NotConverged(UserWarning):
@@ -23,14 +27,16 @@ class NotConvergedError(RuntimeError):
 def reachable_tolerance(dtype: torch.dtype) -> float:
     """The smallest relative residual that a solver is held to: 32 units of rounding of ``dtype``.
 
-    Smaller tolerances are read as this one.
+    Smaller tolerances are read as this one. No more than ``_LOOSEST``: what is further from an
+    equilibrium is none, and in bfloat16, whose 32 units are 0.25, a solver that stops there has
+    not converged.
 
     Examples
     --------
     >>> [f"{reachable_tolerance(dtype):.0e}" for dtype in (torch.float64, torch.float32)]
     ['7e-15', '4e-06']
     """
-    return 32 * torch.finfo(dtype).eps
+    return min(32 * torch.finfo(dtype).eps, _LOOSEST)
 
 
 class Solution(Protocol):
@@ -47,6 +53,11 @@ class Solution(Protocol):
     @property
     def converged(self) -> Tensor:
         """Whether ``residual`` is within the tolerance."""
+
+
+def worst(residual: Tensor) -> float:
+    """The largest of (N,), NaN where one is no number, or where there is none."""
+    return float(residual.max()) if len(residual) else nan
 
 
 S = TypeVar("S", bound=Solution)
@@ -68,10 +79,9 @@ def tell(message: str, on_failure: OnFailure) -> None:
 def require_converged(solution: S, *, what: str, on_failure: OnFailure = "warn") -> S:
     """``solution`` itself; where a sample did not converge, ``tell`` with the worst residual."""
     if not solution.converged.all():
-        worst = float(solution.residual.max())
         tell(
             f"{what} did not converge for {int((~solution.converged).sum())} of "
-            f"{len(solution.converged)} samples: relative residual {worst:.1e} "
+            f"{len(solution.converged)} samples: relative residual {worst(solution.residual):.1e} "
             f"after {int(solution.steps.max())} steps",
             on_failure,
         )

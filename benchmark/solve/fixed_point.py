@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import final
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmark.options.checks import nonnegative_integer, positive_integer, positive_number
+from benchmark.solve.complex_numbers import RealLayer, as_complex, as_real
 from benchmark.solve.convergence import reachable_tolerance
 from benchmark.solve.mixing import AndersonMixing
 from benchmark.solve.vectors import Array, dot, expand_from_host, norm, on_host, select
@@ -92,11 +93,12 @@ def fista(T: Layer, x0: Tensor, *, tol: float, max_layers: int) -> Equilibrium:
 
     O'Donoghue and Candès, "Adaptive restart for accelerated gradient schemes" (2015): β starts
     again from zero where ⟨z − x, x − x'⟩ > 0, x' the iterate before x; and, beyond them, where
-    ‖T(z) − z‖ has grown, without which layers that are no gradient steps can creep. Momentum suits
+    ‖T(z) − z‖ has grown, or falls more slowly than its direction turns, without which layers that
+    are no gradient steps can creep. Momentum suits
     proximal-gradient layers with a stepsize up to 1/L; those with a longer one reverse directions,
     and momentum makes that grow. A sample that has to start again time after time within a few
     steps goes on with (x + T(x))/2 in place of T(x), which has the same equilibria and reverses
-    nothing where T does not expand. Cost: a layer per step; memory: six states. Arguments, result
+    nothing where T does not expand. Cost: a layer per step; memory: seven states. Arguments, result
     and errors are those of ``picard``.
 
     Examples
@@ -165,6 +167,10 @@ class _Picard(_Acceleration):
         return image
 
 
+#: with momentum, ‖f‖ of a gradient step falls at least as fast as the cosine of the angle between f
+#: and the one before says, √λ for an eigenvalue λ > 0; a fall slower by this much, this many times
+#: in a row, is that of eigenvalues that reverse or turn, where momentum can creep for ever
+_TURN, _TURNS = 0.1, 5
 #: momentum that starts again within this many steps, this many times in a row, has met a layer that
 #: reverses directions
 _SOON, _REVERSALS = 10, 5
@@ -180,23 +186,28 @@ class _Nesterov(_Acceleration):
     def _start(self, x0: Tensor) -> None:
         n, self.x, self.started = len(x0), x0, True
         self.t, self.moved = np.ones(n), np.full(n, inf)
-        self.age, self.reversals = np.zeros((2, n), dtype=int)
+        self.age, self.reversals, self.turning = np.zeros((3, n), dtype=int)
         self.went_back, self.averaging = np.zeros((2, n), dtype=bool)
 
-    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor]:
+    def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
         if not self.started:
             self._start(image - f)
+            self.f = f
+        along_last, self.f = dot(f, self.f), f
         previous, self.x = self.x, image
         if self.averaging.any():
             self.x = torch.addcmul(image, expand_from_host(-0.5 * self.averaging, f), f)
         self.move = self.x - previous
-        return (dot(f, self.move),)
+        return dot(f, self.move), along_last
 
     def propose(
         self, image: Tensor, f: Tensor, moved: Array, restart: Array, measured: Sequence[Array]
     ) -> Tensor:
-        (along,) = measured
-        again = self.went_back | (along < 0) | (moved > self.moved)
+        along, along_last = measured
+        creeps = along_last / self.moved < moved * (moved / self.moved - _TURN)
+        self.turning = np.where(creeps, self.turning + 1, 0)
+        again = self.went_back | (along < 0) | (moved > self.moved) | (self.turning >= _TURNS)
+        self.turning = np.where(again, 0, self.turning)
         soon = np.where(self.age < _SOON, self.reversals + 1, 0)
         self.reversals = np.where(again, soon, self.reversals)
         self.age = np.where(again, 0, self.age + 1)
@@ -294,6 +305,10 @@ def _solve(
     """
     positive_number("tol", tol)
     positive_integer("max_layers", max_layers)
+    if x0.is_complex():
+        layer, start = RealLayer(T), as_real(x0)
+        found = _solve(layer, start, acceleration, tol=tol, max_layers=max_layers)
+        return replace(found, x=as_complex(found.x))
     tol = max(tol, reachable_tolerance(x0.dtype))
     z = best = x0.detach()
     guard = _Safeguard(

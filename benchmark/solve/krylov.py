@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.options.checks import positive_integer
+from benchmark.solve.complex_numbers import as_complex, as_real
+from benchmark.solve.growing import Vectors
 from benchmark.solve.system import (
     QUIET,
     LinearSolution,
     ProjectedSystem,
+    System,
     checked_tolerance,
+    real_system,
     scale_of,
     solution,
     start,
@@ -23,12 +26,10 @@ from benchmark.solve.system import (
 from benchmark.solve.vectors import (
     Array,
     MatVec,
-    combination,
     dot,
     expand_from_host,
     norm,
     on_host,
-    products,
     rows,
     select,
 )
@@ -49,7 +50,7 @@ def gmres(
     time where the first cancels. Needs no symmetry; without restart it ends in as many products as
     A has distinct eigenvalues, and one for the true residual, with which each cycle ends: what is
     reported is not a recurrence's. Cost: a product, and 2 ``restart`` n flops on average, per step;
-    memory: ``restart`` + 3 vectors.
+    memory: ``restart`` + 3 vectors, fewer where it ends earlier (``Vectors``).
 
     Parameters
     ----------
@@ -147,13 +148,10 @@ class _Cycle:
     hopeless: Array
 
 
-_System = TypeVar("_System", bound=MatVec)
-
-
 @QUIET
 def _in_cycles(
-    cycle: Callable[[_System, Tensor, Array, Array, int], _Cycle],
-    matvec: _System,
+    cycle: Callable[[System, Tensor, Array, Array, int], _Cycle],
+    matvec: System,
     b: Tensor,
     *,
     tol: float,
@@ -166,6 +164,17 @@ def _in_cycles(
     ``cycle(matvec, r, active, target, size)`` solves A c = r to ‖r − A c‖ ≤ ``target`` (N,) as far
     as ``size`` products go. A correction that makes a sample's residual larger is not taken.
     """
+    if b.is_complex():
+        found = _in_cycles(
+            cycle,
+            real_system(matvec),
+            as_real(b),
+            tol=tol,
+            max_steps=max_steps,
+            x0=None if x0 is None else as_real(x0),
+            cycle_size=cycle_size,
+        )
+        return replace(found, x=as_complex(found.x))
     tol = checked_tolerance(tol, max_steps, b.dtype)
     steps = np.zeros(len(b), dtype=int)
     scale, used = scale_of(b), 0
@@ -201,6 +210,8 @@ def _in_cycles(
     return solution(x if x.ndim else torch.zeros_like(b), residual, steps, tol)
 
 
+#: singular values of H below this many units of rounding of the largest are taken for zero
+_NOISE = 10.0
 #: a vector that Gram-Schmidt leaves less than this of itself is orthogonalised once more
 _CANCELS = 0.1
 
@@ -209,22 +220,21 @@ def _gmres_cycle(matvec: MatVec, r: Tensor, active: Array, target: Array, size: 
     """At most ``size`` steps of GMRES: A V = V⁺ H, y minimising ‖βe₁ − H y‖, correction V y."""
     tiny = torch.finfo(r.dtype).tiny
     (beta,) = on_host(norm(r))
-    basis = r.new_zeros(len(r), size, r[0].numel())
-    torch.mul(rows(r), expand_from_host(1 / beta.clip(tiny), rows(r)), out=basis[:, 0])
+    basis = Vectors(rows(r), most=size)
+    torch.mul(rows(r), expand_from_host(1 / beta.clip(tiny), rows(r)), out=basis.slot(0))
     projected = _Projected(beta, size=size, eps=torch.finfo(r.dtype).eps)
     spent = np.zeros(len(r), dtype=int)
     for j in range(size):
         spent = spent + active
-        new = _orthogonalise(rows(matvec(basis[:, j].view_as(r))), basis[:, : j + 1])
-        if j + 1 < size:
-            inverse = np.where(new.length > 0, 1 / new.length.clip(tiny), 0.0)
-            torch.mul(new.w, expand_from_host(inverse, new.w), out=basis[:, j + 1])
+        new = _orthogonalise(rows(matvec(basis.slot(j).view_as(r))), basis)
         active = projected.append(new, active=active, target=target)
-        del new  # not held during the next product
-        if not active.any():
+        if not active.any() or j + 1 == size:
             break
+        inverse = np.where(new.length > 0, 1 / new.length.clip(tiny), 0.0)
+        torch.mul(new.w, expand_from_host(inverse, new.w), out=basis.slot(j + 1))
+        del new  # not held during the next product
     y = projected.solve()
-    correction = combination(y.to(r), basis[:, : y.shape[1]]).view_as(r)
+    correction = basis.combination(y.to(r)).view_as(r)
     return _Cycle(correction, spent, np.zeros(len(r), dtype=bool))
 
 
@@ -242,15 +252,15 @@ class _Orthogonalised:
     length: Array
 
 
-def _orthogonalise(w: Tensor, past: Tensor) -> _Orthogonalised:
-    """``w`` (N, n) less its projection on the orthonormal ``past`` (N, K, n)."""
-    size, h = norm(w), products(past, w)
-    w = w - combination(h, past)
+def _orthogonalise(w: Tensor, past: Vectors) -> _Orthogonalised:
+    """``w`` (N, n) less its projection on the K orthonormal vectors of ``past``."""
+    size, h = norm(w), past.products(w)
+    w = w - past.combination(h)
     along, before, length = on_host(h, size, norm(w))
     if (length < _CANCELS * before).any():
         # for samples that do not need it, it does no harm
-        h = products(past, w)
-        w = w - combination(h, past)
+        h = past.products(w)
+        w = w - past.combination(h)
         overlap, length = on_host(h, norm(w))
         along = along + overlap
     # what rounding leaves of a vector inside the space is not a direction
@@ -288,17 +298,17 @@ class _Projected:
         return going_on
 
     def solve(self) -> Tensor:
-        """y (N, columns), zero beyond the columns that a sample could use."""
+        """y (N, columns), zero beyond the columns that a sample could use; the shortest one where A
+        is singular on the space up to rounding: what b has there is left in the residual.
+        """
         size = self.columns
         columns = np.arange(size) < self.used[:, None]
         H = np.where(columns[:, None], self.H[:, : size + 1, :size], 0.0)
-        q, triangle = np.linalg.qr(H)
-        # an identity where there is nothing to solve for
-        triangle = triangle + (~columns)[:, None] * np.eye(size)
-        right = np.where(columns, self.beta[:, None] * q[:, 0], 0.0)[..., None]
-        upper, column = torch.from_numpy(triangle), torch.from_numpy(right)
-        y: Tensor = torch.linalg.solve_triangular(upper, column, upper=True)[..., 0]
-        return y
+        finite = np.asarray(np.isfinite(H).all((1, 2), keepdims=True))
+        left, values, right = np.linalg.svd(np.where(finite, H, 0.0), full_matrices=False)
+        seen = values > _NOISE * self.eps * values[:, :1]
+        along = self.beta[:, None] * left[:, 0] * seen / np.where(seen, values, 1.0)
+        return torch.from_numpy((along[:, None] @ right)[:, 0])
 
 
 def _bicgstab_cycle(matvec: MatVec, r: Tensor, active: Array, target: Array, size: int) -> _Cycle:

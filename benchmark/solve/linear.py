@@ -6,10 +6,12 @@ They know nothing of imaging: ``matvec`` maps (N, …) to (N, …), each sample 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
+from benchmark.solve.complex_numbers import as_complex, as_real
 from benchmark.solve.krylov import bicgstab, cg, gmres
 from benchmark.solve.mixing import AndersonMixing
 from benchmark.solve.system import (
@@ -17,6 +19,7 @@ from benchmark.solve.system import (
     LinearSolution,
     ProjectedSystem,
     checked_tolerance,
+    real_system,
     scale_of,
     solution,
     start,
@@ -107,6 +110,16 @@ def _richardson(
     x0: Tensor | None,
 ) -> LinearSolution:
     """x ← x + r, r = b − A x, mixed or not, until every sample's residual is within ``tol``."""
+    if b.is_complex():
+        found = _richardson(
+            real_system(matvec),
+            as_real(b),
+            mixing,
+            tol=tol,
+            max_steps=max_steps,
+            x0=None if x0 is None else as_real(x0),
+        )
+        return replace(found, x=as_complex(found.x))
     tol = checked_tolerance(tol, max_steps, b.dtype)
     x, scale = b if x0 is None else start(x0, b), scale_of(b)
     steps = np.zeros(len(b), dtype=int)

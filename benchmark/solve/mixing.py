@@ -8,15 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.solve.vectors import (
-    Array,
-    combination,
-    dot,
-    expand_from_host,
-    on_device,
-    products,
-    rows,
-)
+from benchmark.solve.growing import Vectors
+from benchmark.solve.vectors import Array, dot, on_device, rows
 
 
 @final
@@ -26,8 +19,8 @@ class AndersonMixing:
     ΔT and Δf hold the last ``depth`` differences of T(x) and f in a ring. The least-squares problem
     of each sample, with Tikhonov regularisation relative to the size of Δf, is on the host, and its
     matrix is renewed a row at a time. Cost of a step: 4 ``depth`` n flops; memory: 2 ``depth`` + 2
-    vectors, from the first step on. Walker and Ni, "Anderson acceleration for fixed-point
-    iterations" (2011).
+    vectors, fewer in the first steps (``Vectors``). Walker and Ni, "Anderson acceleration for
+    fixed-point iterations" (2011).
 
     Examples
     --------
@@ -46,23 +39,23 @@ class AndersonMixing:
         self.step = -1
 
     def measure(self, image: Tensor, f: Tensor) -> tuple[Tensor, ...]:
-        """What ``propose`` is to know, (N, depth) and (N,), of T(x) and f (N, …); first nothing."""
+        """What ``propose`` is to know, (N, K) of the K differences that there are and (N,), of T(x)
+        and f (N, …); first nothing.
+        """
         image, f = rows(image), rows(f)
         self.step += 1
         if self.step == 0:
-            n, size = f.shape
-            self.image_steps = f.new_zeros(n, self.depth, size)
-            self.f_steps = f.new_zeros(n, self.depth, size)
-            self.gram = np.zeros((n, self.depth, self.depth))
-            self.right = np.zeros((n, self.depth))
+            n = len(f)
+            self.image_steps, self.f_steps = (Vectors(f, most=self.depth) for _ in range(2))
+            self.gram, self.right = np.zeros((n, 0, 0)), np.zeros((n, 0))
             self.last = image, f
             return ()
-        self.slot = self.step % self.depth
-        f_step = f - self.last[1]
-        self.image_steps[:, self.slot] = image - self.last[0]
-        self.f_steps[:, self.slot] = f_step
+        self.slot = (self.step - 1) % self.depth
+        f_step = self.f_steps.slot(self.slot)
+        torch.sub(f, self.last[1], out=f_step)
+        torch.sub(image, self.last[0], out=self.image_steps.slot(self.slot))
         self.last = image, f
-        return products(self.f_steps, f_step), dot(f_step, f)
+        return self.f_steps.products(f_step), dot(f_step, f)
 
     def propose(self, image: Tensor, *measured: Array, forget: Array | None = None) -> Tensor:
         """The next point, (N, …), from T(x) and what was measured on the host; samples in
@@ -71,6 +64,9 @@ class AndersonMixing:
         if not measured:
             return image
         row, along = measured
+        more = row.shape[1] - self.right.shape[1]
+        self.gram = np.pad(self.gram, ((0, 0), (0, more), (0, more)))
+        self.right = np.pad(self.right, ((0, 0), (0, more)))
         self.gram[:, self.slot] = self.gram[:, :, self.slot] = row
         # ⟨Δf_k, f⟩ = ⟨Δf_k, f'⟩ + ⟨Δf_k, f − f'⟩ saves reading all of Δf once more
         self.right += row
@@ -79,11 +75,11 @@ class AndersonMixing:
             # a difference of zero has no part in the least squares
             self.gram[forget] = self.right[forget] = 0.0
             for steps in (self.image_steps, self.f_steps):
-                steps.masked_fill_(expand_from_host(forget, steps), 0.0)
+                steps.forget(forget)
         numbers = torch.finfo(image.dtype)
         size = self.gram.trace(axis1=1, axis2=2).clip(numbers.tiny)[:, None]
-        normal = self.gram / size[..., None] + 10 * numbers.eps * np.eye(self.depth)
+        normal = self.gram / size[..., None] + 10 * numbers.eps * np.eye(row.shape[1])
         system = (torch.from_numpy(part) for part in (normal, self.right / size))
         gamma = torch.linalg.solve_ex(*system).result.numpy()
         gamma = np.where(np.isfinite(gamma), gamma, 0.0)
-        return image - combination(on_device(gamma, image), self.image_steps).view_as(image)
+        return image - self.image_steps.combination(on_device(gamma, image)).view_as(image)

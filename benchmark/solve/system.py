@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.options.checks import positive_integer, positive_number
+from benchmark.solve.complex_numbers import RealLayer
 from benchmark.solve.convergence import reachable_tolerance
 from benchmark.solve.vectors import Array, MatVec, expand, norm, on_host
 
@@ -49,6 +51,17 @@ class ProjectedSystem:
     def __call__(self, x: Tensor) -> Tensor:
         """A x (N, …), each sample by its own matrix; a product with P and one with G."""
         return x - self.G(self.P(x))
+
+
+System = TypeVar("System", bound=MatVec)
+
+
+def real_system(matvec: System) -> System:
+    """A of complex vectors (N, …) as that of real ones (N, …, 2), both halves where it has them."""
+    real: MatVec = RealLayer(matvec)
+    if isinstance(matvec, ProjectedSystem):
+        real = ProjectedSystem(P=RealLayer(matvec.P), G=RealLayer(matvec.G))
+    return cast(System, real)
 
 
 #: numbers that overflow, or stop being numbers, are told by comparisons

@@ -29,7 +29,7 @@ def rows(a: Tensor) -> Tensor:
     >>> rows(torch.zeros(2, 3, 4)).shape, rows(torch.zeros(2)).shape
     (torch.Size([2, 12]), torch.Size([2, 1]))
     """
-    return a.reshape(a.shape[0], -1)
+    return a.flatten(1) if a.ndim > 1 else a[:, None]
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -58,7 +58,8 @@ def on_host(*numbers: Tensor) -> list[Array]:
     >>> one.tolist(), several.tolist()
     ([1.0, 2.0], [[3.0, 4.0], [5.0, 6.0]])
     """
-    table = np.array(torch.column_stack(numbers).tolist())
+    columns = torch.column_stack(numbers)
+    table = np.array(columns.tolist()).reshape(columns.shape)
     found, start = [], 0
     for n in numbers:
         stop = start + (1 if n.ndim == 1 else n.shape[1])
