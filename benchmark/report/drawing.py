@@ -115,21 +115,20 @@ def grid(
     return figure, axes
 
 
-def in_a_line(page: Page, costs: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
-    """Panels of the gradient error against costs: abreast, in one column of a page stacked."""
-    figure, (axes,) = in_lines(page, len(costs), 1, height)
-    for axis, cost in zip(axes, costs, strict=True):
-        axis.set_xlabel(AXES[cost])
-        axis.set_ylabel(AXES["gradient_error_start"] if page.narrow or axis is axes[0] else "")
-    return figure, axes
-
-
-def in_lines(page: Page, abreast: int, lines: int, height: float) -> tuple[Figure, np.ndarray]:
-    """Lines of panels with one vertical axis; in one column of a page the panels are stacked."""
-    shape = (lines * abreast, 1) if page.narrow else (lines, abreast)
+def in_lines(
+    page: Page, lines: Mapping[str, Sequence[str]], height: float
+) -> tuple[Figure, np.ndarray]:
+    """A line of panels for each y, one against each of its x; in one column of a page stacked."""
+    abreast = len(next(iter(lines.values())))
+    shape = (len(lines) * abreast, 1) if page.narrow else (len(lines), abreast)
     high = shape[0] * height * (0.75 if page.narrow else 1)
     figure, axes = grid(*shape, (page.width, high), sharey=True)
-    return figure, axes.reshape(lines, abreast)
+    axes = axes.reshape(len(lines), abreast)
+    for row, (y, against) in zip(axes, lines.items(), strict=True):
+        for axis, x in zip(row, against, strict=True):
+            axis.set_xlabel(AXES[x])
+            axis.set_ylabel(AXES[y] if page.narrow or axis is row[0] else "")
+    return figure, axes
 
 
 def headed(figure: Figure, title: str) -> None:

@@ -115,38 +115,34 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     restarts, κ being the median of the measured contraction factors; it is not drawn where κ ≥ 1.
     Crosses at the top are depths at which a run failed.
     """
-    rows, notes = last_rows(frame), []
-    shown = {}
+    rows, notes, lines = last_rows(frame), [], {}
     for place in PLACES:
         y = f"gradient_error_{place}"
         if exact := sorted(set(rows.loc[rows[y] == 0, "series"])):
             count, names = int((rows[y] == 0).sum()), ", ".join(exact)
             notes.append(f"{count} rows with an error of exactly 0 ({names}): the axis is a log")
-        own = rows.assign(**{y: rows[y].where(rows[y] > 0)})
-        if len(depths(own, y=y)) > 1:
-            shown[place] = own
-    if not shown:
+        rows = rows.assign(**{y: rows[y].where(rows[y] > 0)})
+        if depths(rows, y=y):
+            there = {f"{name}_{place}": name for name in COSTS}
+            known = (x if rows[x].notna().any() else own for x, own in there.items())
+            lines[y] = ["layers", *known]
+    if not lines:
         raise NothingToDrawError("needs at least two depths")
     looks, handles = page.looks(rows, "series"), []
-    figure, lines = drawing.in_lines(page, 1 + len(COSTS), len(shown), height=2.6)
+    figure, axes = drawing.in_lines(page, lines, height=2.6)
     failed = rows[(rows["status"] != "ok") & rows["layers"].notna()]
-    for axes, (place, own) in zip(lines, shown.items(), strict=True):
-        y = f"gradient_error_{place}"
-        known = depths(own, y=y)
-        for axis, name in zip(axes, ("layers", *COSTS), strict=True):
-            there = f"{name}_{place}"
-            x = there if there in own and own[there].notna().any() else name
+    for row, (y, against) in zip(axes, lines.items(), strict=True):
+        known = depths(rows, y=y)
+        for axis, x in zip(row, against, strict=True):
             ends = (known[0], known[-1])
-            drawing.curves(axis, own, ("series", "layers"), x, y, looks, ends)
-            axis.set_xlabel(AXES.get(x, AXES[name]))
-            axis.set_ylabel(AXES[y] if page.narrow or axis is axes[0] else "")
-        drawing.ticks(axes[0], sorted({float(layers) for layers in own["layers"].dropna()}))
-        axes[0].yaxis.set_minor_locator(NullLocator())
-        for row in failed.itertuples():
-            drawing.cross(axes[0], row.layers, 1.0, looks[row.series], at_top=True)
-        if place == "start":
+            drawing.curves(axis, rows, ("series", "layers"), x, y, looks, ends)
+        drawing.ticks(row[0], sorted({float(layers) for layers in rows["layers"].dropna()}))
+        row[0].yaxis.set_minor_locator(NullLocator())
+        for end in failed.itertuples():
+            drawing.cross(row[0], end.layers, 1.0, looks[end.series], at_top=True)
+        if y == "gradient_error_start":
             kappa = float(frame.groupby(RUN)["contraction"].first().median())
-            theory = _theory(axes[0], own, kappa, stop=known[-1])
+            theory = _theory(row[0], rows, kappa, stop=known[-1])
             (notes if isinstance(theory, str) else handles).append(theory)
     handles = [*entries(looks, endings(frame, "series")), *handles]
     handles += [drawing.failed_entry("failed at this depth")] if len(failed) else []

@@ -254,7 +254,7 @@ def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     if len(points) < 4:
         raise NothingToDrawError("needs at least four configurations with error, time and memory")
     at = [cost_column(frame, name) for name in FRONT_AXES]
-    figure, axes = drawing.in_a_line(page, at, height=2.8)
+    figure, (axes,) = drawing.in_lines(page, {"gradient_error_start": at}, height=2.8)
     for axis, cost in zip(axes, FRONT_AXES, strict=True):
         axis.set(xscale="log", yscale="log")
         axis.plot(*zip(*front(points[cost], points["gradient_error"]), strict=True), **FRONT)
