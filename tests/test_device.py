@@ -40,6 +40,7 @@ COARSE = {
     "b_max_iter": 4,
     "max_iter": 4,
     "max_iter_backward": 4,
+    "grad": 2,
     "gradient": "implicit(tol=0.1,max_steps=3)",
 }
 #: torchdeq's implicit differentiation keeps residuals in tensors that it makes on the CPU
