@@ -47,6 +47,11 @@ def run_module(module: str, *arguments: object, **where: object) -> Finished:
     return fork(_run_module, module, *map(str, arguments), **where)
 
 
+def run_code(code: str, *arguments: object, **where: object) -> Finished:
+    """``python -c code arguments``."""
+    return fork(_run_code, code, *map(str, arguments), **where)
+
+
 def benchopt_test(*arguments: object, **where: object) -> Finished:
     """``benchopt test arguments``, pytest, which it starts by a shell, in the same process."""
     return fork(_benchopt_test, *map(str, arguments), **where)
@@ -107,6 +112,11 @@ def _forget_the_repository(pythonpath: str) -> None:
 def _run_module(module: str, *arguments: str) -> None:
     sys.argv[:] = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _run_code(code: str, *arguments: str) -> None:
+    sys.argv[:] = ["-c", *arguments]
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
 
 
 def _benchopt_test(*arguments: str) -> None:

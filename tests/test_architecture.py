@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import ROOT
 
@@ -101,8 +102,8 @@ def test_the_methods_can_be_imported_from_a_bare_clone(tmp_path):
         "print(benchmark.__file__); print(jfb.__file__)"
     )
     utils = tmp_path / "benchmark_utils" / "__init__.py"
-    command = [sys.executable, "-c", code, str(ROOT), str(utils)]
-    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
+    done = forked.run_code(code, ROOT, utils, cwd="/", environment=os.environ)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         str(tmp_path / "benchmark" / "__init__.py"),
         str(tmp_path / "solvers" / "jfb.py"),

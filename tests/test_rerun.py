@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
@@ -37,12 +36,11 @@ def rows(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
     (folder / "study.yml").write_text(json.dumps(CONFIG))
     path = folder / "rows.parquet"
-    command = [sys.executable, "-m", "benchopt", "run", str(ROOT), "--config", "study.yml"]
-    command += ["--no-plot", "--no-cache", "--output", str(path)]
+    command = ("run", ROOT, "--config", "study.yml", "--no-plot", "--no-cache", "--output", path)
     unset = ("BENCHOPT_DEBUG", "BENCHOPT_RAISE_ON_ERROR")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = forked.run_module("benchopt", *command, cwd=folder, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return path
 

@@ -55,7 +55,6 @@ LEFT_OUT = """brought::test_each_kind_has_a_page_with_the_smallest_file
     fixed_point::test_solvers_agree_on_every_lower_level
     fixed_point::test_acceleration_needs_fewer_layers
     fixed_point::test_momentum_does_no_harm_above_a_stepsize_of_one_over_l
-    library::test_the_face_names_what_it_has_and_imports_nothing_before
     statistics::test_intervals_hold_the_truth
     statistics::test_crops_of_a_photograph_are_no_units
     statistics::test_what_was_too_narrow
