@@ -23,6 +23,7 @@ MODULES = (
     "benchmark.solve.mixing",
     "benchmark.solve.named",
     "benchmark.solve.newton",
+    "benchmark.solve.recycled",
     "benchmark.solve.search",
     "benchmark.solve.secants",
     "benchmark.solve.system",
