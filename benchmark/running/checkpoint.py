@@ -17,6 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
+from benchmark.options.whole import whole
+
 #: the key of what JSON has no word for
 TENSOR, ARRAY, TUPLE, ITEMS = "⟨tensor⟩", "⟨array⟩", "⟨tuple⟩", "⟨items⟩"
 #: bytes of the length that is before each part of a file that grows
@@ -31,15 +33,8 @@ def write(path: Path, tree: object) -> None:
     """
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_plain(tree, tensors))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
+    with whole(path) as unfinished:
         save_file(tensors, unfinished, metadata={"tree": text})
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read(path: Path) -> object:

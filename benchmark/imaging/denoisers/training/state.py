@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from benchmark.imaging.denoisers.small_drunet import SmallDRUNet
 from benchmark.imaging.denoisers.training.recipe import Recipe
+from benchmark.options.whole import whole
 
 STATE = "state.safetensors"
 #: what Adam remembers of each weight
@@ -70,17 +70,14 @@ def save(run: Run, folder: Path) -> None:
             tensors[f"{moment}.{name}"] = run.optimizer.state[parameter][moment]
     tensors |= {f"average.{name}": weight for name, weight in run.average.named_parameters()}
     record = {"recipe": asdict(run.recipe), **{name: getattr(run, name) for name in PROGRESS}}
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / (STATE + ".unfinished")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        unfinished,
-        metadata={"run": json.dumps(record)},
-    )
-    _replace(unfinished, folder / STATE)
-    unfinished = folder / "progress.json.unfinished"
-    unfinished.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    _replace(unfinished, folder / "progress.json")
+    with whole(folder / STATE) as unfinished:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            unfinished,
+            metadata={"run": json.dumps(record)},
+        )
+    with whole(folder / "progress.json") as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def load(recipe: Recipe, folder: Path, *, amend: bool = False) -> Run:
@@ -128,9 +125,3 @@ def _amend(run: Run, saved: dict, folder: Path, *, allowed: bool) -> None:
 def _copy_like(parameter: Tensor, values: Tensor) -> Tensor:
     # in the memory layout of the parameter, as Adam makes them
     return torch.empty_like(parameter).copy_(values)
-
-
-def _replace(unfinished: Path, path: Path) -> None:
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
