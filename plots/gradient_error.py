@@ -8,7 +8,7 @@ from benchmark.report.frame import depths, first_rows, levelled, placed, select,
 from benchmark.report.style import labelled_styles, method_styles
 
 AXES = {
-    "depth": ("layers", "layers differentiated, K"),
+    "depth": ("layers", "layers or terms, K"),
     "time": ("gradient_seconds", "seconds of one hypergradient"),
     "memory": ("peak_memory_mib", "peak memory (MiB)"),
 }

@@ -243,6 +243,25 @@ def test_provenance_is_told(odd):
     assert "Left out: one configuration." in text
 
 
+def test_the_page_says_that_grid_search_wins_and_that_nothing_ended_well(tmp_path):
+    failed = [row for row in ROWS if row[6] == ""]
+    write_study(tmp_path / "results" / "a", rows=failed)
+    cells = dict.fromkeys(headline.ORDER, "0.5") | {"task": "plain", "how": "", "best": ""}
+    names = {"start": ("", 25), "Grid-Search": ("Grid-Search", 27), "DEQ": ("DEQ", 26)}
+    rows = [
+        cells | {"configuration": name, "method": method, "test_psnr": psnr, "to_search": ""}
+        for name, (method, psnr) in names.items()
+    ]
+    rows[2] |= {"to_search": "worse", "fell": 0.0}
+    csv_file = tmp_path / "results" / "a" / "headline.csv"
+    csv_file.write_text(tables.to_csv(pd.DataFrame(rows)), encoding="utf-8")
+    build(tmp_path / "results", tmp_path / "out")
+    page = (tmp_path / "out" / "studies" / "a.html").read_text(encoding="utf-8")
+    assert "No method with a gradient is above Grid-Search, a search without." in page
+    assert "Significantly worse than Grid-Search: DEQ." in page
+    assert "No run ended well." in page
+
+
 def test_a_file_that_is_not_the_input_is_said(tmp_path):
     write_study(tmp_path / "results" / "a")
     (tmp_path / "results" / "a" / "rows.parquet").write_bytes(b"others")
