@@ -21,6 +21,8 @@ from benchmark.__main__ import main
 from benchmark.measure import evaluation
 from benchmark.measure.cost import Cost
 from benchmark.plugins import rows as rows_module
+from benchmark.report.frame import how_ended, last_rows, tidy
+from benchmark.report.reading import read
 from benchmark.running import interruption
 from benchmark.running.same import different
 
@@ -125,19 +127,22 @@ def study(folder: Path, event: str | None = None) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(status), text
 
 
+def without_costs(patch: pytest.MonkeyPatch) -> None:
+    """Costs are not measured, which takes longer than the rest: ``tools/killed.py`` does."""
+    patch.delenv("BENCHOPT_DEBUG", raising=False)
+    patch.setattr(rows_module, "at_common_theta", lambda *_, **__: rows_module.nowhere())
+    patch.setattr(evaluation, "cost", lambda *_: Cost())
+
+
 def rows_of(folder: Path) -> pd.DataFrame:
     return read_results(folder / "outputs" / "small.parquet")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Iterator[pd.DataFrame]:
-    """The rows of the study to which nothing happened. Costs are not measured, which takes longer
-    than all the rest: ``tools/killed.py`` compares them too.
-    """
+    """The rows of the study to which nothing happened."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("BENCHOPT_DEBUG", raising=False)
-        patch.setattr(rows_module, "at_common_theta", lambda *_, **__: rows_module.nowhere())
-        patch.setattr(evaluation, "cost", lambda *_: Cost())
+        without_costs(patch)
         folder = place(tmp_path_factory.mktemp("whole") / "study")
         # here, so that what is found once in a process is found once for all that follow
         assert main(command(folder)) == 0
@@ -149,8 +154,9 @@ def test_a_study_that_was_killed_goes_on_with_the_same_bytes(whole, tmp_path):
     assert study(folder, "kill")[0] == -signal.SIGKILL
     # what there was is on disk, marked, for the report as any file of rows
     (unfinished,) = (folder / "outputs" / "small" / "unfinished").glob("*.parquet")
+    (ends,) = how_ended(last_rows(tidy(read([unfinished]).rows)))
+    assert ends == "unfinished"
     rows = read_results(unfinished)
-    assert list(rows["objective_ended"])[-1] == "unfinished"
     assert set(rows["objective_outer_step"]) <= {0, 2}
     code, said = study(folder)
     assert code == 0, said

@@ -42,7 +42,7 @@ _IMAGES = (*IMAGES, PSNR_IMAGES, PHOTOGRAPHS, "images_digest")
 _TEXTS = ("status", "message", "ended", "learned", *_IMAGES, LOSS, DIRECTIONS)
 # what a run's last row says where it was cut, though it did not fail
 CUT = {"time limit": "cut by the time limit", "row limit": "cut by the row limit"}
-CUT |= {"interrupted": "interrupted"}
+CUT |= {name: name for name in ("interrupted", "unfinished")}
 #: columns of the frame by benchopt's names of them
 COLUMNS = {name: name for name in (*NAMES, "source", "stop_val")}
 COLUMNS |= {"idx_rep": "repetition", "time": "seconds", "objective_method": "stated"}
