@@ -8,11 +8,12 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
 
-.PHONY: help run test lint mutants coverage results report site cpu gpu clean-env
+.PHONY: help run test test-long lint mutants coverage results report site cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
+	@echo "make test-long  the tests, with more random problems"
 	@echo "make mutants  how many of 400 small changes of the code the tests notice (about two hours)"
 	@echo "make coverage how often the report's intervals hold the truth, simulated (a few minutes)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"
@@ -81,6 +82,9 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-long: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --problems 40
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -72,8 +72,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--problems",
         type=int,
-        default=12,
-        help="random problems on which the tolerance on the gradient is tested",
+        default=8,
+        help="random problems on which the tolerance on the gradient is tested (8)",
     )
     parser.addoption(
         "--fuzz",
