@@ -15,14 +15,13 @@ import re
 import signal
 import struct
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
 
 import torch
 
 from benchmark.measure.device import PROC
+from benchmark.options.forked import forked
 
 MIB = 2**20
 
@@ -58,15 +57,9 @@ def rise_in_child(call: Callable[[], object], *, limit: float) -> float | None:
     gc.collect()
     figure = mmap.mmap(-1, 8)  # shared with the child
     try:
-        with warnings.catch_warnings():
-            # Python warns where threads may hold locks that no one opens in the child: the limit
-            # is for that
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
+        child = forked(lambda: _measure(call, figure, limit))
     except OSError:
         return None
-    if child == 0:
-        _measure_and_exit(call, figure, limit)
     try:
         _, status = os.waitpid(child, 0)
     except BaseException:
@@ -78,28 +71,20 @@ def rise_in_child(call: Callable[[], object], *, limit: float) -> float | None:
     return struct.unpack("d", figure)[0] if status == 0 else None
 
 
-def _measure_and_exit(call: Callable[[], object], figure: mmap.mmap, limit: float) -> NoReturn:
-    """The child's part: never returns into what it has inherited, and exits with 0 on success."""
-    code = 1
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, limit)
-        sys.stdout = sys.stderr = silent = open(os.devnull, "w")  # noqa: SIM115 (till the end)
-        for descriptor in (1, 2):  # what is not Python's, too
-            os.dup2(silent.fileno(), descriptor)
-        with suppress(OSError):
-            # where memory runs out, the child is the one to be killed: proc_pid_oom_score_adj(5)
-            (PROC / "self" / "oom_score_adj").write_text("1000")
-        if torch.get_num_threads() > 1:
-            torch.set_num_threads(1)  # OpenMP would wait for threads that the child does not have
-        gc.freeze()
-        call()
-        gc.collect()
-        map_each_block()
-        figure[:] = struct.pack("d", _rise(call))
-        code = 0
-    finally:
-        os._exit(code)
+def _measure(call: Callable[[], object], figure: mmap.mmap, limit: float) -> None:
+    """The child's part."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    with suppress(OSError):
+        # where memory runs out, the child is the one to be killed: proc_pid_oom_score_adj(5)
+        (PROC / "self" / "oom_score_adj").write_text("1000")
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)  # OpenMP would wait for threads that the child does not have
+    gc.freeze()
+    call()
+    gc.collect()
+    map_each_block()
+    figure[:] = struct.pack("d", _rise(call))
 
 
 def _rise(call: Callable[[], object]) -> float:

@@ -12,13 +12,12 @@ import json
 import os
 import select
 import signal
-import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from benchmark.options.forked import forked
 from benchmark.running.faults import one_line
 
 #: seconds that a file may take to be imported
@@ -102,12 +101,7 @@ def _in_child(
 ) -> tuple[list[PluginFile], str]:
     """What a forked child says of the first of ``files``, and how it ended where it stopped."""
     reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of other threads: it only imports
-        child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _import_and_exit(benchmark, files, writing)
+    child = forked(lambda: _import(benchmark, files, reading, writing))
     os.close(writing)
     lines, stuck = _lines(reading, count=len(files), limit=limit)
     os.close(reading)
@@ -138,20 +132,14 @@ def _end(status: int) -> str:
     return f"ends the process (exit code {os.WEXITSTATUS(status)})"
 
 
-def _import_and_exit(benchmark: Path, files: Sequence[PluginFile], writing: int) -> None:
-    """The child's part: never returns into what it has inherited."""
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        faulthandler.disable()
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
-        for file in files:
-            line = json.dumps(asdict(_loaded(benchmark, file))) + "\n"
-            os.write(writing, line.encode())
-    finally:
-        os._exit(0)
+def _import(benchmark: Path, files: Sequence[PluginFile], reading: int, writing: int) -> None:
+    """The child's part."""
+    os.close(reading)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    faulthandler.disable()
+    for file in files:
+        line = json.dumps(asdict(_loaded(benchmark, file))) + "\n"
+        os.write(writing, line.encode())
 
 
 def _loaded(benchmark: Path, file: PluginFile) -> PluginFile:
