@@ -75,8 +75,8 @@ def student(numbers) -> tuple[float, float]:
 def test_each_claim_says_what_would_be_enough_and_what_must_not_pass():
     assert (STATEMENTS["margin"] > 0).all()
     assert (STATEMENTS[["statement", "measure", "criterion"]] != "").all(axis=None)
-    # what falls faster than a bound is no failure: of the rate alone there is no control
-    assert list(STATEMENTS.index[STATEMENTS["control"] == ""]) == ["bound"]
+    # what falls faster than a bound is no failure, and what works is not the less so elsewhere
+    assert list(STATEMENTS.index[STATEMENTS["control"] == ""]) == ["bound", "limits"]
 
 
 # --- (a) the rate ---------------------------------------------------------------------------------
@@ -290,6 +290,42 @@ def test_repetitions_give_the_error_an_interval():
     assert only(rows, "close").verdict != HOLDS
 
 
+# --- (c) where it works ---------------------------------------------------------------------------
+
+
+def depths(cosine, excess=None) -> list[dict]:
+    """Two repetitions at K = 1, 2: the cosine at the start, F above DEQ's at the end."""
+    rows = []
+    for k, r in ((k, r) for k in (1, 2) for r in (0, 1)):
+        own = {"layers": float(k), "restarts": 10.0, "repetition": r, "gradient_error": 0.1}
+        rows.append(own | {"gradient_cosine": cosine(k, r)})
+        if excess is not None:
+            end = {"outer_step": 9.0, "gradient_error": math.nan, "value": 2 * (1 + excess(k, r))}
+            rows += [own | end, own | end | {"method": "DEQ", "restarts": math.nan, "value": 2.0}]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("cosine", "excess", "verdict", "share", "note"),
+    [
+        (lambda k, r: 0.1, lambda k, r: 0.009, HOLDS, 1, "K = 1, 2; none stops"),
+        (lambda k, r: k - 1.0, lambda k, r: 0, FAILS, 0.5, "K = 1, 2; stops at 1"),
+        (lambda k, r: 0.1, lambda k, r: 0.011 * (k > 1), FAILS, 0.5, "K = 1, 2; stops at 2"),
+        (lambda k, r: 0.1 - r, lambda k, r: 0, UNDECIDED, 0, "K = 1, 2; stops at 1, 2"),
+        (
+            lambda k, r: 0.1,
+            None,
+            HOLDS,
+            1,
+            "K = 1, 2; none stops; by the cosine alone, F of DEQ is not known",
+        ),
+    ],
+)
+def test_it_works_where_it_points_downhill_and_gets_there(cosine, excess, verdict, share, note):
+    found = only(depths(cosine, excess), "limits")
+    assert (found.verdict, found.value, found.note) == (verdict, share, note)
+
+
 # --- (d) memory -----------------------------------------------------------------------------------
 
 
@@ -460,12 +496,12 @@ def test_every_claim_is_listed_on_every_task():
     tasks = {ONE_MODULUS, OTHER, "pnp, denoising"}
     by_key = found.groupby("key")["task"].agg(lambda own: {t for o in own for t in o.split("; ")})
     assert set(by_key.index) == set(STATEMENTS.index)
-    for key in ("restarts", "close", "memory-linear", "memory-constant", "accuracy"):
+    for key in ("restarts", "close", "limits", "memory-linear", "memory-constant", "accuracy"):
         assert by_key[key] - {""} == tasks
     assert by_key["rate"] == {ONE_MODULUS} and by_key["bound"] == tasks - {ONE_MODULUS}
     nothing = claims(frame_of([{"method": "Grid-Search"}]))
     assert set(nothing["verdict"]) == {NOT_TESTED} and (nothing["note"] != "").all()
-    assert len(nothing) == 4 + 4 + len(module.FAMILIES)
+    assert len(nothing) == 5 + 4 + len(module.FAMILIES)
 
 
 def test_neither_order_nor_repeat_changes_the_text():

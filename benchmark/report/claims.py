@@ -88,7 +88,7 @@ def of_gradients(frame: pd.DataFrame) -> list[Claim]:
     radius = first.groupby("task")["contraction"].median()
     last = measured_rows(frame, "jacobian_norm_start").groupby("task")
     norm = last["jacobian_norm_start"].median()
-    first = first[first["gradient_error"] > 0]
+    first, trained = first[first["gradient_error"] > 0], ended(frame)
 
     def rate(task: str) -> Test | None:
         same = task.partition(" (")[0] in hypotheses.ONE_MODULUS
@@ -114,7 +114,12 @@ def of_gradients(frame: pd.DataFrame) -> list[Claim]:
 
         return test
 
-    tests = {"rate": rate, "bound": bound, "restarts": restarts, "close": close}
+    def limits(task: str) -> Test:
+        own = trained[trained["task"] == task]
+        parts = (own[own["method"] == name] for name in ("Restarted-JFB", "DEQ"))
+        return partial(hypotheses.works, **dict(zip(("ends", "deq"), parts, strict=True)))
+
+    tests = {"rate": rate, "bound": bound, "restarts": restarts, "close": close, "limits": limits}
     return [Claim(key, "Restarted-JFB", first, test) for key, test in tests.items()]
 
 

@@ -137,6 +137,32 @@ def close_to_exact(rows: pd.DataFrame, *, kappa: float) -> Finding | str:
     return Finding(value, found, note, float(low), float(high))
 
 
+def works(rows: pd.DataFrame, *, ends: pd.DataFrame, deq: pd.DataFrame) -> Finding | str:
+    """(c) With the most restarts the cosine at the start is above 0 at every depth, and the trained
+    F (``ends``) at most 1 % above that of ``deq``, where both were trained.
+
+    It fails where a depth stops working in every repetition, and is undecided where in some.
+    """
+    rows, ends = (own[own["restarts"] == rows["restarts"].max()] for own in (rows, ends))
+    lost = rows.assign(stops=rows["gradient_cosine"] <= 0)[["layers", "repetition", "stops"]]
+    target = (1 + MARGINS["limits"]) * deq.groupby("repetition")["value"].min()
+    target = ends["repetition"].map(target)
+    over = ends.assign(stops=ends["value"] > target)[target.notna()][
+        ["layers", "repetition", "stops"]
+    ]
+    if not rows["gradient_cosine"].notna().any():
+        return "no gradient cosine of Restarted-JFB"
+    each = pd.concat([lost, over]).groupby(["layers", "repetition"])["stops"].any()
+    share = each.groupby("layers").mean()
+    stopped = share.index[share > 0]
+    found = HOLDS if not len(stopped) else FAILS if share.max() == 1 else UNDECIDED
+    note = f"K = {listed(share.index)}; " + (
+        f"stops at {listed(stopped)}" if len(stopped) else "none stops"
+    )
+    note += "" if len(over) else "; by the cosine alone, F of DEQ is not known"
+    return Finding(float((share == 0).mean()), found, note)
+
+
 def linear_memory(rows: pd.DataFrame) -> Finding | str:
     """(d) Peak memory of differentiating K layers is a line in K, most of it due to K.
 
