@@ -19,6 +19,7 @@ from benchmark.measure.evaluation import Truth
 from benchmark.measure.failure import DivergedError, Outcome
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.options.columns import PLACES
+from benchmark.plugins.carried import Carried
 from benchmark.plugins.rows import Rows
 from benchmark.plugins.task import make_task
 
@@ -264,3 +265,31 @@ def test_a_residual_that_is_no_number_is_not_hidden(task, monkeypatch):
     )
     with pytest.raises(DivergedError, match="no equilibrium within reach"):
         Truth(task).accuracy(Truth(task).start)
+
+
+# --- while it trains ----------------------------------------------------------------------------
+
+
+def test_a_row_holds_the_worst_residuals_of_training(task, truth, untimed):
+    """Not those of the last step, nor of the probe; of a run that goes on those before it too."""
+    solver = method("DEQ", tol=1e-3, adjoint_tol=1e-2, steps=2)
+    solver.set_objective(task)
+    solver.run(iter([True, True, False]).__next__)
+    worst = dict(solver.carried.worst)
+    assert 0 < worst["state_residual"] <= 1e-3
+    assert 0 < worst["adjoint_residual"] <= 1e-2
+    solver.hypergradient_on_probe(task.lower, task.probe)
+    solver.carried.note("state_residual", 0.0)
+    solver.carried.note("state_residual", float("nan"))
+    assert solver.carried.worst == worst
+    again = Carried.of_state(solver.carried.state(), device=task.device)
+    assert again.worst == worst
+    options = {"outer_step": 2, "training": Outcome(), "last": False}
+    options |= {"training_layer_evals": 0, "training_vjp_evals": 0}
+    row = Rows(truth, task)(dict(truth.start), solver, **options)
+    assert row["training_state_residual"] == worst["state_residual"]
+    assert row["training_adjoint_residual"] == worst["adjoint_residual"]
+    assert row["tf32"] is False
+    untrained = Rows(truth, task)(dict(truth.start), method("Unrolling"), **options)
+    assert untrained.keys() == row.keys()
+    assert isnan(untrained["training_state_residual"])

@@ -433,3 +433,19 @@ def test_a_hypergradient_changes_its_dtype_and_says_how_exact_it_is():
     plain = Hypergradient(one[0], (one,), one)
     assert plain.converged and isnan(plain.state_residual) and isnan(plain.adjoint_residual)
     assert plain.adjoint is None and require_exact(plain, on_failure="raise") is plain
+
+
+def test_an_adjoint_that_was_not_found_is_no_gradient_of_zero():
+    """GMRES has one product, and comes to w = 0: the estimate is Bᵀ∇ℓ then, and says how good."""
+    rule, options = (
+        Implicit("gmres", tol=1e-10, max_steps=1),
+        {"tol": 1e-12, "on_failure": "ignore"},
+    )
+    found = equilibrium(ORACLE.layer(), X0, solver="anderson", gradient=rule, **options)
+    (estimate,) = torch.autograd.grad(ORACLE.loss(found.x), ORACLE.theta)
+    direct = hypergradient(
+        ORACLE.layer(), X0, ORACLE.loss, [ORACLE.theta], solver="anderson", gradient=rule, **options
+    )
+    for gradient in (estimate, direct.gradient[0]):
+        assert relative_error(gradient, ORACLE.gradient(terms=1)) < 1e-6
+    assert not direct.converged and direct.adjoint_residual == 1

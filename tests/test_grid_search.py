@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -163,3 +164,15 @@ def test_it_stays_on_its_device():
 def test_bad_factors_are_named(factor):
     with pytest.raises(ValueError, match=r"factor must lie strictly between 1 and 1e\+06"):
         method("Grid-Search", factor=factor)
+
+
+def test_values_of_f_are_of_the_same_images():
+    """Mini-batches come in an order of the seed: F of one would be compared with another's."""
+    task = small_task(lower=TIKHONOV, degradation="denoising(sigma=0.3)")
+    values = []
+    for seed in (0, 1, 2):
+        solver, _ = searched(replace(task, seed=seed), steps=3, batch_size=1, **TIGHT)
+        values.append([trial.value for trial in solver.tried])
+    assert values[0] == values[1] == values[2]
+    whole, _ = searched(task, steps=3, **TIGHT)
+    assert [trial.value for trial in whole.tried] != values[0]

@@ -8,7 +8,9 @@ import torch
 from benchmark.measure import device as device_module
 from benchmark.measure.device import (
     device_name,
+    full_precision,
     is_out_of_memory,
+    numerics,
     resolve_device,
     synchronize,
     threads,
@@ -76,3 +78,17 @@ def test_names(monkeypatch, tmp_path):
     assert device_name(CPU) == "abacus"
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Abacus 3000 \nmodel name\t: b")
     assert device_name(CPU) == "Abacus 3000"
+
+
+def test_products_are_not_rounded_and_rows_say_so(monkeypatch):
+    """TF32 is what convolutions have by default on recent GPUs."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert numerics()["tf32"]
+    full_precision()
+    before = torch.get_float32_matmul_precision()
+    assert numerics() == {"tf32": False, "deterministic": False, "cudnn_benchmark": False}
+    torch.set_float32_matmul_precision("high")
+    assert numerics()["tf32"]
+    full_precision()
+    assert before == torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cudnn.allow_tf32 is False

@@ -18,7 +18,7 @@ from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.gradients.implicit import Implicit
 from benchmark.gradients.linearization import Linearization
 from benchmark.gradients.precision import promote
-from benchmark.gradients.refined import flat, refined_gradient
+from benchmark.gradients.refined import flat, reduction, refined_gradient
 from benchmark.gradients.result import Hypergradient
 from benchmark.gradients.rule import AdjointRecord
 from benchmark.imaging.metrics import gradient_error
@@ -385,3 +385,35 @@ def test_warnings_are_not_given_where_all_is_met():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plugins()["DEQ"].get_instance(gradient_tol=1e-4).hypergradient(task.lower, task.probe)
+
+
+@pytest.mark.parametrize(
+    ("stood", "tols", "expected"),
+    [
+        ((1e-3, 1e-3), (1e-5, 1e-4), 10.0),
+        ((1e-5, 1e-4), (2e-6, 2e-6), (1e-5 / 4e-6) ** 0.5),
+        ((1e-3, 6e-6), (1e-5, 2e-6), 1.5),
+        ((1e-6, 1e-6), (1e-7, 1e-7), 1.0),
+        ((0.0, 1e-2), (2e-6, 1e-3), 10.0),
+        ((0.0, 0.0), (2e-6, 2e-6), 1.0),
+    ],
+)
+def test_an_error_falls_by_what_the_residuals_fall(stood, tols, expected):
+    """With 4e-6 as what the dtype reaches, whatever smaller tolerance was asked for."""
+    assert reduction(stood, tols, floor=4e-6) == pytest.approx(expected)
+
+
+def test_the_estimate_knows_of_a_tolerance_that_was_out_of_reach(monkeypatch):
+    """In float32 the second level falls by less than the factor of ten that is aimed at."""
+    monkeypatch.setattr("benchmark.gradients.refined.relative_change", lambda new, old: 1.0)
+    task = small_task(lower=LOWER[1], degradation="inpainting(keep=0.5)")
+    task = task.to(device=torch.device("cpu"), dtype=torch.float32)
+    found = refined_gradient(
+        EquilibriumLoss.of_lower_level(task.lower, task.probe),
+        task.lower.init(task.probe.observation),
+        gradient_tol=1e-8,
+        polish=False,
+        search=ToTolerance("anderson", 1e-5, 1000),
+        rule=Implicit("gmres", tol=1e-5, max_steps=1000),
+    )
+    assert 1.05 * 10**-0.5 < found.error <= 1

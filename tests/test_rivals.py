@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
 import warnings
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -290,3 +292,25 @@ def test_a_library_that_is_absent_is_skipped_with_the_reason(tmp_path, monkeypat
         assert re.search(rf"{name}:\S* \S*not installed", result.output)
     (method,) = read_results(parquet)["objective_method"].unique()
     assert method == "Unrolling"
+
+
+@pytest.mark.parametrize("name", ["deepinv-DEQ", "deepinv-JFB"])
+def test_a_layer_and_its_images_are_gone_with_the_estimate(name):
+    """Without the collector: models of deepinv are cycles, and held T and y until it came by."""
+
+    class Halving(nn.Module):
+        def forward(self, x):
+            return weight * x + 1
+
+    weight, solver = torch.tensor(0.5, requires_grad=True), PEERS[name].get_instance()
+    layer = Halving()
+    gone = weakref.ref(layer)
+    gc.disable()
+    try:
+        x = solver.equilibrium(layer, torch.zeros(1, 3))
+        x.sum().backward()
+        del x, layer
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert weight.grad is not None and weight.grad > 0

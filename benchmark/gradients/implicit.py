@@ -23,7 +23,7 @@ from benchmark.solve.krylov import cg
 from benchmark.solve.named import AdjointSolver, adjoint_solver
 from benchmark.solve.search import Search
 from benchmark.solve.system import LinearSolution
-from benchmark.solve.vectors import MatVec
+from benchmark.solve.vectors import MatVec, expand, norm
 
 #: (matvec, b) to its solution
 SolveAdjoint = Callable[[MatVec, Tensor], LinearSolution]
@@ -77,16 +77,25 @@ class Implicit(GradientRule):
         solve = adjoint_solver(self.solver)
         budget = {"tol": self.tol, "max_steps": self.max_steps}
         w = solve(at.adjoint_system(), at.g, x0=adjoint.start, **budget)
+        adjoint_state = never_zero(w.x, at.g)
         return Hypergradient(
             loss=at.loss,
-            gradient=at.gradient(w.x, last=True),
+            gradient=at.gradient(adjoint_state, last=True),
             state=found.x,
-            adjoint=w.x,
+            adjoint=adjoint_state,
             state_residual=worst(found.residual),
             adjoint_residual=worst(w.residual),
             error=nan,
             converged=bool(found.converged.all() and w.converged.all()),
         )
+
+
+def never_zero(w: Tensor, g: Tensor) -> Tensor:
+    """``w`` (N, …), and ``g`` for samples of which a solver has found nothing: the first term of
+    the series, Jacobian-free backpropagation. A gradient of zero would say that there is none.
+    """
+    nothing = norm(w) == 0
+    return torch.where(expand(nothing, w), g, w) if nothing.any() else w
 
 
 def adjoint_layer(
@@ -153,8 +162,8 @@ class _Adjoint:
         with torch.no_grad():
             found = self.solve(self.graph.adjoint_system(), g.detach())
         self.record.solution = found
-        what = "the adjoint system"
-        return require_converged(found, what=what, on_failure=self.record.on_failure).x
+        require_converged(found, what="the adjoint system", on_failure=self.record.on_failure)
+        return never_zero(found.x, g.detach())
 
     def differentiable(self, w: Tensor, x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
         """Bᵀw with a graph from x, θ and g, w the equilibrium of w ↦ g + Jᵀw there."""

@@ -72,14 +72,14 @@ def refined_gradient(
     # two levels can be compared in any dtype
     tol = max(min(_FIRST_STATE * gradient_tol, _SETTLED), _LEAST * floor)
     adjoint_tol = max(_FIRST_ADJOINT * gradient_tol, sqrt(_LEAST) * floor)
-    factor, error = _LEAST, inf
+    factor, reduced, error = _LEAST, 1.0, inf
     while True:
         level = replace(rule, tol=adjoint_tol).hypergradient(
             problem, x, replace(search, tol=tol), AdjointRecord(start=w)
         )
         now = flat(level.gradient)
         if previous is not None:
-            error = relative_change(now, previous) / sqrt(factor)
+            error = relative_change(now, previous) / reduced
             factor = min(max(error / (_AIM * gradient_tol), _LEAST), _MOST)
         exhausted = not level.converged or min(tol, adjoint_tol) <= floor
         if error <= gradient_tol or exhausted:
@@ -87,8 +87,24 @@ def refined_gradient(
             return replace(level, error=error, converged=met)
         x, w, previous = level.state, level.adjoint, now
         # a residual may be 0: what is below the floor is read as the floor
-        tol = max(min(tol, level.state_residual) / factor, floor / 2)
-        adjoint_tol = max(min(adjoint_tol, level.adjoint_residual) / sqrt(factor), floor / 2)
+        stood = min(tol, level.state_residual), min(adjoint_tol, level.adjoint_residual)
+        tol = max(stood[0] / factor, floor / 2)
+        adjoint_tol = max(stood[1] / sqrt(factor), floor / 2)
+        reduced = reduction(stood, (tol, adjoint_tol), floor=floor)
+
+
+def reduction(stood: tuple[float, float], tols: tuple[float, float], *, floor: float) -> float:
+    """By what the error of the gradient falls at least, at least 1, where the residuals of state
+    and adjoint fall from ``stood`` to ``tols``, or to ``floor`` where that is more.
+
+    In proportion to the adjoint's and to the root of the state's; what is zero need not fall.
+    """
+    state, adjoint = (
+        before / max(tol, floor) if before > 0 else inf
+        for before, tol in zip(stood, tols, strict=True)
+    )
+    smaller = min(sqrt(state), adjoint)
+    return max(smaller, 1.0) if smaller < inf else 1.0
 
 
 def flat(gradient: Iterable[Tensor]) -> Tensor:

@@ -52,6 +52,27 @@ def device_name(device: torch.device) -> str:
     return models.group(1).strip() if models else platform.processor() or platform.machine()
 
 
+def full_precision() -> None:
+    """No product is rounded as TF32 has it, by default that of convolutions on recent GPUs: ten
+    bits, with which relative residuals of float32 stall at 1e-4 and solvers use up their budget.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def numerics() -> dict[str, bool]:
+    """What the numbers of a row depend on beside its code: ``tf32``, whether products may be
+    rounded so; ``deterministic``, whether torch allows deterministic algorithms alone;
+    ``cudnn_benchmark``, whether cuDNN chooses its algorithms by timing them.
+    """
+    return {
+        "tf32": torch.get_float32_matmul_precision() != "highest"
+        or torch.backends.cudnn.allow_tf32,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+    }
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until all work queued on ``device`` is done; nothing to wait for except on CUDA."""
     if device.type == "cuda":

@@ -68,7 +68,10 @@ class GradientMethod(OuterLoop):
             if len(batch.parts) > 1:  # else who asked looks at it
                 require_estimate(one, lower.theta())
             found.append(one)
-        return mean_of(found, [len(part) / len(batch) for part in batch.parts])
+        mean = mean_of(found, [len(part) / len(batch) for part in batch.parts])
+        self.carried.note("state_residual", mean.state_residual)
+        self.carried.note("adjoint_residual", mean.adjoint_residual)
+        return mean
 
     @final
     def start(self, lower: LowerLevelProblem, batch: Batch) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import final
 
 import torch
@@ -13,15 +14,20 @@ from benchmark.problems.bilevel import Batch
 
 @final
 class Carried:
-    """Tensors by name and image: states, adjoints, directions; and counters by name."""
+    """Tensors by name and image: states, adjoints, directions; counters, and the largest of
+    numbers, by name.
+    """
 
     def __init__(
         self,
         kept: dict[tuple[str, int], Tensor] | None = None,
         counts: dict[str, int] | None = None,
+        worst: dict[str, float] | None = None,
     ) -> None:
         self._kept = {} if kept is None else kept
         self._counts = {} if counts is None else counts
+        #: by name, the largest of what was noted
+        self.worst = {} if worst is None else worst
 
     @property
     def empty(self) -> bool:
@@ -51,6 +57,11 @@ class Carried:
         self._counts[name] = asked + 1
         return asked
 
+    def note(self, name: str, value: float) -> None:
+        """Remember ``value`` if it is the largest so far; what is no number is none."""
+        if value > self.worst.get(name, -inf):
+            self.worst[name] = value
+
     def counts(self) -> dict[str, int]:
         """What ``count`` has counted so far."""
         return dict(self._counts)
@@ -61,14 +72,18 @@ class Carried:
 
     def copy(self) -> Carried:
         """One that can be changed without changing this one."""
-        return Carried(dict(self._kept), dict(self._counts))
+        return Carried(dict(self._kept), dict(self._counts), dict(self.worst))
 
     def state(self) -> dict[str, object]:
         """Its tensors and counters, by name; ``of_state`` is the inverse."""
-        return {"kept": dict(self._kept), "counts": dict(self._counts)}
+        return {
+            "kept": dict(self._kept),
+            "counts": dict(self._counts),
+            "worst": dict(self.worst),
+        }
 
     @classmethod
     def of_state(cls, state: Mapping[str, dict], device: torch.device) -> Carried:
         """What had that ``state``, its tensors on ``device``."""
         kept = {key: value.to(device) for key, value in state["kept"].items()}
-        return cls(kept, dict(state["counts"]))
+        return cls(kept, dict(state["counts"]), dict(state["worst"]))

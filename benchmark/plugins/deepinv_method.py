@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import final
 
 from deepinv.optim import AndersonAccelerationConfig, BaseOptim, DEQConfig, OptimIterator
@@ -12,6 +14,26 @@ from torch import Tensor
 from benchmark.plugins.bilevel_solver import StateMethod
 from benchmark.solve.convergence import NotConverged
 from benchmark.solve.fixed_point import Layer
+
+
+@dataclass(eq=False)
+class _Held:
+    """T, as long as someone holds this."""
+
+    T: Layer
+
+
+class _Iterator(OptimIterator):
+    """T as one of deepinv's iterators, without holding it: models of deepinv are cyclic, and
+    T with its images would be kept until a collector comes by.
+    """
+
+    def __init__(self, held: _Held) -> None:
+        super().__init__(has_cost=False)
+        self.held = weakref.ref(held)
+
+    def forward(self, X: dict, *problem: object) -> dict:
+        return {"est": (self.held().T(X["est"][0]),)}
 
 
 class DeepinvMethod(StateMethod):
@@ -39,13 +61,10 @@ class DeepinvMethod(StateMethod):
     ) -> tuple[Tensor, Callable[[str], None]]:
         """The state, and what warns, by the name of a solve, where deepinv's last fell short."""
 
-        class Iterator(OptimIterator):
-            def forward(self, X: dict, *problem: object) -> dict:
-                return {"est": (T(X["est"][0]),)}
-
+        held = _Held(T)
         options = AndersonAccelerationConfig(self.history_size, 1.0, self.eps)
         model = BaseOptim(
-            Iterator(has_cost=False),
+            _Iterator(held),
             max_iter=self.max_iter,
             thres_conv=self.thres_conv,
             early_stop=True,
@@ -55,6 +74,8 @@ class DeepinvMethod(StateMethod):
         )
 
         def report(what: str) -> None:
+            # in the hook of a backward pass, this is what keeps the layer that it needs
+            assert held.T is T
             if not model.has_converged:
                 warnings.warn(f"{what} did not converge in deepinv", NotConverged, stacklevel=2)
             model.has_converged = False

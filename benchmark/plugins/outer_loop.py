@@ -21,6 +21,7 @@ from torch import Tensor
 
 from benchmark.measure import timing
 from benchmark.measure.counting import CountedProblem
+from benchmark.measure.device import full_precision
 from benchmark.measure.failure import Outcome, attempt
 from benchmark.measure.handed import (
     digests,
@@ -207,6 +208,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         done last by then being the first where ``again``; a step that fails ends it. Rows are
         ``evaluated``'s.
         """
+        full_precision()
         self.clock = timing.Stopwatch()
         self.lower = copy.deepcopy(self.task.lower)
         self.counted = CountedProblem(self.lower)

@@ -10,6 +10,7 @@ from typing import final
 from torch import Tensor
 
 from benchmark.measure.common import at_common_theta, nowhere
+from benchmark.measure.device import numerics
 from benchmark.measure.evaluation import Deploys, Truth, evaluate, unknown
 from benchmark.measure.failure import Outcome, attempt
 from benchmark.measure.handed import digests, of_images, require_same
@@ -62,6 +63,8 @@ class Rows:
             "outer_step": outer_step,
             "training_layer_evals": training_layer_evals,
             "training_vjp_evals": training_vjp_evals,
+            **_while_training(method),
+            **numerics(),
             "ended": ended,
         }
 
@@ -76,5 +79,14 @@ class Rows:
             "outer_step": outer_step,
             "training_layer_evals": nan,
             "training_vjp_evals": nan,
+            **_while_training(None),
+            **numerics(),
             "ended": ended,
         }
+
+
+def _while_training(method: object) -> dict[str, float]:
+    """The worst relative residuals that the solvers of a method have left while it trained."""
+    worst = getattr(getattr(method, "carried", None), "worst", {})
+    names = ("state_residual", "adjoint_residual")
+    return {f"training_{name}": worst.get(name, nan) for name in names}

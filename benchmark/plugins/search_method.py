@@ -28,7 +28,9 @@ class SearchMethod(OuterLoop):
     """A method that tries values of θ and keeps the best on the training images.
 
     Each outer step tries one: F at the equilibrium, to ``tol`` within ``max_layers`` layers of
-    ``equilibrium_solver``. It estimates no gradient: the gradient's columns stay empty.
+    ``equilibrium_solver``, of the first ``batch_size`` training images (0: of all), the same in
+    each step: on other images F is another function, and its values do not compare. It estimates no
+    gradient: the gradient's columns stay empty.
     """
 
     parameters = {
@@ -63,7 +65,8 @@ class SearchMethod(OuterLoop):
     def advance(self, batch: Images) -> None:
         theta = self.propose(self.task.lower, self.tried)
         set_theta(self.lower, theta)
-        value = self._loss(self.counted, batch)
+        size = self.batch_size or len(self.task.train)
+        value = self._loss(self.counted, self.task.train[:size])
         self.tried.append(Trial(theta, value if isfinite(value) else inf))
         set_theta(self.lower, min(self.tried, key=lambda trial: trial.value).theta)
 
