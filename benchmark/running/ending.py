@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from benchmark.running import kept
@@ -26,4 +26,5 @@ def spare() -> None:
     _done.clear()
 
 
-atexit.register(release)
+# at the end of the process, workers of a pool among them, which atexit knows nothing of
+Finalize(None, release, exitpriority=0)

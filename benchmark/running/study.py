@@ -122,8 +122,9 @@ class _OneRun:
             found = self.cached(**kwargs)
         except FailedRun as error:
             return [], _names(kwargs["meta"]), error.status, ""
-        if self.held and not self.cached.check_call_in_cache(**kwargs):
-            ending.spare()
+        if self.held:
+            there = self.cached.check_call_in_cache(**kwargs)
+            ending.release() if there else ending.spare()
         return found
 
     def check_call_in_cache(self, **kwargs) -> bool:
