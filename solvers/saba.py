@@ -32,7 +32,9 @@ class Solver(EquilibriumMethod):
         with torch.no_grad():
             x = iterate(lower.layer(batch.observation), x, steps=self.inner_steps)
         start = self.carried.get("adjoint", batch, torch.zeros_like(x))
-        each = [self._of_one(lower, batch[[i]], x[[i]], start[[i]]) for i in range(len(batch))]
+        each = [
+            self._of_one(lower, batch[[i]], x[i : i + 1], start[i : i + 1]) for i in range(len(x))
+        ]
         now, w = torch.stack([flat(h.gradient) for h in each]), torch.cat([h.adjoint for h in each])
         last = self.carried.get("gradient", batch, None)
         mean = now.mean(0) if last is None else (now - last).mean(0) + self.carried.mean("gradient")
