@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import small_task
+from deepinv.physics import Denoising
 from oracles import relative_error
 
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.problems.data_terms import Poisson
 
 LEVEL = 0.1
 SCHEMES = {
@@ -95,3 +97,63 @@ def test_denoisers_and_wavelets_as_priors(algorithm, prior):
 def test_what_does_not_go_together_is_named(options, degradation, expected):
     with pytest.raises(ValueError, match=expected):
         task_of(*options, degradation=degradation)
+
+
+# --- Poisson noise ------------------------------------------------------------------------------
+
+COUNTS = "denoising(noise='deepinv.PoissonNoise(gain=0.1)')"
+
+
+def test_the_poisson_term_is_its_formula():
+    """Gradient and curvature against automatic differentiation, continuous at zero, convex."""
+    term, b = Poisson(0.2), 0.2
+    z = torch.linspace(-1, 2, 301, dtype=torch.float64)[None].requires_grad_()
+    y = torch.full_like(z, 0.7)
+    physics = Denoising()
+    (slope,) = torch.autograd.grad(term(z, y, physics).sum(), z, create_graph=True)
+    torch.testing.assert_close(slope, term.grad(z, y, physics), atol=1e-12, rtol=0)
+    likelihood = z - y * torch.log(z + b)
+    above = z >= 0
+    torch.testing.assert_close(
+        term.d.fn(z[:, above[0]], y[:, above[0]]), likelihood[above].sum()[None]
+    )
+    (curvature,) = torch.autograd.grad(slope.sum(), z)
+    bound = float(term.curvature(y))
+    assert bound == pytest.approx(0.7 / b**2)
+    assert curvature.min() > 0 and curvature.max() <= bound * (1 + 1e-12)
+    assert (slope.diff() <= bound * 0.01 * (1 + 1e-9)).all(), "no jump at zero"
+    assert term.curvature(torch.zeros(2, 3)).flatten().tolist() == pytest.approx([5, 5])
+
+
+@pytest.mark.parametrize("algorithm", ["GD", "PGD"])
+def test_poisson_denoising_has_its_closed_form(algorithm):
+    """1 − y/(x + b) + λx = 0 where that is positive, a linear equation elsewhere; ∇F to 1e-7."""
+    task = task_of(algorithm, "tikhonov", degradation=COUNTS, data="poisson", background=0.2)
+    y, b = task.probe.observation, 0.2
+    assert y.min() == 0 and len(y.unique()) < 30, "counts, times the gain"
+    log_level = torch.tensor(LEVEL, dtype=torch.float64).log().requires_grad_()
+    level = log_level.exp()
+    middle = 1 + level * b
+    positive = (-middle + (middle.square() + 4 * level * (y - b)).clamp_min(1e-30).sqrt()) / (
+        2 * level
+    )
+    negative = (y / b - 1) / (1 / b + level)
+    exact = torch.where(y > b, positive, negative)
+    (gradient,) = torch.autograd.grad((exact - task.probe.truth).square().mean(), log_level)
+    assert relative_error(solved(task), exact.detach()) < 1e-8
+    reference = reference_hypergradient(task.lower, task.probe)
+    assert reference.gradient.item() == pytest.approx(gradient.item(), rel=1e-7)
+    assert reference.contraction < 1
+
+
+def test_other_priors_and_algorithms_with_counts():
+    with pytest.raises(ValueError, match="ADMM takes the prox of the data term, which poisson has"):
+        task_of("ADMM", "l1", data="poisson")
+    with pytest.raises(ValueError, match="data must be one of poisson, squared, got"):
+        task_of("PGD", "l1", data="poison")
+    for prior in ("l1", "l12", "pnp"):
+        problem = task_of("PGD", prior, degradation=COUNTS, data="poisson").lower
+        y = torch.rand(3, 3, 8, 8, dtype=torch.float64)
+        together = problem.step(problem.init(y), y)
+        alone = torch.cat([problem.step(problem.init(one), one) for one in y.split(1)])
+        torch.testing.assert_close(together, alone, atol=1e-12, rtol=0)

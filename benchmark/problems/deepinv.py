@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from deepinv.optim import L2, RED, L1Prior, L12Prior, PnP, Prior, Tikhonov, WaveletPrior
+from deepinv.optim import RED, L1Prior, L12Prior, PnP, Prior, Tikhonov, WaveletPrior
 from deepinv.optim import optim_iterators as iterators
 from deepinv.physics import LinearPhysics
 from torch import Tensor
 
 from benchmark.imaging.denoisers import make_denoiser
 from benchmark.options.checks import boolean, one_of, positive_number, strictly_between
+from benchmark.problems.data_terms import DATA_TERMS
 from benchmark.problems.lower_level import Known, LowerLevelProblem
 from benchmark.problems.stepsize import bounded_stepsize
 from benchmark.problems.wavelet import parameter
@@ -66,7 +67,7 @@ _PRIORS: Mapping[str, _Prior] = {
 
 @final
 class DeepinvAlgorithm(LowerLevelProblem):
-    """½‖Ax−y‖² + λ g(x) by one iteration of deepinv's ``algorithm`` with its prior g.
+    """f(x) + λ g(x) by one iteration of deepinv's ``algorithm`` with its prior g; f is ½‖Ax−y‖².
 
     ``algorithm`` : GD, PGD, HQS, ADMM, DRS or PDCP (Chambolle and Pock, on the prox of the data
     term); ``prior`` : tikhonov ½‖x‖², l1 ‖x‖₁, l12 (the colours of a pixel coupled), wavelet (Haar,
@@ -86,9 +87,11 @@ class DeepinvAlgorithm(LowerLevelProblem):
     physics : A, a linear operator of deepinv between real images.
     lipschitz : ‖A‖².
     image_shape : (C, H, W).
+    data, background : f, "squared", or "poisson" for Poisson noise, GD and PGD alone: see
+        ``benchmark.problems.data_terms``; L is then ‖A‖² max y/b², y the sample's observation.
     regularisation : the initial λ.
     denoiser, noise_level : D, a name of ``benchmark.imaging.denoisers``, and its initial level.
-    stepsize : the initial τ in units of 1/L, in (0, 2); of GD, L is ‖A‖² + λ, else ‖A‖².
+    stepsize : the initial τ in units of 1/L, in (0, 2); L is ‖A‖², of GD ‖A‖² + λ.
     learn_stepsize : whether θ holds τ.
 
     Made in float64; ``.to(dtype=…)`` gives another precision. Cost of a step: what the algorithm
@@ -106,6 +109,8 @@ class DeepinvAlgorithm(LowerLevelProblem):
         *,
         algorithm: str = "PGD",
         prior: str = "tikhonov",
+        data: str = "squared",
+        background: float = 0.1,
         regularisation: float = 0.1,
         denoiser: str = "small_drunet",
         noise_level: float = 0.1,
@@ -115,18 +120,20 @@ class DeepinvAlgorithm(LowerLevelProblem):
         super().__init__()
         one_of("algorithm", algorithm, table=_ALGORITHMS)
         one_of("prior", prior, table=_PRIORS)
+        one_of("data", data, table=DATA_TERMS)
         positive_number("regularisation", regularisation)
         positive_number("noise_level", noise_level)
         strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
         boolean("learn_stepsize", learn_stepsize)
         self.algorithm, self.kind = algorithm, prior
         self.steps, self.what = _ALGORITHMS[algorithm], _PRIORS[prior]
-        _require_available(algorithm, prior, physics)
+        _require_available(algorithm, prior, physics, data=data)
         self.physics = physics.requires_grad_(False)
         self.lipschitz, self.channels = lipschitz, image_shape[0]
         made = [make_denoiser(denoiser, image_shape)] if self.what.denoises else []
         self.prior = self.what.make(*made).double().requires_grad_(False)
-        self.data, self.iterator = L2(), self.steps.iterator(has_cost=False)
+        self.data = DATA_TERMS[data](background)
+        self.iterator = self.steps.iterator(has_cost=False)
         self.log_regularisation = parameter(math.log(regularisation))
         self.log_regularisation.requires_grad_(self.what.weighted)
         self.log_noise_level = parameter(math.log(noise_level))
@@ -136,8 +143,8 @@ class DeepinvAlgorithm(LowerLevelProblem):
 
     @property
     def known(self) -> Known:
-        quadratic = self.kind == "tikhonov"
-        return Known(unique=quadratic, contraction=quadratic and self.algorithm in ("GD", "PGD"))
+        strongly = self.kind == "tikhonov"
+        return Known(unique=strongly, contraction=strongly and self.algorithm in ("GD", "PGD"))
 
     def init(self, y: Tensor) -> Tensor:
         x = self.physics.A_adjoint(y)
@@ -147,7 +154,8 @@ class DeepinvAlgorithm(LowerLevelProblem):
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         weight, noise = self.log_regularisation.exp(), self.log_noise_level.exp()
-        ours = self.lipschitz + (weight if self.algorithm == "GD" else 0.0)
+        bound = self.lipschitz * self.data.curvature(y)
+        ours = bound + (weight if self.algorithm == "GD" else 0.0)
         tau = bounded_stepsize(self.stepsize_logit, ours)
         options = {
             "lambda": weight,
@@ -164,7 +172,7 @@ class DeepinvAlgorithm(LowerLevelProblem):
         return x[:, : self.channels]
 
 
-def _require_available(algorithm: str, prior: str, physics: LinearPhysics) -> None:
+def _require_available(algorithm: str, prior: str, physics: LinearPhysics, *, data: str) -> None:
     """Raise ValueError where ``algorithm`` takes what the prior or the operator does not have."""
     steps, has = _ALGORITHMS[algorithm], _PRIORS[prior].has
     if steps.prior not in has:
@@ -172,6 +180,11 @@ def _require_available(algorithm: str, prior: str, physics: LinearPhysics) -> No
         raise ValueError(
             f"{algorithm} takes the {steps.prior} of the prior, and {prior} has only its "
             f"{has[0]}: expected one of {', '.join(fitting)}"
+        )
+    if steps.data == "prox" and data != "squared":
+        raise ValueError(
+            f"{algorithm} takes the prox of the data term, which {data} has not in closed form: "
+            "expected GD or PGD"
         )
     if steps.data == "prox" and type(physics).prox_l2 is LinearPhysics.prox_l2:
         raise ValueError(
