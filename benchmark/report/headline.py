@@ -148,8 +148,11 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         part = part.assign(gain=gain).join(compared(part["configuration"], runs, "test_psnr"))
         searches = part[part["method"].isin(SEARCHES)].set_index("configuration")["test_psnr"]
         search = "" if searches.isna().all() else searches.idxmax()
+        # values of many configurations take long: only where there is something to compare with
+        compare_with = {START, search} & runs.keys()
+        tables = {name: values(own) for name, own in runs.items()} if compare_with else {}
         for verdict, reference in zip(VERDICTS, (START, search), strict=True):
-            part[verdict] = told(part["configuration"], runs, reference)
+            part[verdict] = told(part["configuration"], tables, reference)
         part = part.merge(overfitted(frame[frame["task"] == task]), how="left", on="configuration")
         for name in metrics:
             higher = higher_is_better(name, frame)
@@ -179,11 +182,10 @@ def compared(
     return pd.DataFrame(found, index=names.index).assign(best=best)[BOUNDS]
 
 
-def told(names: pd.Series, runs: Mapping[str, pd.DataFrame], reference: str) -> list[str]:
+def told(names: pd.Series, tables: Mapping[str, pd.Series], reference: str) -> list[str]:
     """Whether each test PSNR is significantly "better" or "worse" than a reference's (95 %, paired)
-    or "not told" from it; "" where there is no interval.
+    or "not told" from it; "" where there is no interval. ``tables``: of ``values``.
     """
-    tables = {name: values(own) for name, own in runs.items()}
 
     def verdict(name: str) -> str:
         if name == reference or {name, reference} - tables.keys():
