@@ -26,8 +26,9 @@ from benchmark.measure import cost
 from benchmark.measure.evaluation import Truth
 from benchmark.measure.surroundings import EVERYTHING, kept
 from benchmark.options.columns import must_repeat
-from benchmark.plugins.bilevel_solver import BilevelSolver, StateMethod
+from benchmark.plugins.bilevel_solver import BilevelSolver, PairMethod, StateMethod
 from benchmark.plugins.rows import Rows
+from benchmark.plugins.search_method import SearchMethod
 from benchmark.running.course import Course
 
 LOWER = "wavelet_l1(wavelet='haar',levels=1,ridge=0.1)"
@@ -343,3 +344,40 @@ class Deploying(Estimating):
 def test_a_reconstruction_that_is_none_is_an_error_of_the_method(fault, message, study):
     (row,) = study(Deploying, steps=0, fault=fault)
     assert row["status"] in ("error", "diverged") and message in row["message"], row["message"]
+
+
+class Pairing(PairMethod):
+    """Pairs as ``fault`` says."""
+
+    name = "Pairing"
+    parameters = {**PairMethod.parameters, "fault": [None]}
+
+    def pair(self, call):
+        return self.fault()
+
+
+class Proposing(SearchMethod):
+    """Proposes as ``fault`` says."""
+
+    name = "Proposing"
+    parameters = {**SearchMethod.parameters, "fault": [None]}
+
+    def propose(self, lower, tried):
+        return self.fault(lower.theta())
+
+
+@pytest.mark.parametrize(
+    ("cls", "fault", "message"),
+    [
+        (Pairing, lambda: None, "pair returned None, expected a Pair"),
+        (Pairing, lambda: sys.exit(3), "SystemExit: 3"),
+        (Proposing, lambda theta: None, "propose returned None, expected a tensor for each"),
+        (Proposing, lambda theta: {"x": 1}, "propose returned x, expected"),
+        (Proposing, lambda theta: dict.fromkeys(theta, 1.0), "returned 1.0 for log_weights"),
+        (Proposing, lambda theta: {n: p.sum() for n, p in theta.items()}, "returned () for"),
+        (Proposing, lambda theta: {n: p * np.nan for n, p in theta.items()}, "not finite"),
+    ],
+)
+def test_a_pair_or_a_proposal_that_is_none_is_an_error_of_the_method(cls, fault, message, study):
+    row = study(cls, steps=1, fault=fault)[-1]
+    assert row["status"] == "error" and message in row["message"], row["message"]

@@ -318,12 +318,11 @@ def _threads() -> frozenset[threading.Thread]:
 
 def _children() -> frozenset[psutil.Process]:
     """Processes that this one has started, but for those of libraries and those that ended."""
-    found = set()
+    found, own = set(), psutil.Process().cmdline()
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            command = " ".join(child.cmdline())
-            if child.status() != psutil.STATUS_ZOMBIE and not any(
-                part in command for part in _LIBRARIES
-            ):
+            command = child.cmdline()
+            of_library = command != own and any(part in " ".join(command) for part in _LIBRARIES)
+            if child.status() != psutil.STATUS_ZOMBIE and not of_library:
                 found.add(child)
     return frozenset(found)

@@ -30,7 +30,7 @@ from benchmark.measure.surroundings import NUMERICS, kept
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
-from benchmark.problems.bilevel import Batch, BilevelTask, Images
+from benchmark.problems.bilevel import Batch, Images, LearningTask
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
 
@@ -230,10 +230,12 @@ class PairMethod(BilevelSolver):
 
     @final
     def check_parameters(self) -> None:
-        self.pair(inf)
+        found = self.pair(inf)
+        if not isinstance(found, Pair):
+            raise TypeError(f"pair returned {found!r}, expected a Pair")
 
     @final
-    def unfit(self, task: BilevelTask) -> str | None:
+    def unfit(self, task: LearningTask) -> str | None:
         if self.pair(inf).rule.needs_splitting and not task.lower.splits:
             return "cg needs a layer that is a gradient step followed by soft-thresholding"
         return None

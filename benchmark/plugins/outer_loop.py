@@ -33,7 +33,7 @@ from benchmark.measure.handed import (
 )
 from benchmark.measure.surroundings import EVERYTHING, NUMERICS, Others, kept
 from benchmark.options import checks
-from benchmark.options.brought import of_a_file
+from benchmark.options.brought import error_line, of_a_file
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.keyed import Keyed
 from benchmark.plugins.rules import RULES
@@ -112,8 +112,8 @@ class OuterLoop(Keyed, BaseSolver, ABC):
     def save_parameters(self, **parameters: object) -> None:
         """benchopt's hook at creation; raises ValueError for a parameter out of its range.
 
-        Where it is a file of the user's that is at fault, ``broken`` says so, and the run of this
-        method is to end with that, and no other.
+        Where it is a file of the user's that is at fault, or the method's own code, ``broken`` says
+        so, and the run of this method is to end with that, and no other.
         """
         super().save_parameters(**parameters)
         self.carried, self.broken, self.left_behind = Carried(), None, set()
@@ -121,10 +121,10 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             checks.check_all(self._parameters, RULES)
             with kept(EVERYTHING, self.left_behind):
                 self.check_parameters()
-        except ValueError as error:
-            if not of_a_file(error):
+        except (Exception, SystemExit, GeneratorExit) as error:
+            if isinstance(error, ValueError) and not of_a_file(error):
                 raise
-            self.broken = str(error)
+            self.broken = str(error) if isinstance(error, ValueError) else error_line(error)
 
     def unfit(self, task: LearningTask) -> str | None:
         """Why the method cannot be used on ``task``; None where it can."""
@@ -138,8 +138,10 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         if self.broken:
             return False, None
         with kept(EVERYTHING, self.left_behind):
-            reason = self.unfit(task)
-        return reason is not None, reason
+            found = attempt(lambda: self.unfit(task))
+        if not found.ok:
+            self.broken = found.message
+        return found.value is not None, found.value
 
     @final
     def set_objective(

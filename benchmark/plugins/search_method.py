@@ -11,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from benchmark.measure.surroundings import NUMERICS, kept
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
 from benchmark.problems.bilevel import Batch, Images, mean_over, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
@@ -63,7 +64,9 @@ class SearchMethod(OuterLoop):
     @final
     @torch.no_grad()
     def advance(self, batch: Images) -> None:
-        theta = self.propose(self.task.lower, self.tried)
+        with kept(NUMERICS, self.left_behind):
+            theta = self.propose(self.task.lower, self.tried)
+        _require_theta(theta, self.lower.theta())
         set_theta(self.lower, theta)
         size = self.batch_size or len(self.task.train)
         value = self._loss(self.counted, self.task.train[:size])
@@ -84,3 +87,21 @@ class SearchMethod(OuterLoop):
             return float(upper_loss(at, self.deploy(at, part.observation), part))
 
         return mean_over(lower, batch, of_one)
+
+
+def _require_theta(found: object, theta: Mapping[str, Tensor]) -> None:
+    """ValueError unless ``propose`` gave a finite tensor for each of ``theta``, of its shape."""
+    if not isinstance(found, Mapping) or found.keys() != theta.keys():
+        got = ", ".join(found) if isinstance(found, Mapping) else repr(found)
+        raise ValueError(
+            f"propose returned {got}, expected a tensor for each of {', '.join(theta)}"
+        )
+    for name, parameter in theta.items():
+        value = found[name]
+        if not isinstance(value, Tensor) or value.shape != parameter.shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+            raise ValueError(
+                f"propose returned {got} for {name}, expected a tensor {tuple(parameter.shape)}"
+            )
+        if not value.isfinite().all():
+            raise ValueError(f"propose returned a value of {name} that is not finite")

@@ -45,12 +45,34 @@ def plugin_files(benchmark: Path, kind: str, *, limit: float = LIMIT) -> list[Pl
 
     Cost: their imports, once, in children that are gone afterwards; at most ``limit`` seconds each.
     """
-    folder = benchmark / FOLDERS[kind]
-    paths = [p for p in sorted(folder.glob("[!.]*.py")) if not p.name.startswith("template_")]
-    read = [_read(path, kind) for path in paths]
+    read = [_read(path, kind) for path in _paths(benchmark, kind)]
     imported = _imported(benchmark, [file for file in read if not file.fault], limit=limit)
     by_path = {file.path: file for file in imported}
     return [by_path.get(file.path, file) for file in read]
+
+
+def unreadable(benchmark: Path) -> list[str]:
+    """A line for each file of ``benchmark`` whose text alone says that it cannot be used, and for
+    those of one name. Cost: some ms a file.
+    """
+    lines = []
+    for kind in FOLDERS:
+        read, named = [_read(path, kind) for path in _paths(benchmark, kind)], {}
+        for file in read:
+            where = f"{FOLDERS[kind]}/{Path(file.path).name}"
+            if file.fault:
+                lines.append(f"{where}: {file.fault}")
+            elif file.name and file.name.lower() in named:
+                lines.append(
+                    f"{where}: the name {file.name!r} is that of {named[file.name.lower()]}"
+                )
+            named.setdefault(file.name.lower(), where)
+    return lines
+
+
+def _paths(benchmark: Path, kind: str) -> list[Path]:
+    paths = sorted((benchmark / FOLDERS[kind]).glob("[!.]*.py"))
+    return [path for path in paths if not path.name.startswith("template_")]
 
 
 def plugin_file(benchmark: Path, path: Path, kind: str, *, limit: float = LIMIT) -> PluginFile:
