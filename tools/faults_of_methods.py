@@ -14,6 +14,7 @@ from functools import cache, partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import torch
 from fault import Fault
@@ -124,7 +125,6 @@ def rows_of(
     solver_class: type, folder: Path, *, steps: int = 1, apart: bool = False, limit: float | None
 ) -> list[dict]:
     """The rows of a run; ``apart`` in a process of its own."""
-    os.environ[PROCESSES] = "1" if apart else "0"
     known = study()
     rows = Rows(known.truth, known.task)
     solver = solver_class.get_instance(steps=steps, evaluate_every=1)
@@ -136,7 +136,8 @@ def rows_of(
         return True
 
     callback.stopping_criterion = SimpleNamespace(timeout=limit)
-    solver.run(callback)
+    with mock.patch.dict(os.environ, {PROCESSES: "1" if apart else "0"}):
+        solver.run(callback)
     return seen
 
 
