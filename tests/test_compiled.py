@@ -80,6 +80,8 @@ def test_it_is_the_compiled_function_that_runs(traced):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     expected = plain.lower.step(plain.probe.truth, plain.probe.observation)
     assert torch.allclose(image.double(), expected, atol=1e-5)
+    # what a backward pass of kernels gives away is not there for the next product on its graph
+    assert not torch._functorch.config.donated_buffer
 
 
 @needs_compiler
