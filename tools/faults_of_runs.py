@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -19,16 +20,12 @@ import pandas as pd
 import torch
 from fault import Fault
 
-TESTS = str(Path(__file__).resolve().parents[1] / "tests")
-sys.path.insert(0, TESTS)
+from benchmark.__main__ import main
+from benchmark.running.child import ChildEnded, streamed
+from benchmark.running.places import claimed, write_rows
+from benchmark.running.same import different
 
-import test_stopped as stopped  # noqa: E402
-
-from benchmark.__main__ import main  # noqa: E402
-from benchmark.running import checkpoint  # noqa: E402
-from benchmark.running.child import ChildEnded, streamed  # noqa: E402
-from benchmark.running.places import claimed, write_rows  # noqa: E402
-from benchmark.running.same import different  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 # --- processes ----------------------------------------------------------------------------------
 
@@ -102,12 +99,19 @@ PROCESSES = {
 
 
 @cache
+def tests():
+    """The studies of the tests; imported late, for each process above would import them too."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    return import_module("test_stopped")
+
+
+@cache
 def whole() -> pd.DataFrame:
     """The rows of the study to which nothing happens."""
-    folder = stopped.place(Path(mkdtemp()) / "whole")
-    code, said = stopped.study(folder)
+    folder = tests().place(Path(mkdtemp()) / "whole")
+    code, said = tests().study(folder)
     assert code == 0, said
-    return stopped.rows_of(folder)
+    return tests().rows_of(folder)
 
 
 def goes_on(folder: Path, *, event: str, code: int, said: str, then: Callable = int) -> str:
@@ -115,15 +119,15 @@ def goes_on(folder: Path, *, event: str, code: int, said: str, then: Callable = 
     ``then`` has done its part, ends with 0 and has the bytes of one to which nothing happened.
     """
     wanted = whole()
-    place = stopped.place(folder / "study")
-    found, text = stopped.study(place, event)
+    place = tests().place(folder / "study")
+    found, text = tests().study(place, event)
     if found != code or said not in text:
         return f"exit code {found}: {text[-300:]}"
     then(place)
-    found, text = stopped.study(place)
+    found, text = tests().study(place)
     if found:
         return f"the same command: exit code {found}: {text[-300:]}"
-    return ", ".join(different(wanted, stopped.rows_of(place)))
+    return ", ".join(different(wanted, tests().rows_of(place)))
 
 
 def spoilt(change: Callable[[Path], object]) -> Callable[[Path], None]:
@@ -143,11 +147,6 @@ def halved(path: Path) -> None:
 
 def halved_log(path: Path) -> None:
     halved(path.with_suffix(".steps"))
-
-
-def of_another_version(path: Path) -> None:
-    tree = checkpoint.read(path)
-    checkpoint.write(path, tree | {"state": {"another": 1}})
 
 
 KILL = {"event": "kill", "code": -signal.SIGKILL, "said": ""}
@@ -255,7 +254,7 @@ def refused(folder: Path, *, text: str, said: str) -> str:
     config = folder / "study.yml"
     config.write_text(text)
     with contextlib.redirect_stderr(io.StringIO()) as err:
-        code = main(["run", str(config), "--benchmark", str(Path(TESTS).parent)])
+        code = main(["run", str(config), "--benchmark", str(ROOT)])
     lines = err.getvalue().splitlines()
     fine = code == 2 and all(line.startswith("error: ") for line in lines)
     return "" if fine and any(said in line for line in lines) else f"{code}: {lines}"
