@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pandas as pd
+import pytest
 import torch
 from fault import Fault
 
@@ -102,7 +103,9 @@ PROCESSES = {
 def tests():
     """The studies of the tests; imported late, for each process above would import them too."""
     sys.path.insert(0, str(ROOT / "tests"))
-    return import_module("test_stopped")
+    found = import_module("test_stopped")
+    found.without_costs(pytest.MonkeyPatch())
+    return found
 
 
 @cache
@@ -114,9 +117,9 @@ def whole() -> pd.DataFrame:
     return tests().rows_of(folder)
 
 
-def goes_on(folder: Path, *, event: str, code: int, said: str, then: Callable = int) -> str:
-    """What is otherwise than: the study ends with ``code`` and says so; the same command, after
-    ``then`` has done its part, ends with 0 and has the bytes of one to which nothing happened.
+def goes_on(folder: Path, *, event: str, code: int, said: str, then: Callable = str) -> str:
+    """What is otherwise than: the study ends with ``code`` and says ``said``; the same command,
+    after ``then`` has done its part, ends with 0 and has the bytes of one without any event.
     """
     wanted = whole()
     place = tests().place(folder / "study")
