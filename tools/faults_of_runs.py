@@ -7,6 +7,7 @@ import ctypes
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -164,17 +165,21 @@ STUDIES = {
 }
 
 
+def unfilled(place: Path) -> None:
+    (place / "solvers" / "filler").unlink()
+
+
 def full(folder: Path) -> str:
     """The same on a file system of 24 MiB that is filled on the way."""
-    disk = folder / "disk"
+    disk = folder / "study"
     disk.mkdir()
-    if os.system(f"mount -t tmpfs -o size=24m tmpfs {disk}"):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
         return "no file system can be mounted here: not tried"
     try:
-        free = lambda place: (place / "solvers" / "filler").unlink()  # noqa: E731
-        return goes_on(disk, event="fill", code=1, said="is not kept: ", then=free)
+        return goes_on(folder, event="fill", code=1, said="is not kept: ", then=unfilled)
     finally:
-        os.system(f"umount --lazy {disk}")
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 # --- rows ---------------------------------------------------------------------------------------
