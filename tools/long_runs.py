@@ -53,7 +53,7 @@ def seen(seconds: float) -> Seen:
     return Seen(resident, len(os.listdir("/proc/self/fd")), threading.active_count(), seconds)
 
 
-def columns(theta, method, outer_step, training, training_layer_evals, last) -> dict[str, object]:
+def columns(theta, outer_step, training, **_) -> dict[str, object]:
     """A row that costs little: what surrounds it is looked at."""
     learned = {name: value.numpy() for name, value in theta.items()}
     return learned | {"outer_step": outer_step, "status": training.status}
