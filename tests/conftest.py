@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
+from benchmark.imaging.denoisers import small_drunet
 from benchmark.imaging.images import simulated
 from benchmark.imaging.sources import drawn
 from benchmark.plugins.bilevel_solver import BilevelSolver
@@ -31,6 +32,11 @@ torch.set_num_threads(1)
 # runs of benchopt in processes of their own are shown in test_course.py and test_run_command.py;
 # elsewhere each would take the seconds that importing torch does
 os.environ.setdefault("BENCHMARK_PROCESSES", "0")
+
+#: the weights that ship, which tests about them alone use; the others, in this process, use a
+#: network of the same kind with a quarter of its parameters
+SHIPPED_WEIGHTS = small_drunet.WEIGHTS
+small_drunet.WEIGHTS = ROOT / "tests" / "data" / "smaller_drunet.safetensors"
 
 #: a spec of every lower level, contracting (a ridge) and not
 LOWER_SPECS = (

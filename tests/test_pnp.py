@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEGRADATION_SPECS, small_task
+from conftest import DEGRADATION_SPECS, SHIPPED_WEIGHTS, small_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import central_difference, relative_error
@@ -18,7 +18,7 @@ from test_methods import cheap, iter_callback, method
 import benchmark.imaging.denoisers
 from benchmark.imaging.denoisers import DENOISERS, make_denoiser
 from benchmark.imaging.denoisers.crop_figures import denoised_psnr, noisy_test_crops
-from benchmark.imaging.denoisers.small_drunet import WEIGHTS
+from benchmark.imaging.denoisers.small_drunet import trained
 from benchmark.imaging.metrics import psnr
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.problems import LOWER_LEVELS
@@ -348,7 +348,7 @@ def test_wavelet_shrinkage_is_firmly_nonexpansive(sigma, seed):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return make_denoiser("small_drunet", (3, 64, 64))
+    return trained(SHIPPED_WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -361,14 +361,14 @@ def psnrs(shipped) -> dict[float, tuple[float, float]]:
 
 
 def test_the_shipped_weights_denoise(psnrs):
-    assert WEIGHTS.stat().st_size < 3e6
+    assert SHIPPED_WEIGHTS.stat().st_size < 3e6
     for sigma, gain in ((0.05, 4), (0.1, 7), (0.2, 9)):
         noisy, denoised = psnrs[sigma]
         assert denoised > noisy + gain
 
 
 def test_the_model_card_is_true(shipped, psnrs):
-    card = WEIGHTS.with_name("MODEL_CARD.md").read_text(encoding="utf-8")
+    card = SHIPPED_WEIGHTS.with_name("MODEL_CARD.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \|.*\| ([\d.]+) \|$", card, flags=re.M)
     assert sorted(float(level) for level, _, _ in rows) == sorted(psnrs)
     for level, *written in rows:
