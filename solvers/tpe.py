@@ -54,7 +54,6 @@ class Solver(SearchMethod):
             moved = (vector - start).double().clamp(-self.span, self.span).tolist()
             params = dict(zip(axes, moved, strict=True))
             study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
-        found = [*map(study.ask(axes).params.get, axes)]
-        moves = torch.tensor(found, dtype=start.dtype, device=start.device)
+        moves = start.new_tensor([*map(study.ask(axes).params.get, axes)])
         values = as_parameters(start + moves, theta.values())
         return {name: value.clone() for name, value in zip(theta, values, strict=True)}

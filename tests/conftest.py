@@ -25,6 +25,7 @@ from benchmark.imaging.denoisers import small_drunet
 from benchmark.imaging.images import simulated
 from benchmark.imaging.sources import drawn
 from benchmark.plugins.bilevel_solver import BilevelSolver
+from benchmark.plugins.search_method import SearchMethod
 from benchmark.plugins.task import make_task
 from benchmark.problems.bilevel import BilevelTask
 
@@ -143,8 +144,13 @@ def drawn_images(*args, **options):
 
 
 def gradient_methods() -> dict[str, type]:
-    """Those of ``plugins`` that estimate a hypergradient."""
+    """Those of ``plugins`` that estimate a hypergradient and hand it to an optimizer."""
     return {name: cls for name, cls in plugins().items() if issubclass(cls, BilevelSolver)}
+
+
+def searches() -> dict[str, type]:
+    """Those of ``plugins`` that estimate none."""
+    return {name: cls for name, cls in plugins().items() if issubclass(cls, SearchMethod)}
 
 
 @pytest.fixture(params=sorted(plugins()))

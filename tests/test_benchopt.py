@@ -27,7 +27,7 @@ from benchopt.cli.main import run as benchopt_run
 from benchopt.results import read_results
 from benchopt.utils.run_context import RunContext
 from click.testing import CliRunner
-from conftest import ROOT, gradient_methods, plugins
+from conftest import ROOT, gradient_methods, plugins, searches
 from torch import Tensor
 
 from benchmark.plugins.task import make_task
@@ -104,7 +104,9 @@ class Solver(BilevelSolver):
 '''
 
 METHODS = sorted([*gradient_methods(), "Damped"])
-SEARCHES = sorted(plugins().keys() - gradient_methods().keys())
+SEARCHES = sorted(searches())
+#: those that choose their steps themselves
+OTHERS = sorted(plugins().keys() - {*METHODS, *SEARCHES})
 EVERY_ROW = (
     "value",
     "test_psnr",
@@ -231,7 +233,7 @@ def config(tmp_path_factory) -> Path:
         tmp_path_factory.mktemp("config") / "study.yml",
         solvers=[
             *(f"{name}[{OFTEN}]" for name in (*METHODS, "Failing")),
-            *(f"{name}[steps=2,evaluate_every=1]" for name in SEARCHES),
+            *(f"{name}[steps=2,evaluate_every=1]" for name in (*OTHERS, *SEARCHES)),
             f"Unrolling[{SELDOM}]",
             f"Damped[layers=20,steps=2,evaluate_every=2,{DESCENT}]",
         ],
@@ -270,7 +272,7 @@ def after_package_edit(copy, after_report_edit, tmp_path_factory) -> Run:
 # --- the rows of a run ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS])
 def test_every_method_has_a_complete_row_for_every_evaluation(study, method):
     rows = study.of(method)
     assert list(rows["outer_step"]) == [0, 1, 2]
@@ -294,7 +296,7 @@ def test_a_search_has_no_gradient_to_judge(study, method):
     assert [rows[name].iloc[-1].shape for name in PICTURES] == [(8, 8, 3)] * 3
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS])
 def test_costs_and_pictures_are_in_the_last_row_alone(study, method):
     rows = study.of(method)
     *earlier, last = (row for _, row in rows.iterrows())
@@ -466,7 +468,7 @@ def test_every_method_is_in_the_page(study, copy):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Failed to plot" not in done.stdout + done.stderr
     (page,) = study.parquet.parent.glob("*column*.html")
-    assert all(method in page.read_text() for method in (*METHODS, *SEARCHES))
+    assert all(method in page.read_text() for method in (*METHODS, *OTHERS, *SEARCHES))
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ def test_it_ends_with_the_process_that_asked_for_it():
     here, there = multiprocessing.Pipe()
     parent = multiprocessing.get_context("fork").Process(target=lonely, args=(there,))
     parent.start()
+    there.close()  # or the end of the other would not be noticed here
     pid = here.recv()
     parent.kill()
     parent.join()

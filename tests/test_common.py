@@ -158,7 +158,7 @@ class Telling:
     def __init__(self):
         self.inner, self.carried, self.seen = method("Unrolling", layers=1), [], []
 
-    def deploy(self, lower, y):
+    def deployed(self, lower, y):
         raise AssertionError("not asked here")
 
     def theta(self, lower):

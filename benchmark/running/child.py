@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
@@ -32,6 +32,10 @@ PRELOADED = [
 STARTING_SECONDS = 300.0
 #: that it may take to end when it is asked to
 ENDING_SECONDS = interruption.SECONDS + 4
+
+
+# a fork of this process needs a server of its own: it cannot wait for this one's
+os.register_at_fork(after_in_child=forkserver._forkserver.__init__)
 
 
 class ChildEnded(RuntimeError):  # noqa: N818 (named after what happened)

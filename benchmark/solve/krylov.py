@@ -176,17 +176,13 @@ def _in_cycles(
         )
         return replace(found, x=as_complex(found.x))
     tol = checked_tolerance(tol, max_steps, b.dtype)
-    steps = np.zeros(len(b), dtype=int)
-    scale, used = scale_of(b), 0
-    if x0 is None:
-        # a number: no memory for a zero state while the first cycle is at work
-        x, r = b.new_zeros(()), b
-    else:
-        x = start(x0, b)
-        r, used, steps = b - matvec(x), 1, steps + 1
-    residual = on_host(norm(r))[0] / scale
-    best = np.full(len(b), np.inf)
-    hopeless = np.zeros(len(b), dtype=bool)
+    # a number: no memory for a zero state while the first cycle is at work
+    x = b.new_zeros(()) if x0 is None else start(x0, b)
+    r = b if x0 is None else b - matvec(x)
+    used = int(x0 is not None)
+    steps, hopeless = np.full(len(b), used), np.zeros(len(b), dtype=bool)
+    scale = scale_of(b)
+    residual, best = on_host(norm(r))[0] / scale, np.full(len(b), np.inf)
     while True:
         # a cycle that gains nothing has met the rounding floor: more of them would change nothing
         active = (residual > tol) & (residual < 0.99 * best) & ~hopeless

@@ -33,12 +33,16 @@ class _Directions:
         self.p = self.c = rows(b).new_zeros(len(b), 0, rows(b).shape[1])
 
     def add(self, p: Tensor, image: Tensor) -> Tensor:
-        """Append the direction ``p`` (N, n) and its image A p, orthonormalised; the latter."""
+        """Append the direction ``p`` (N, n) and its image A p, orthonormalised; the latter.
+
+        Both are zero where the image is, to rounding, a combination of those that are there.
+        """
+        least = 1e3 * torch.finfo(image.dtype).eps * norm(image)
         for _ in range(2):
             h = products(self.c, image)
             image, p = image - combination(h, self.c), p - combination(h, self.p)
         size = norm(image)
-        scale = torch.where(size > 0, 1 / size, 0.0)[:, None]
+        scale = torch.where(size > least, 1 / size, 0.0)[:, None]
         self.c = torch.cat([self.c, (scale * image)[:, None]], dim=1)
         self.p = torch.cat([self.p, (scale * p)[:, None]], dim=1)
         return self.c[:, -1]
@@ -98,6 +102,8 @@ def recycled(
             p = torch.where(expand(active, r), r, 0.0)
             c = known.add(rows(p), rows(matvec(p)))
             used, steps = used + 1, torch.where(active, steps + 1, steps)
+            if not c.any():
+                break
             along = products(c[:, None], rows(r))
             x = x + (along * known.p[:, -1]).view_as(b)
             r = r - (along * c).view_as(b)
