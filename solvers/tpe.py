@@ -54,6 +54,6 @@ class Solver(SearchMethod):
             moved = (vector - start).double().clamp(-self.span, self.span).tolist()
             params = dict(zip(axes, moved, strict=True))
             study.add_trial(create_trial(params=params, distributions=axes, value=trial.value))
-        moves = start.new_tensor([*map(study.ask(axes).params.get, axes)])
-        values = as_parameters(start + moves, theta.values())
+        moves = torch.tensor([*map(study.ask(axes).params.get, axes)], dtype=start.dtype)
+        values = as_parameters(start + moves.to(start.device), theta.values())
         return {name: value.clone() for name, value in zip(theta, values, strict=True)}

@@ -51,7 +51,7 @@ LOWER_SPECS = (
 )
 #: of the others, one each, for what is cheap enough to ask of all
 MORE_LOWER_SPECS = (
-    "ridge(channels=(1,1,1),size=3,width=0.1,sharpness=2,strength=3,stepsize=1.8)",
+    "ridge(channels=(1,1,1),size=3,width=0.05,sharpness=2,strength=3,stepsize=1.8)",
     "deepinv(algorithm='GD',prior='tikhonov',regularisation=0.3,stepsize=1.3)",
     "prescribed(radius=0.6,departure=0.3)",
 )

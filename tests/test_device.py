@@ -66,11 +66,11 @@ def cases() -> list[tuple[str, str, torch.dtype]]:
     """(method, lower level, dtype): every method on two families of lower levels, on one in float32
     and on the other in float64; every lower level in both.
     """
-    found = []
+    found, n = [], len(LOWER_SPECS)
     for k, name in enumerate(sorted(plugins())):
-        pair = (0, 2) if name in SLOW else (k % 6, (k + 3) % 6)
+        pair = (0, 2) if name in SLOW else (k % n, (k + 3) % n)
         precisions = (torch.float32, torch.float64)
-        for i, dtype in zip(pair, precisions if k % 12 < 6 else precisions[::-1], strict=True):
+        for i, dtype in zip(pair, precisions if k % (2 * n) < n else precisions[::-1], strict=True):
             found.append((name, LOWER_SPECS[i], dtype))
     return found
 

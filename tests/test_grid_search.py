@@ -116,7 +116,9 @@ def test_nothing_but_the_strength_is_moved(lower):
 def test_the_strength_of_every_lower_level_is_among_its_parameters():
     for name in LOWER_LEVELS:
         lower = small_task(lower=name, size=24).lower
-        assert lower.strength
+        if name == "prescribed":  # nothing there regularises
+            assert not lower.strength
+            continue
         assert lower.strength[0] in dict(lower.named_parameters())
 
 

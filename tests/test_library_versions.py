@@ -62,23 +62,16 @@ def entry(table: pd.DataFrame, task: str, method: str) -> pd.Series:
 
 def students_interval(values: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     """Mean and 95 % interval of a crossed table, by plain loops."""
-    repetitions, images = len(values), len(values[0])
-    mean = sum(map(sum, values)) / (repetitions * images)
-    of_rows = [sum(row) / images for row in values]
-    of_columns = [sum(row[i] for row in values) / repetitions for i in range(images)]
-    a = images * sum((m - mean) ** 2 for m in of_rows) / (repetitions - 1)
-    b = repetitions * sum((m - mean) ** 2 for m in of_columns) / (images - 1)
-    rest = sum(
-        (values[r][i] - of_rows[r] - of_columns[i] + mean) ** 2
-        for r in range(repetitions)
-        for i in range(images)
-    )
-    free = (repetitions - 1) * (images - 1)
-    rest /= free
-    variance = a + b - rest
-    assert variance > rest
-    freedom = variance**2 / (a**2 / (repetitions - 1) + b**2 / (images - 1) + rest**2 / free)
-    half = stats.t.ppf(0.975, freedom) * sqrt(variance / (repetitions * images))
+    rows = [sum(row) / len(row) for row in values]
+    columns = [sum(column) / len(column) for column in zip(*values, strict=True)]
+    mean = sum(rows) / len(rows)
+
+    def squared(means: list[float]) -> float:
+        n = len(means)
+        variance = sum((m - mean) ** 2 for m in means) / (n - 1)
+        return stats.t.ppf(0.975, n - 1) ** 2 * variance / n
+
+    half = sqrt(squared(rows) + squared(columns))
     return mean, mean - half, mean + half
 
 
@@ -113,7 +106,7 @@ def test_tables_against_plain_pandas(rows, tables, task, method):
     ]
     found = (headline["test_psnr"], headline["low"], headline["high"])
     assert found == pytest.approx(students_interval(images), rel=1e-12)
-    assert headline["how"] == "Student, 8 images and 3 repetitions"
+    assert headline["how"] == "8 images (each as a photograph) and 3 repetitions"
     for column in ("gradient_error", "gradient_seconds", "peak_memory_mib", "layer_evals"):
         values = own[f"objective_{column}"]
         assert headline[column] == pytest.approx(values.mean(), rel=1e-12)

@@ -84,8 +84,9 @@ def test_its_gradient_is_the_closed_form_each_time():
 def test_directions_that_are_combinations_of_others_cost_a_product_each_and_no_more():
     """The images of all but three of these are, to rounding, in the span of the others'."""
     rates = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64).repeat(1, 8)
-    b = drawn(1, 24)
-    space = drawn(1, 1, 24) * (1 + 1e-14 * drawn(1, 6, 24, seed=1))
+    draw = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    b = torch.randn(1, 24, **draw)
+    space = torch.randn(1, 1, 24, **draw) * (1 + 1e-14 * torch.randn(1, 6, 24, **draw))
     done = recycled(lambda x: rates * x, b, space, tol=1e-12, max_steps=500, keep=6)
     assert done.solution.converged.all() and done.solution.steps.item() <= 6 + 6
     assert relative_error(done.solution.x, b / rates) < 1e-11
