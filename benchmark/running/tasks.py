@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from benchopt.utils.run_context import RunContext
 
-from benchmark.running.faults import one_line, said
+from benchmark.running.faults import LONGEST, one_line, said
 
 #: an image is kept as it is and as observed, exactly, in the dtype of the run and for the reference
 COPIES = 6
@@ -44,7 +44,8 @@ _PLAIN = {"degradation": "denoising(sigma=0.1)"}
 
 def _told(reason: str, tasks: Sequence[str]) -> str:
     others = f", and of {len(tasks) - 1} more" if len(tasks) > 1 else ""
-    return f"{reason} (the task of {tasks[0]}{others})"
+    task = f" (the task of {tasks[0]}{others})"
+    return one_line(reason, longest=max(40, LONGEST - len(task))) + task
 
 
 def bytes_of_images(dataset) -> int:
