@@ -85,8 +85,14 @@ def streamed(
                 raise ChildEnded(kind, value)
             yield value
             here.send_bytes(b"next")
-    except (GeneratorExit, KeyboardInterrupt):
-        _ask_to_end(process, here)
+    except GeneratorExit:
+        here.close()  # for which it waits, between two values
+        process.join(ENDING_SECONDS)
+        raise
+    except KeyboardInterrupt:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+        process.join(ENDING_SECONDS)
         raise
     finally:
         _kill(process)
@@ -109,14 +115,6 @@ def _received(
             "error", f"the process of the run was killed by {signal.Signals(-code).name}"
         )
     raise ChildEnded("error", f"the process of the run ended by itself, with exit code {code}")
-
-
-def _ask_to_end(process: BaseProcess, here: Connection) -> None:
-    """Wait until the process has put aside what it was at, or ``ENDING_SECONDS`` have passed."""
-    here.close()
-    with suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGTERM)
-    process.join(ENDING_SECONDS)
 
 
 def _kill(process: BaseProcess) -> None:
