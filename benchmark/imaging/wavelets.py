@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import final
 
 import torch
 from torch import Tensor, nn
-from torchwavelets import DWT1D
 
+from benchmark.imaging.wavelet_levels import level
 from benchmark.options.checks import positive_integer, text
 
 ORIENTATIONS = 3
+#: so many numbers are transformed at a time: with their copies they stay in a core's cache
+PLANES = 2**18
 
 
 @final
@@ -20,9 +21,10 @@ class OrthonormalWavelet(nn.Module):
 
     One level maps x to A x Bᵀ, A and B the one-dimensional transforms of the columns and of the
     rows, whose matrices are torchwavelets' transform of the identity; the coefficients are those
-    of ``DWT2D(levels, wavelet, mode="periodization")``. Dense products do more arithmetic than
-    its convolutions, O(HW(H + W)) a level, in far fewer and larger operations: at the sizes of this
-    benchmark (64 to 256 pixels) they take a fraction of the time, forward and backward.
+    of ``DWT2D(levels, wavelet, mode="periodization")``. Products with dense matrices, or with their
+    bands where sides are long, do more arithmetic than its convolutions, in far fewer and larger
+    operations. W is its own inverse's transpose: derivatives of any order, forward or backward,
+    are transforms again, and nothing is saved for them.
 
     Parameters
     ----------
@@ -43,31 +45,52 @@ class OrthonormalWavelet(nn.Module):
                 f"scales: both sides must be multiples of 2^{levels} = {2**levels}"
             )
         self.levels = levels
-        for level in range(levels):
-            for name, side in zip(("columns", "rows"), size, strict=True):
-                self.register_buffer(f"{name}_{level}", _matrix(wavelet, side >> level))
+        self.stages = nn.ModuleList(
+            nn.ModuleList(level(wavelet, side >> depth) for side in size) for depth in range(levels)
+        )
+        bands = torch.arange(levels * ORIENTATIONS).view(levels, ORIENTATIONS, 1, 1)
+        sides = [(size[0] >> depth, size[1] >> depth) for depth in range(1, levels + 1)]
+        number = [one.expand(-1, *side)[None, None] for one, side in zip(bands, sides, strict=True)]
+        approximation = bands.new_full((1, 1, *sides[-1]), bands.numel())
+        self.register_buffer("band", self.arrange(approximation, number)[0, 0])
 
-    def _matrices(self, level: int) -> tuple[Tensor, Tensor]:
-        return self.get_buffer(f"columns_{level}"), self.get_buffer(f"rows_{level}")
+    def pyramid(self, x: Tensor) -> Tensor:
+        """Wx (N, C, H, W), Mallat's pyramid in place: the coarse coefficients in the corner."""
+        return self._transformed(x, inverse=False)
+
+    def image(self, pyramid: Tensor) -> Tensor:
+        """Wᵀ of what ``pyramid`` returns: its inverse."""
+        return self._transformed(pyramid, inverse=True)
+
+    def _transformed(self, x: Tensor, *, inverse: bool) -> Tensor:
+        # torch.compile differentiates what it has traced, and fuses it
+        traced = torch.compiler.is_compiling()
+        return (_Orthonormal.forward if traced else _Orthonormal.apply)(x, self, inverse)
 
     def analysis(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Wx: the approximation (N, C, h, w), and the details (N, C, 3, h', w'), finest first.
 
         The three orientations are those of horizontal, vertical and diagonal edges.
         """
-        details = []
-        for level in range(self.levels):
-            columns, rows = self._matrices(level)
-            x, detail = _bands(columns @ x @ rows.mT)
-            details.append(detail)
-        return x, details
+        return self.split(self.pyramid(x))
 
     def synthesis(self, x: Tensor, details: list[Tensor]) -> Tensor:
         """Wᵀ of what ``analysis`` returns: its inverse."""
-        for level in reversed(range(self.levels)):
-            columns, rows = self._matrices(level)
-            x = columns.mT @ _quadrants(x, details[level]) @ rows
-        return x
+        return self.image(self.arrange(x, details))
+
+    def over_bands(self, details: Tensor, approximation: Tensor) -> Tensor:
+        """One number a band, at each of its coefficients in the pyramid: (G, H, W).
+
+        details : (levels, 3, G), finest first; approximation : (G,).
+        """
+        values = torch.cat([details.flatten(0, 1), approximation[None]]).mT
+        return values.index_select(1, self.band.flatten()).unflatten(1, self.band.shape)
+
+    def over_orientations(self, pyramid: Tensor) -> Tensor:
+        """Σ over the three orientations of a position, at each of them; 0 at the approximation."""
+        traced = torch.compiler.is_compiling()
+        one = _OverOrientations.forward if traced else _OverOrientations.apply
+        return one(pyramid, self.levels)
 
     def arrange(self, x: Tensor, details: list[Tensor]) -> Tensor:
         """What ``analysis`` returns as one tensor (N, C, H, W): the pyramid in place, coarse first.
@@ -102,17 +125,97 @@ def _quadrants(x: Tensor, details: Tensor) -> Tensor:
     return quadrants.permute(0, 1, 3, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
-def _matrix(wavelet: str, side: int) -> Tensor:
-    """One level of the transform of ``side`` samples, (side, side), the low-pass rows first."""
-    eye = torch.eye(side, dtype=torch.float64)
-    with warnings.catch_warnings():
-        # it warns of filters longer than the signal: periodised, they are orthonormal all the same
-        warnings.filterwarnings("ignore", message="Level value of", category=UserWarning)
-        low, (high,) = DWT1D(1, wavelet, mode="periodization")(eye[:, None])
-    matrix = torch.cat([low[:, 0], high[:, 0]], dim=1).T.contiguous()
-    if not torch.allclose(matrix @ matrix.T, eye, atol=1e-9):
-        raise ValueError(
-            f"wavelet {wavelet!r} is not orthogonal: the proximity operator is closed only for an "
-            "orthonormal transform; expected one of the families haar, db, sym, coif"
-        )
-    return matrix
+@final
+class _Orthonormal(torch.autograd.Function):
+    """W, or its inverse: each is the other's transpose, so that nothing is saved for products."""
+
+    @staticmethod
+    def forward(x: Tensor, transform: OrthonormalWavelet, inverse: bool) -> Tensor:
+        height, width = x.shape[-2:]
+        # rows first: an axis is then one product for all planes; more of them leave the cache
+        planes = x.flatten(0, 1).transpose(0, 1).split(max(1, PLANES // (height * width)), dim=1)
+        one = _image if inverse else _pyramid
+        found = [one(some, transform.stages) for some in planes]
+        result = found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        result = result.transpose(0, 1).unflatten(0, x.shape[:2])
+        return result.contiguous() if inverse else result
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _, ctx.transform, ctx.inverse = inputs
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Orthonormal.apply(gradient, ctx.transform, not ctx.inverse), None, None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, *_: None) -> Tensor:
+        return _Orthonormal.apply(tangent, ctx.transform, ctx.inverse)
+
+    @staticmethod
+    def vmap(info, in_dims, x: Tensor, transform: OrthonormalWavelet, inverse: bool):
+        x = x.movedim(in_dims[0], 0)
+        found = _Orthonormal.apply(x.flatten(0, 1), transform, inverse)
+        return found.unflatten(0, x.shape[:2]), 0
+
+
+def _pyramid(x: Tensor, stages: nn.ModuleList) -> Tensor:
+    """Wx of planes (H, P, W), and laid out like them."""
+    x = _both(x, stages[0], inverse=False)
+    for depth in range(1, len(stages)):
+        corner = _corner(x, depth)
+        corner.copy_(_both(corner, stages[depth], inverse=False))
+    return x
+
+
+def _image(x: Tensor, stages: nn.ModuleList) -> Tensor:
+    """The inverse of ``_pyramid``."""
+    x = x.clone() if len(stages) > 1 else x
+    for depth in reversed(range(1, len(stages))):
+        corner = _corner(x, depth)
+        corner.copy_(_both(corner, stages[depth], inverse=True))
+    return _both(x, stages[0], inverse=True)
+
+
+def _both(x: Tensor, stage: nn.ModuleList, *, inverse: bool) -> Tensor:
+    """One level along both axes of planes (h, P, w)."""
+    height, planes, width = x.shape
+    columns, rows = stage
+    x = columns.columns(x.reshape(height, planes * width), inverse=inverse)
+    x = rows.rows(x.reshape(height * planes, width), inverse=inverse)
+    return x.view(height, planes, width)
+
+
+def _corner(x: Tensor, depth: int) -> Tensor:
+    return x[: x.shape[0] >> depth, :, : x.shape[2] >> depth]
+
+
+@final
+class _OverOrientations(torch.autograd.Function):
+    """The sum over orientations written at each of them: symmetric, its own derivative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, levels: int) -> Tensor:
+        found = torch.zeros_like(x)
+        for depth in range(levels):
+            h, w = x.shape[-2] >> depth + 1, x.shape[-1] >> depth + 1
+            low, high = (slice(h), slice(w)), (slice(h, 2 * h), slice(w, 2 * w))
+            bands = [(..., high[0], low[1]), (..., low[0], high[1]), (..., high[0], high[1])]
+            total = x[bands[0]] + x[bands[1]] + x[bands[2]]
+            for band in bands:
+                found[band] = total
+        return found
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _, ctx.levels = inputs
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return _OverOrientations.apply(gradient, ctx.levels), None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, _: None) -> Tensor:
+        return _OverOrientations.apply(tangent, ctx.levels)

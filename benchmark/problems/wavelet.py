@@ -161,7 +161,10 @@ class WaveletProximal(WaveletForwardBackward):
 
     @abstractmethod
     def shrink(self, d: Tensor, threshold: Tensor) -> Tensor:
-        """prox of ``threshold``·r at the coefficients ``d`` (N, C, …), the shapes broadcasting."""
+        """prox of ``threshold``·r at the coefficients ``d`` (N, C, …), the shapes broadcasting.
+
+        The identity where ``threshold`` is 0.
+        """
 
     @property
     @final
@@ -179,14 +182,14 @@ class WaveletProximal(WaveletForwardBackward):
     @final
     def proximity(self, v: Tensor) -> Tensor:
         tau = self.stepsize()
-        approximation, details = self.transform.analysis(v)
-        # (levels, 3, C) → one (C, 3, 1, 1) threshold per scale
-        thresholds = (tau * self.log_weights.exp()).transpose(1, 2)[..., None, None]
-        details = [self.shrink(d, t) for d, t in zip(details, thresholds, strict=True)]
-        if self.log_approximation_weight is not None:
-            threshold = (tau * self.log_approximation_weight.exp())[:, None, None]
-            approximation = self.shrink(approximation, threshold)
-        return self.transform.synthesis(approximation, details)
+        approximation = self.log_approximation_weight
+        threshold = self.transform.over_bands(
+            tau * self.log_weights.exp(),
+            self.log_weights.new_zeros(self.log_weights.shape[2])
+            if approximation is None
+            else tau * approximation.exp(),
+        )
+        return self.transform.image(self.shrink(self.transform.pyramid(v), threshold))
 
     @final
     def reconstruct(self, x: Tensor) -> Tensor:

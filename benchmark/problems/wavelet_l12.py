@@ -90,8 +90,7 @@ class WaveletL12(WaveletForwardBackward):
         coupled = (couple_orientations, couple_colours)
         couplings = [size if yes else 1 for size, yes in zip(sizes, coupled, strict=True)]
         free = [1 if yes else size for size, yes in zip(sizes, coupled, strict=True)]
-        #: axes of a group in details (N, C, 3, h, w)
-        self.group = [axis for axis, yes in zip((2, 1), coupled, strict=True) if yes]
+        self.couple_colours, self.couple_orientations = couple_colours, couple_orientations
         self.log_weights = parameter(math.log(weight), levels, *free)
         self.log_couplings = parameter(0.0, *couplings)
 
@@ -105,43 +104,42 @@ class WaveletL12(WaveletForwardBackward):
         return self.image_lipschitz / self.log_w().amin().exp()
 
     def shrink(self, u: Tensor, threshold: Tensor) -> Tensor:
-        """prox of ``threshold``·Σ_n‖u_n‖ at ``u`` (N, C, 3, h, w), n over what is not coupled.
+        """prox of ``threshold``·Σ_n‖u_n‖ at the pyramid ``u`` (N, C, H, W), n what is not coupled.
 
         Without a division by zero, and with zero derivatives inside the threshold: ‖·‖ is taken
         with derivative 0 at 0.
         """
-        # torch's norm over a few strided entries is slow on the CPU
-        size = u.square().sum(self.group, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny).sqrt()
+        size = u.square()
+        if self.couple_colours:
+            size = size.sum(1, keepdim=True)
+        if self.couple_orientations:
+            size = self.transform.over_orientations(size)
+        size = size.clamp_min(torch.finfo(u.dtype).tiny).sqrt()
         return u * torch.relu(1 - threshold / torch.maximum(size, threshold))
 
     def init(self, y: Tensor) -> Tensor:
         """W Aᵀy: not weighted, so that it does not depend on θ and a graph from it is whole."""
-        return self.transform.arrange(*self.transform.analysis(self.physics.A_adjoint(y)))
+        return self.transform.pyramid(self.physics.A_adjoint(y)).contiguous()
 
     def gradient_step(self, x: Tensor, y: Tensor) -> Tensor:
-        slope, slopes = self.transform.analysis(
-            self.stepsize() * self.smooth_gradient(self.reconstruct(x), y)
-        )
-        inverse_root = self._inverse_root()
-        return x - self.transform.arrange(slope, [inverse_root * g for g in slopes])
+        slope = self.stepsize() * self.smooth_gradient(self.reconstruct(x), y)
+        return x - self._inverse_root() * self.transform.pyramid(slope)
 
     def proximity(self, v: Tensor) -> Tensor:
-        approximation, details = self.transform.split(v)
-        # (levels, 3, C) → one (C, 3, 1, 1) threshold per scale
         thresholds = self.stepsize() * self.log_weights.exp()
-        thresholds = thresholds.transpose(1, 2)[..., None, None]
-        details = [self.shrink(u, t) for u, t in zip(details, thresholds, strict=True)]
-        return self.transform.arrange(approximation, details)
+        orientations = thresholds.expand(-1, ORIENTATIONS, -1)
+        none = thresholds.new_zeros(thresholds.shape[2])
+        return self.shrink(v, self.transform.over_bands(orientations, none))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Wᵀ(u/√w)."""
-        inverse_root = self._inverse_root()
-        approximation, details = self.transform.split(x)
-        return self.transform.synthesis(approximation, [inverse_root * u for u in details])
+        return self.transform.image(self._inverse_root() * x)
 
     def _inverse_root(self) -> Tensor:
-        """1/√w (C or 1, 3 or 1, 1, 1), to multiply details by."""
-        return (-0.5 * self.log_w()).exp().T[..., None, None]
+        """1/√w at each coefficient of the pyramid (C or 1, H, W), 1 at the approximation."""
+        details = (-0.5 * self.log_w()).exp()
+        details = details.expand(self.transform.levels, ORIENTATIONS, -1)
+        return self.transform.over_bands(details, details.new_ones(details.shape[2]))
 
 
 FAMILY = WaveletL12

@@ -7,8 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from benchmark.imaging.wavelets import OrthonormalWavelet
-from benchmark.solve.vectors import expand
+from benchmark.imaging.shrinkage import soft_threshold
+from benchmark.imaging.wavelets import ORIENTATIONS, OrthonormalWavelet
 
 
 @final
@@ -28,9 +28,6 @@ class WaveletShrinkage(nn.Module):
         self.transform = OrthonormalWavelet(wavelet, levels, size)
 
     def forward(self, v: Tensor, sigma: Tensor) -> Tensor:
-        approximation, details = self.transform.analysis(v)
-        shrunk = []
-        for d in details:
-            threshold = expand(sigma, d)
-            shrunk.append(d - torch.clamp(d, -threshold, threshold))
-        return self.transform.synthesis(approximation, shrunk)
+        details = sigma.expand(self.transform.levels, ORIENTATIONS, -1)
+        threshold = self.transform.over_bands(details, torch.zeros_like(sigma))
+        return self.transform.image(soft_threshold(self.transform.pyramid(v), threshold[:, None]))
