@@ -14,9 +14,21 @@ def soft_threshold(d: Tensor, threshold: Tensor) -> Tensor:
     Its derivative keeps the entries above t and no other; where t = 0 it is the identity.
     Saved for a product with Jᵀ: the signs of the result, one byte an entry.
     """
-    if torch.compiler.is_compiling():  # which differentiates what it has traced
+    if torch.compiler.is_compiling():
+        # d − clip(d, −t, t) is the same; of its derivative the compiler makes more operations
         return torch.relu(d - threshold) - torch.relu(-d - threshold)
+    if not keeps_derivatives():
+        return d - torch.clamp(d, -threshold, threshold)
     return _SoftThreshold.apply(d, threshold)[0]
+
+
+def keeps_derivatives() -> bool:
+    """Whether a graph is recorded, in which a function's own derivative is the faster one.
+
+    Entering such a function costs some ten small operations. Without a graph there is nothing to
+    gain; and torch.compile differentiates what it has traced, and fuses it.
+    """
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 @final

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from benchmark.imaging.shrinkage import keeps_derivatives
 from benchmark.imaging.wavelet_levels import level
 from benchmark.options.checks import positive_integer, text
 
@@ -56,16 +57,16 @@ class OrthonormalWavelet(nn.Module):
 
     def pyramid(self, x: Tensor) -> Tensor:
         """Wx (N, C, H, W), Mallat's pyramid in place: the coarse coefficients in the corner."""
-        return self._transformed(x, inverse=False)
+        return self.transformed(x, inverse=False)
 
     def image(self, pyramid: Tensor) -> Tensor:
         """Wᵀ of what ``pyramid`` returns: its inverse."""
-        return self._transformed(pyramid, inverse=True)
+        return self.transformed(pyramid, inverse=True)
 
-    def _transformed(self, x: Tensor, *, inverse: bool) -> Tensor:
-        # torch.compile differentiates what it has traced, and fuses it
-        traced = torch.compiler.is_compiling()
-        return (_Orthonormal.forward if traced else _Orthonormal.apply)(x, self, inverse)
+    def transformed(self, x: Tensor, *, inverse: bool) -> Tensor:
+        """Wx, or Wᵀx, of pyramids and images."""
+        one = _Orthonormal.apply if keeps_derivatives() else _Orthonormal.forward
+        return one(x, self, inverse)
 
     def analysis(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Wx: the approximation (N, C, h, w), and the details (N, C, 3, h', w'), finest first.
@@ -88,8 +89,7 @@ class OrthonormalWavelet(nn.Module):
 
     def over_orientations(self, pyramid: Tensor) -> Tensor:
         """Σ over the three orientations of a position, at each of them; 0 at the approximation."""
-        traced = torch.compiler.is_compiling()
-        one = _OverOrientations.forward if traced else _OverOrientations.apply
+        one = _OverOrientations.apply if keeps_derivatives() else _OverOrientations.forward
         return one(pyramid, self.levels)
 
     def arrange(self, x: Tensor, details: list[Tensor]) -> Tensor:
@@ -146,11 +146,11 @@ class _Orthonormal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Orthonormal.apply(gradient, ctx.transform, not ctx.inverse), None, None
+        return ctx.transform.transformed(gradient, inverse=not ctx.inverse), None, None
 
     @staticmethod
     def jvp(ctx, tangent: Tensor, *_: None) -> Tensor:
-        return _Orthonormal.apply(tangent, ctx.transform, ctx.inverse)
+        return ctx.transform.transformed(tangent, inverse=ctx.inverse)
 
     @staticmethod
     def vmap(info, in_dims, x: Tensor, transform: OrthonormalWavelet, inverse: bool):
@@ -214,7 +214,8 @@ class _OverOrientations(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return _OverOrientations.apply(gradient, ctx.levels), None
+        one = _OverOrientations.apply if keeps_derivatives() else _OverOrientations.forward
+        return one(gradient, ctx.levels), None
 
     @staticmethod
     def jvp(ctx, tangent: Tensor, _: None) -> Tensor:
