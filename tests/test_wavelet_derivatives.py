@@ -8,7 +8,7 @@ from oracles import relative_error
 from torch.autograd import gradcheck, gradgradcheck
 
 from benchmark.imaging.shrinkage import soft_threshold
-from benchmark.imaging.wavelet_levels import Banded, Dense, _matrix, level
+from benchmark.imaging.wavelet_levels import Banded, Dense, _matrix, level_of
 from benchmark.imaging.wavelets import OrthonormalWavelet
 
 TRANSFORM = OrthonormalWavelet("db2", 2, (8, 4))
@@ -58,7 +58,7 @@ def test_a_threshold_of_zero_is_the_identity_also_at_zero():
 @pytest.mark.parametrize("wavelet", ["haar", "db4", "sym10", "coif3"])
 @pytest.mark.parametrize("inverse", [False, True])
 def test_a_band_is_its_matrix(wavelet, inverse):
-    banded = level(wavelet, 128)
+    banded = level_of(wavelet, 128)
     assert isinstance(banded, Banded)
     # torchwavelets' own, of which the band is taken
     matrix = _matrix(wavelet, 128)

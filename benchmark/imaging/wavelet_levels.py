@@ -18,7 +18,7 @@ BLOCK = 8
 FILTER_ROUNDING = 1e-14
 
 
-def level(wavelet: str, side: int) -> Level:
+def level_of(wavelet: str, side: int) -> Level:
     """The level of ``side`` samples; ValueError where the wavelet is not orthogonal."""
     matrix = _matrix(wavelet, side)
     return Banded(matrix) if side >= BANDED else Dense(matrix)
@@ -90,7 +90,7 @@ class Banded(Level):
         return halves.permute(1, 2, 0, 3).reshape(x.shape)
 
     def _moved(self, name: str, x: Tensor, *, axis: int = 0) -> Tensor:
-        """The block of ``name`` times each window of ``x``: (windows, 2·BLOCK, n), or transposed."""
+        """The block of ``name`` times each window of x: (windows, 2·BLOCK, n), or transposed."""
         block, side = self.get_buffer(name), x.shape[axis]
         number = side // (2 * BLOCK if name == "forth" else BLOCK)
         step, width = side // number, block.shape[1]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.imaging.shrinkage import keeps_derivatives
-from benchmark.imaging.wavelet_levels import level
+from benchmark.imaging.wavelet_levels import level_of
 from benchmark.options.checks import positive_integer, text
 
 ORIENTATIONS = 3
@@ -47,7 +47,8 @@ class OrthonormalWavelet(nn.Module):
             )
         self.levels = levels
         self.stages = nn.ModuleList(
-            nn.ModuleList(level(wavelet, side >> depth) for side in size) for depth in range(levels)
+            nn.ModuleList(level_of(wavelet, side >> depth) for side in size)
+            for depth in range(levels)
         )
         bands = torch.arange(levels * ORIENTATIONS).view(levels, ORIENTATIONS, 1, 1)
         sides = [(size[0] >> depth, size[1] >> depth) for depth in range(1, levels + 1)]
