@@ -132,13 +132,15 @@ class _Orthonormal(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, transform: OrthonormalWavelet, inverse: bool) -> Tensor:
-        height, width = x.shape[-2:]
+        number, channels, height, width = x.shape
         # rows first: an axis is then one product for all planes; more of them leave the cache
-        planes = x.flatten(0, 1).transpose(0, 1).split(max(1, PLANES // (height * width)), dim=1)
+        # (reshape for flatten: torch's older way to vectorise, is_grads_batched, knows no flatten)
+        planes = x.reshape(number * channels, height, width).transpose(0, 1)
+        planes = planes.split(max(1, PLANES // (height * width)), dim=1)
         one = _image if inverse else _pyramid
         found = [one(some, transform.stages) for some in planes]
         result = found[0] if len(found) == 1 else torch.cat(found, dim=1)
-        result = result.transpose(0, 1).unflatten(0, x.shape[:2])
+        result = result.transpose(0, 1).reshape(x.shape)
         return result.contiguous() if inverse else result
 
     @staticmethod
