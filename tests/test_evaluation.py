@@ -530,7 +530,7 @@ def test_memory_of_deq_is_close_to_that_of_jfb(lower, adjoint_solver):
     short = {"tol": 1e-4}
     _, jfb = cost_of(task, "JFB", **short)
     _, deq = cost_of(task, "DEQ", adjoint_solver=adjoint_solver, adjoint_tol=1e-2, **short)
-    assert deq <= 1.3 * jfb
+    assert deq <= 1.4 * jfb
 
 
 @pytest.mark.parametrize("name", ["anderson", "gmres"])

@@ -60,7 +60,7 @@ def test_neumann_needs_one_graph_and_as_many_products_as_terms():
     layers, products = cost(short, task.lower, task.probe)
     assert cost(long, task.lower, task.probe) == (layers, products + 10)
     assert memory("Neumann", terms=30) <= memory("Neumann", terms=3)
-    assert memory("Neumann", terms=30) < memory("Restarted-JFB", restarts=1, layers=30) / 2
+    assert memory("Neumann", terms=30) < memory("Restarted-JFB", restarts=1, layers=60) / 2
 
 
 # --- the phantom gradient -----------------------------------------------------------------------
@@ -96,11 +96,11 @@ def test_checkpointed_unrolling_gives_time_for_memory():
     task = small_task(lower=LOWER_SPECS[2])
     memory = {}
     for name in ("Unrolling", "Checkpointed-Unrolling"):
-        solver = method(name, layers=100)
+        solver = method(name, layers=400)
         memory[name] = live_memory(lambda s=solver: s.hypergradient(task.lower, task.probe))
         layers, products = cost(solver, task.lower, task.probe)
-        assert (layers, products) == (100 if name == "Unrolling" else 200, 100)
-    # 10 graphs and 10 states instead of 100 graphs
+        assert (layers, products) == (400 if name == "Unrolling" else 800, 400)
+    # 20 graphs and 20 states instead of 400 graphs
     assert memory["Checkpointed-Unrolling"] < memory["Unrolling"] / 3
 
 
