@@ -101,6 +101,24 @@ def test_it_is_kept_as_often_as_the_share_of_time_allows_and_at_the_end(tmp_path
         assert steps_on_disk(path) == [0, 1, 2, 3]
 
 
+def test_a_row_that_failed_is_made_again_and_what_comes_before_it_is_not(tmp_path):
+    """Its evaluation failed for a reason that may be gone: a full disk, a device in use."""
+    path, seen = tmp_path / "run.safetensors", []
+
+    def amiss(outer_step, **_):
+        seen.append(outer_step)
+        return {"status": "error" if outer_step == 2 and seen.count(2) == 1 else "ok"}
+
+    def rows():
+        solver = solver_of("JFB", {})
+        solver.set_objective(solver.task, amiss)
+        steps = kept(solver, path, share=inf)
+        return [(step.number, step.row["status"]) for step in steps if step.row is not None]
+
+    assert ("error" in dict(rows()).values()) and dict(rows()) == dict.fromkeys((0, 2, 4, 5), "ok")
+    assert seen == [0, 2, 4, 5, 2, 4, 5]
+
+
 class Dying(StateMethod):
     """Dies, as ``how`` says, in the evaluation after the second outer step."""
 

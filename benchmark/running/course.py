@@ -118,7 +118,7 @@ def _again(last: Step, path: Path) -> bool:
     """Whether the run kept at ``path`` is to go on from there another time, which is noted: it
     failed in its ``last`` step, which it has not done before.
     """
-    if (last.row or {}).get("status", "ok") in ("ok", "diverged") or not path.exists():
+    if not kept.failed(last) or not path.exists():
         return False
     note = path.with_suffix(kept.FAILED)
     before = note.read_text() if note.exists() else ""

@@ -81,6 +81,11 @@ def _steps(solver: OuterLoop, keeping: _Keeping) -> Generator[Step, None, None]:
             raise
 
 
+def failed(step: Step) -> bool:
+    """Whether the row of ``step`` is one of a failure; to diverge is a result."""
+    return (step.row or {}).get("status", "ok") not in ("ok", "diverged")
+
+
 def forget(path: Path) -> None:
     """Remove what ``kept`` has put at ``path``."""
     for file in (path, _log(path), path.with_suffix(FAILED)):
@@ -110,9 +115,10 @@ class _Keeping:
 
     def keep(self, solver: OuterLoop, random: dict, *, evaluated: bool = True) -> None:
         """Put ``new`` and the state of ``solver`` on disk; ``evaluated``: whether the step that it
-        is at is among them. A state after a step that failed is not one to go on from.
+        is at is among them. A state after a step that failed, or whose row did, is not one to go
+        on from: the same run may fare better there another time.
         """
-        if not solver.outcome.ok:
+        if not solver.outcome.ok or any(failed(step) for step in self.new):
             return
         start = time.monotonic()
         outcome = attempt(lambda: self._write(solver, random, evaluated))
