@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +23,8 @@ from benchmark.options.seeds import seed_of
 from benchmark.plugins.outer_loop import OuterLoop, Step
 from benchmark.running import checkpoint, interruption
 from benchmark.running.faults import one_line
+from benchmark.running.pace import SHARE, Pace
 
-#: of the time of a run, that keeping it may take
-SHARE = 0.04
 #: seconds of the clock between two checkpoints, at most the one step more that is under way
 CHECKPOINT_SECONDS = 180.0
 #: the end of the name of a third file: the step in which the run failed, where it did
@@ -46,7 +44,7 @@ def kept(solver: OuterLoop, path: Path, *, share: float = SHARE) -> Generator[St
     with seeded(seed_of(solver.task.seed, "rehearsal")):
         solver.attempted(solver.rehearse)
     with seeded(seed_of(solver.task.seed, "run")):
-        yield from _steps(solver, _Keeping(path, share))
+        yield from _steps(solver, _Keeping(path, Pace(share, CHECKPOINT_SECONDS)))
 
 
 def _steps(solver: OuterLoop, keeping: _Keeping) -> Generator[Step, None, None]:
@@ -64,14 +62,14 @@ def _steps(solver: OuterLoop, keeping: _Keeping) -> Generator[Step, None, None]:
             return
         try:
             interruption.check()
-            if keeping.due():
+            if keeping.pace.due():
                 keeping.keep(solver, before, evaluated=False)
             step = solver.evaluated(step)
         except KeyboardInterrupt:
             keeping.keep(solver, before, evaluated=False)
             raise
         keeping.new.append(step)
-        if keeping.due():
+        if keeping.pace.due():
             keeping.keep(solver, random_state())
         try:
             yield step
@@ -97,21 +95,15 @@ def forget(path: Path) -> None:
 class _Keeping:
     """The files of a run: what is on disk, and when to put more there.
 
-    new : steps that are not on disk; length : bytes of the steps that are; saved : when; cost :
-    seconds that it took; said : whether it was said that it cannot be done.
+    new : steps that are not on disk; length : bytes of the steps that are; said : whether it was
+    said that it cannot be done.
     """
 
     path: Path
-    share: float
+    pace: Pace
     new: list[Step] = field(default_factory=list)
     length: int = 0
-    saved: float = field(default_factory=time.monotonic)
-    cost: float = 0.0
     said: bool = False
-
-    def due(self) -> bool:
-        pause = min(CHECKPOINT_SECONDS, self.cost / self.share)
-        return time.monotonic() - self.saved >= pause
 
     def keep(self, solver: OuterLoop, random: dict, *, evaluated: bool = True) -> None:
         """Put ``new`` and the state of ``solver`` on disk; ``evaluated``: whether the step that it
@@ -120,16 +112,14 @@ class _Keeping:
         """
         if not solver.outcome.ok or any(failed(step) for step in self.new):
             return
-        start = time.monotonic()
-        outcome = attempt(lambda: self._write(solver, random, evaluated))
+        with self.pace.doing():
+            outcome = attempt(lambda: self._write(solver, random, evaluated))
         if outcome.ok:
             self.new.clear()
         elif not self.said:
             self.said = True
             why = one_line(outcome.message)
             print(f"note: the run of {solver.name} is not kept: {why}", file=sys.stderr, flush=True)
-        self.saved = time.monotonic()
-        self.cost = self.saved - start
 
     def _write(self, solver: OuterLoop, random: dict, evaluated: bool) -> None:
         plain = [(step.number, step.seconds, step.row) for step in self.new]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from typing import final
 import pandas as pd
 from benchopt.results import read_results
 
-from benchmark.running.kept import SHARE
 from benchmark.running.outcome import Row
+from benchmark.running.pace import Pace
 from benchmark.running.places import put, write_rows
 from benchmark.running.under_way import ENDED, FOLDER
 
@@ -25,13 +24,12 @@ class Record:
     """The rows of the runs that have ended, until the study has and they are in ``study``.
 
     study : the file of the study's rows; each : whether to write when each run ends, whatever it
-    costs; written, cost : when it was last written, and the seconds that it took.
+    costs.
     """
 
     study: Path
     each: bool
-    written: float = field(default_factory=time.monotonic)
-    cost: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def folder(self) -> Path:
@@ -47,16 +45,14 @@ class Record:
             path.unlink()
 
     def write(self, rows: Sequence[Row], *, now: bool = False) -> None:
-        """Write ``rows``, all there are, where it takes no more of the time than ``SHARE``.
+        """Write ``rows``, all there are, where it takes no more of the time than may be.
 
         Raises OSError where they cannot be written.
         """
-        if rows and (now or self.each or time.monotonic() - self.written >= self.cost / SHARE):
-            start = time.monotonic()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            put(pd.DataFrame(rows), self.folder / ENDED)
-            self.written = time.monotonic()
-            self.cost = self.written - start
+        if rows and (now or self.each or self.pace.due()):
+            with self.pace.doing():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                put(pd.DataFrame(rows), self.folder / ENDED)
 
     def end(self) -> None:
         """The rows are in ``study``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pandas as pd
 from benchopt.results import read_results
 
 from benchmark.plugins.outer_loop import OuterLoop
-from benchmark.running.kept import SHARE
+from benchmark.running.pace import Pace
 from benchmark.running.places import put
 
 #: in the folder that benchopt has for what a study leaves beside its rows
@@ -31,14 +30,13 @@ class UnderWay:
     """One parquet file with the rows of a run, as benchopt has them, while it lasts.
 
     path : of the file, None: nowhere; callback : benchopt's, which has the rows; number : rows that
-    are there; written, cost : when it was last written, and the seconds that it took.
+    are there.
     """
 
     path: Path | None
     callback: Callable
     number: int = 0
-    written: float = field(default_factory=time.monotonic)
-    cost: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     @classmethod
     def of(cls, solver: OuterLoop, callback: Callable, name: str) -> UnderWay:
@@ -49,10 +47,10 @@ class UnderWay:
         return cls(base / FOLDER / f"{name}.parquet" if known else None, callback)
 
     def write(self) -> None:
-        """Write the rows where there are more, and it takes no more of the time than ``SHARE``."""
+        """Write the rows where there are more, and it takes no more of the time than may be."""
         if self.path is None or len(self.callback.curve) == self.number:
             return
-        if time.monotonic() - self.written >= self.cost / SHARE:
+        if self.pace.due():
             self._write(UNFINISHED)
 
     def close(self) -> None:
@@ -69,13 +67,13 @@ class UnderWay:
                 folder.rmdir()
 
     def _write(self, ended: str) -> None:
-        start, rows = time.monotonic(), list(self.callback.curve)
+        rows = list(self.callback.curve)
         rows[-1] = rows[-1] | {"objective_ended": ended}
-        with suppress(OSError):  # the run itself is kept elsewhere, and says what cannot be
+        # the run itself is kept elsewhere, and says what cannot be
+        with self.pace.doing(), suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             put(pd.DataFrame(rows), self.path)
-        self.number, self.written = len(rows), time.monotonic()
-        self.cost = self.written - start
+        self.number = len(rows)
 
 
 def left(study: Path) -> Iterator[pd.DataFrame]:
