@@ -11,6 +11,12 @@ import pytest
 #: modules whose docstrings are held to this
 MODULES = (
     "benchmark.gradients.entries",
+    "benchmark.gradients.implicit",
+    "benchmark.gradients.inverse_estimate",
+    "benchmark.gradients.last_layers",
+    "benchmark.gradients.result",
+    "benchmark.gradients.rule",
+    "benchmark.gradients.series",
     "benchmark.imaging.arrays",
     "benchmark.imaging.images",
     "benchmark.imaging.reading",
@@ -32,7 +38,7 @@ MODULES = (
 
 
 def public(module):
-    """Classes and functions of ``module``, and methods of these classes, by name; not inherited."""
+    """Classes and functions of ``module``, and methods that these classes are first to have."""
     for name, thing in vars(module).items():
         if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
             continue
@@ -41,7 +47,8 @@ def public(module):
         if inspect.isclass(thing):
             methods = {key: getattr(value, "fget", value) for key, value in vars(thing).items()}
             for key, value in methods.items():
-                if inspect.isfunction(value) and not key.startswith("_"):
+                inherited = any(hasattr(base, key) for base in thing.__mro__[1:])
+                if inspect.isfunction(value) and not key.startswith("_") and not inherited:
                     yield f"{name}.{key}", value
 
 

@@ -28,6 +28,19 @@ class InverseEstimate(GraphRule):
     (``Secants``). Where ‖Hᵀ∇ℓ‖ > ``fallback``·‖∇ℓ‖ a sample falls back to ∇ℓ, unless that
     is None. Cost: one layer, one vector-Jacobian product; memory: one graph, 2·``memory`` states.
     Ramzi et al., "SHINE" (2022), arXiv 2106.00553, with Broyden's second method for its first.
+
+    Examples
+    --------
+    T(x) = θx/2 + 1 has x* = 2/(2 − θ), whose derivative is 2 at θ = 1; J = 1/2 and B = 1 there.
+
+    >>> import torch
+    >>> from benchmark import InverseEstimate, equilibrium
+    >>> theta = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    >>> found = equilibrium(lambda x: theta / 2 * x + 1, torch.zeros(1, 1).double(),
+    ...                     gradient=InverseEstimate(), tol=1e-10)
+    >>> found.x.sum().backward()
+    >>> round(theta.grad.item(), 6)
+    2.0
     """
 
     memory: int = 30

@@ -25,6 +25,19 @@ class LastLayers(GraphRule):
     restarted JFB (Davy, Briceño-Arias, Pustelnik, arXiv 2506.13239); after none truncated
     unrolling, which alone has second derivatives. Cost: K layers, K vector-Jacobian products;
     memory: K graphs.
+
+    Examples
+    --------
+    T(x) = θx/2 + 1 has x* = 2/(2 − θ), whose derivative is 2 at θ = 1; J = 1/2 and B = 1 there.
+
+    >>> import torch
+    >>> from benchmark import LastLayers, equilibrium
+    >>> theta = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    >>> found = equilibrium(lambda x: theta / 2 * x + 1, torch.zeros(1, 1).double(),
+    ...                     gradient=LastLayers(3), tol=1e-10)
+    >>> found.x.sum().backward()
+    >>> round(theta.grad.item(), 6)
+    1.75
     """
 
     layers: int = 1
@@ -46,6 +59,19 @@ class Phantom(GraphRule):
     Σ_{k<K} d Bᵀ((1 − d)I + dJᵀ)ᵏ∇ℓ at x*: the truncated series of the adjoint system of the damped
     layer, which has the same equilibrium. Cost: K layers, K vector-Jacobian products; memory: K
     graphs. Geng et al., "On training implicit models" (2021), arXiv 2111.05177.
+
+    Examples
+    --------
+    T(x) = θx/2 + 1 has x* = 2/(2 − θ), whose derivative is 2 at θ = 1; J = 1/2 and B = 1 there.
+
+    >>> import torch
+    >>> from benchmark import Phantom, equilibrium
+    >>> theta = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    >>> found = equilibrium(lambda x: theta / 2 * x + 1, torch.zeros(1, 1).double(),
+    ...                     gradient=Phantom(2, damping=0.5), tol=1e-10)
+    >>> found.x.sum().backward()
+    >>> round(theta.grad.item(), 6)
+    0.875
     """
 
     layers: int = 10
