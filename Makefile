@@ -48,10 +48,11 @@ ONLY_scaling = scaling
 ONLY_gradient_error = gradient_error pareto time memory reconstructions
 ONLY_compiled = time
 
-# $(1) a study: its configuration run by benchopt, its rows kept
+# $(1) a study: its configuration run, its rows kept. What an earlier call has finished is taken from
+# the cache, which knows of the code; exit code 1 is a run that failed or is skipped: that is a row
 define rows
 	rm -f outputs/$(notdir $(1)).parquet
-	$(BIN)/benchopt run . --config configs/$(1).yml --no-display --no-cache --output $(notdir $(1))
+	$(BIN)/python -m benchmark run configs/$(1).yml --output $(notdir $(1)) || test $$? -eq 1
 	mkdir -p results/$(1)
 	cp outputs/$(notdir $(1)).parquet results/$(1)/
 
