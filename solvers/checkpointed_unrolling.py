@@ -18,6 +18,8 @@ class Solver(BilevelSolver):
     layers, K vector-Jacobian products; memory: ⌈√K⌉ states and ⌈√K⌉ graphs. Written out, because
     ``torch.utils.checkpoint`` and layers that use ``torch.func`` exclude each other. Reference:
     Chen et al., "Training deep nets with sublinear memory cost" (2016), arXiv 1604.06174.
+
+    Use it in the place of Unrolling where K graphs do not fit.
     """
 
     name = "Checkpointed-Unrolling"

@@ -12,6 +12,8 @@ class Solver(DeepinvMethod):
     threshold, within ``max_iter_backward`` products. Cost: the equilibrium, two layers, the
     products of the adjoint; memory: two graphs. Reference: Tachella et al., "DeepInverse" (2025),
     arXiv 2505.20160.
+
+    Use it to compare with what a model trained by deepinv gets.
     """
 
     name = "deepinv-DEQ"

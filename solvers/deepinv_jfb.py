@@ -11,6 +11,8 @@ class Solver(DeepinvMethod):
     ``DeepinvMethod`` says how the equilibrium is found. Cost: the equilibrium, one layer, one
     vector-Jacobian product; memory: one graph. Reference: Tachella et al., "DeepInverse" (2025),
     arXiv 2505.20160.
+
+    Use it to compare with what a model trained by deepinv gets.
     """
 
     name = "deepinv-JFB"

@@ -19,6 +19,9 @@ class Solver(PairMethod):
     soft-thresholding (``wavelet_l1``), for which alone "cg" is, and GMRES for others.
     References: Bai, Kolter, Koltun, "Deep equilibrium models" (2019), arXiv 1909.01377; Saad and
     Schultz, "GMRES" (1986).
+
+    Use it where the gradient must be exact, with ``gradient_tol``: where κ is near 1, small
+    residuals can leave a large error in the gradient.
     """
 
     name = "DEQ"

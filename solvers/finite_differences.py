@@ -15,6 +15,8 @@ class Solver(EquilibriumMethod):
     of δ/h: ``tol`` must be far below h. In float32 all is done in float64 with ``polish``. More
     than ``max_parameters`` parameters are refused. Cost: 2P + 1 equilibria for P parameters;
     memory: a few states. Reference: Nocedal and Wright, "Numerical optimization" (2006), ch. 8.
+
+    Use it to check another method where θ has few entries.
     """
 
     name = "Finite-Differences"

@@ -20,6 +20,8 @@ class Solver(EquilibriumMethod):
     P systems; memory: two graphs and the basis of the solver. What it has over DEQ, one system,
     is ∂x*/∂θ itself. Reference: Franceschi et al., "Forward and reverse gradient-based
     hyperparameter optimization" (2017), arXiv 1703.01785.
+
+    Use it where θ has few entries and ∂x*/∂θ itself is wanted.
     """
 
     name = "Forward-Mode"

@@ -18,6 +18,8 @@ class Solver(PairMethod):
     which adapts its stepsize, the descent is that of all methods here. Cost: as DEQ, at a looser
     tolerance; memory: one graph and the vectors of the adjoint solver. Reference: Pedregosa,
     "Hyperparameter optimization with approximate gradient" (2016), arXiv 1602.02355.
+
+    Use it to train: the first steps are cheap, and exactness is paid for only near a minimum.
     """
 
     name = "HOAG"

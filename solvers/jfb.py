@@ -14,6 +14,9 @@ class Solver(PairMethod):
     float64, unless ``polish`` is False: then it is an error. Cost: the equilibrium, one layer, one
     vector-Jacobian product; memory: one graph. Reference: Fung et al., "JFB: Jacobian-free
     backpropagation for implicit networks" (2022), arXiv 2103.12803.
+
+    Use it where κ is small, or where one product is all that can be paid; where κ is near 1,
+    look at the column ``gradient_cosine`` before trusting it.
     """
 
     name = "JFB"

@@ -21,6 +21,8 @@ class Solver(InexactDescent):
     bilevel optimization with application to hyperparameter learning" (2023), arXiv 2308.10098; the
     bounds: Ehrhardt and Roberts, "Analyzing inexact hypergradients for bilevel learning" (2023),
     arXiv 2301.04764.
+
+    Use it where neither a learning rate nor a tolerance is to be picked by hand.
     """
 
     name = "MAID"

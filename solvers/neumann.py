@@ -14,6 +14,9 @@ class Solver(PairMethod):
     relative error of the adjoint is at most κᴷ. Cost: the equilibrium, one layer, K vector-Jacobian
     products; memory: one graph and two states. Reference: Lorraine, Vicol, Duvenaud, "Optimizing
     millions of hyperparameters by implicit differentiation" (2020), arXiv 1911.02590.
+
+    Use it in the place of Restarted-JFB where K graphs do not fit, or where the state is to be
+    solved to a tolerance.
     """
 
     name = "Neumann"

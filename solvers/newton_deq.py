@@ -19,6 +19,9 @@ class Solver(PairMethod):
     compiled layer, which has no second derivatives, cannot be corrected. Reference: Ye, Peyré,
     Cremers, Ablin, "Enhancing hypergradients estimation: a study of preconditioning and
     reparameterization" (2024), arXiv 2402.16748.
+
+    Use it where a tight tolerance of the state is dear and the layer can be differentiated
+    twice.
     """
 
     name = "Newton-DEQ"

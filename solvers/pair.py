@@ -14,7 +14,9 @@ class Solver(PairMethod):
     ``Pair[equilibrium_solver=anderson,gradient=implicit(solver='gmres')]``. The equilibrium is
     found to the relative residual ``tol`` within ``max_layers`` layers; below what the run's dtype
     can reach, tolerances are met in float64, unless ``polish`` is False: then they are an error.
-    Cost: the equilibrium, and what the rule says of its own.
+    Cost and memory: the equilibrium, and what the rule says of its own.
+
+    Use it for a combination that has no name of its own.
     """
 
     name = "Pair"

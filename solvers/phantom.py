@@ -15,6 +15,8 @@ class Solver(PairMethod):
     equilibrium is found by ``equilibrium_solver`` to the relative residual ``tol`` within
     ``max_layers`` layers. Cost: it, K layers, K vector-Jacobian products; memory: K graphs.
     Reference: Geng et al., "On training implicit models" (2021), arXiv 2111.05177.
+
+    Use it where K terms of the series would do but for eigenvalues of J near −1.
     """
 
     name = "Phantom"

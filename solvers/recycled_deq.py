@@ -19,6 +19,9 @@ class Solver(EquilibriumMethod):
     up to 120 states, and ``keep`` + 2 states for each training image. Reference: Ehrhardt, Gazzola,
     Scott, "Efficient gradient-based methods for bilevel learning via recycling Krylov subspaces"
     (2024), arXiv 2412.08264, which chooses directions by Bᵀ too.
+
+    Use it where products with Jᵀ are dear and θ moves little between two meetings with an
+    image.
     """
 
     name = "Recycled-DEQ"

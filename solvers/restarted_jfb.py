@@ -13,6 +13,9 @@ class Solver(PairMethod):
     adjoint's relative error is at most κᴷ, the state's O(κ^((R+1)K)). Cost: (R+1)K layers, K
     vector-Jacobian products; memory: K graphs. Reference: Davy, Briceño-Arias, Pustelnik,
     "Restarted contractive operators to learn at equilibrium" (2025), arXiv 2506.13239.
+
+    Use it where κᴷ is small for a K whose graphs fit: K decides how exact the adjoint is, R the
+    state.
     """
 
     name = "Restarted-JFB"

@@ -22,6 +22,8 @@ class Solver(EquilibriumMethod):
     What θ is judged by is the equilibrium, to ``tol`` within ``max_layers`` layers. Reference:
     Dagréou, Ablin, Vaiter, Moreau, "A framework for bilevel optimization that enables stochastic
     and global variance reduction algorithms" (2022), arXiv 2201.13409.
+
+    Use it on mini-batches of a training set whose states, adjoints and gradients fit in memory.
     """
 
     name = "SABA"

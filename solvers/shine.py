@@ -17,6 +17,9 @@ class Solver(PairMethod):
     JFB's. Cost: the equilibrium, one layer, one vector-Jacobian product; memory: one graph and
     2·``memory`` states. Reference: Ramzi et al., "SHINE: sharing the inverse estimate from the
     forward pass" (2022), arXiv 2106.00553.
+
+    Use it where an adjoint system costs too much, and compare it with JFB, of which it is a
+    correction.
     """
 
     name = "SHINE"

@@ -22,6 +22,9 @@ class Solver(EquilibriumMethod):
     relative residual ``tol`` within ``max_layers`` layers. Reference: Dagréou, Ablin, Vaiter,
     Moreau, "A framework for bilevel optimization that enables stochastic and global variance
     reduction algorithms" (2022), arXiv 2201.13409.
+
+    Use it where each image is met many times and θ moves slowly: one of its steps costs a few
+    layers.
     """
 
     name = "Single-Loop"

@@ -17,6 +17,8 @@ class Solver(EquilibriumMethod):
     ``polish`` where the dtype of the run does not reach it. Cost: 2D + 1 equilibria, whatever P;
     memory: a few states. Reference: Spall, "Multivariate stochastic approximation using a
     simultaneous perturbation gradient approximation" (1992).
+
+    Use it where F can be evaluated and the layer cannot be differentiated.
     """
 
     name = "SPSA"

@@ -15,6 +15,8 @@ class Solver(TorchDEQMethod):
     iteration.
     Reference: Geng and Kolter, "TorchDEQ: a library for deep equilibrium models" (2023),
     arXiv 2310.18605.
+
+    Use it to compare with what a model trained by torchdeq gets.
     """
 
     name = "torchdeq-IFT"

@@ -13,6 +13,8 @@ class Solver(TorchDEQMethod):
     last sample does. Cost: the equilibrium, K layers and K vector-Jacobian products; memory: K
     graphs. References: Geng et al., "On training implicit models" (2021), arXiv 2111.05177; Geng
     and Kolter, "TorchDEQ" (2023), arXiv 2310.18605.
+
+    Use it to compare with what a model trained by torchdeq gets.
     """
 
     name = "torchdeq-Phantom"

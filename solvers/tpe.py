@@ -21,6 +21,8 @@ class Solver(SearchMethod):
     ``max_parameters`` parameters are refused. Cost: one equilibrium a trial; memory: a few states.
     Reference: Bergstra et al., "Algorithms for hyper-parameter optimization" (2011); Akiba et al.,
     "Optuna" (2019), arXiv 1907.10902.
+
+    Use it where θ has few entries and no gradient is to be had.
     """
 
     # spelled out: benchopt reads them from the source where optuna is not installed

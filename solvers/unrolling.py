@@ -12,6 +12,9 @@ class Solver(PairMethod):
     The state is not at equilibrium and the adjoint is truncated with it. Cost: K layers, K
     vector-Jacobian products; memory: K graphs. Reference: Gregor and LeCun, "Learning fast
     approximations of sparse coding" (2010).
+
+    Use it where K layers are themselves the reconstruction, as in a network of K layers; the
+    equilibrium it is judged by is another.
     """
 
     name = "Unrolling"

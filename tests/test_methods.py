@@ -343,7 +343,8 @@ def test_the_stepsize_gradient_vanishes_in_a_convex_problem():
 
 def test_importable(plugin):
     assert plugin.is_installed(raise_on_not_installed=True)
-    assert plugin.__doc__
+    for word in ("Cost", "memory", "Use it"):
+        assert word.lower() in plugin.__doc__.lower(), f"its docstring does not say: {word}"
 
 
 def test_takes_a_layer_it_has_never_seen(state_method):
