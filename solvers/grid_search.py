@@ -11,7 +11,8 @@ class Solver(SearchMethod):
     θ = θ₀ + s·log(``factor``) on the parameters that ``lower.strength`` names, the rest at θ₀; s
     runs through 0, −1/2, 1/2, −3/4, −1/4, 1/4, 3/4, −7/8, …: an even grid on (−1, 1) after 2ᵐ − 1
     ``steps``, refined as it goes. The plain baseline: what one number is worth where all of θ could
-    be learned. Skipped where θ does not hold the strength. Cost: one equilibrium a step; memory: a few states.
+    be learned. Skipped where θ does not hold the strength. Cost: one equilibrium a
+    step; memory: a few states.
 
     Use it beside every learned θ: what is not above it has learned no more than one number.
     """
