@@ -54,6 +54,7 @@ MORE_LOWER_SPECS = (
     "ridge(channels=(1,1,1),size=3,width=0.05,sharpness=2,strength=3,stepsize=1.8)",
     "deepinv(algorithm='GD',prior='tikhonov',regularisation=0.3,stepsize=1.3)",
     "prescribed(radius=0.6,departure=0.3)",
+    "lasso(weight=0.1,ridge=0.3)",
 )
 DEGRADATION_SPECS = ("denoising(sigma=0.1)", "inpainting(keep=0.5)", "deblurring(width=0.8)")
 #: one of every other operator, for what is cheap enough to ask of all
