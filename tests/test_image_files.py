@@ -216,21 +216,35 @@ def test_other_tiffs(tmp_path):
     assert read_image(before_black).shape == (2, 2, 3)
 
 
-def test_12_bits_that_say_so(tmp_path):
-    """Packed in a TIFF: two values in three bytes."""
-    levels = np.array([[0, 4095, 1024, 2048]] * 2)
-    packed = b"".join(
-        bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in levels.reshape(-1, 2).tolist()
-    )
+@pytest.mark.parametrize("bits", [2, 4, 12])
+def test_bits_that_are_no_whole_bytes(tmp_path, bits):
+    """Packed in a TIFF: two values of 12 bits in three bytes, two of 4 in one, four of 2."""
+    white = 2**bits - 1
+    levels = np.array([[0, white, white // 4, white // 2]] * 2)
+    digits = "".join(f"{level:0{bits}b}" for level in levels.flat)
+    packed = bytes(int(digits[at : at + 8], 2) for at in range(0, len(digits), 8))
     entries = [
-        (256, 4, 4), (257, 4, 2), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8),
+        (256, 4, 4), (257, 4, 2), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8),
         (277, 3, 1), (278, 4, 2), (279, 4, len(packed)),
     ]  # fmt: skip
     tags = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
     path = tmp_path / "packed.tif"
     head = struct.pack("<2sHI", b"II", 42, 8 + len(packed))
     path.write_bytes(head + packed + struct.pack("<H", len(entries)) + tags + b"\0" * 4)
-    np.testing.assert_allclose(read_image(path)[..., 0], levels / 4095)
+    found = read_image(path)[..., 0]
+    np.testing.assert_allclose(found / (255 if found.dtype == np.uint8 else 1), levels / white)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("photometric", "channels"), [("minisblack", 2), ("rgb", 4)])
+def test_a_channel_that_is_no_colour_and_no_alpha_is_kept(tmp_path, dtype, photometric, channels):
+    levels = np.arange(4 * 6 * channels).reshape(4, 6, channels).astype(dtype)
+    levels[0, 0] = np.iinfo(dtype).max
+    options = {"photometric": photometric, "planarconfig": "contig"}
+    path = save(tmp_path / "more.tif", levels, extrasamples=["unspecified"], **options)
+    found = read_image(path)
+    scale = 1 if found.dtype == dtype else np.iinfo(dtype).max
+    np.testing.assert_allclose(found * scale, levels)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])

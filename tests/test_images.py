@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from benchopt.benchmark import Benchmark
 from conftest import ROOT, drawn_images
@@ -279,11 +280,24 @@ def test_modes_and_orientation(tmp_path):
     assert train[0, :, 8:].min() == 1
 
 
-def test_a_copy_serves_once(folder):
-    """Whatever its format and name: it would be trained and tested on."""
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda image, folder: image.save(folder / "copy.bmp"),
+        lambda image, folder: tifffile.imwrite(
+            folder / "copy.tif", np.asarray(image).astype(np.uint16) * 257, photometric="rgb"
+        ),
+        lambda image, folder: tifffile.imwrite(
+            folder / "copy.tif", np.asarray(image) / np.float32(255), photometric="rgb"
+        ),
+    ],
+    ids=["bmp", "16 bits", "floats"],
+)
+def test_a_copy_serves_once(folder, copy):
+    """Whatever its format, name and depth: it would be trained and tested on."""
     for i in range(4, 8):
         next(iter(sorted(folder.rglob(f"{i}.*")))).unlink()
-    Image.open(folder / "0.png").save(folder / "copy.bmp")
+    copy(Image.open(folder / "0.png"), folder)
     names = []
     for seed in range(6):
         with pytest.warns(UserWarning, match=r"1 images were skipped: \S+ \(a copy of \S+\)"):

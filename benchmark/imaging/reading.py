@@ -246,7 +246,10 @@ def _tiff(path: Path, white: float | None) -> np.ndarray:
         require_size((page.imagelength, page.imagewidth, page.samplesperpixel))
         if len(file.pages) > 1:
             raise ValueError(f"a TIFF of {len(file.pages)} pages, expected one")
-        if page.bitspersample in (1, 8) and page.sampleformat == 1 and page.samplesperpixel <= 4:
+        # Pillow fills the range of bytes with fewer bits, and drops channels that are no colours
+        plain = page.bitspersample in (1, 2, 4, 8) and page.sampleformat == 1
+        coloured = tifffile.EXTRASAMPLE.UNSPECIFIED not in page.extrasamples
+        if plain and coloured and page.samplesperpixel <= 4:
             # by its name, Pillow would map grey bytes into memory and leave them as they lie
             with open(path, "rb") as opened, Image.open(opened) as image:
                 return _bytes(image, white)
