@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from conftest import plugins
 from oracles import AffineLayer, relative_error
@@ -92,3 +93,21 @@ def test_directions_that_are_combinations_of_others_cost_a_product_each_and_no_m
     assert relative_error(done.solution.x, b / rates) < 1e-11
     again = recycled(lambda x: rates * x, b + 1, done.space, tol=1e-12, max_steps=500, keep=6)
     assert again.solution.converged.all() and again.solution.steps.item() <= 6 + 6
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tol"), [(torch.complex128, 1e-11), (torch.complex64, 1e-5), (torch.bfloat16, 1e-2)]
+)
+@pytest.mark.parametrize("samples", [0, 2])
+def test_complex_systems_coarse_dtypes_and_none(dtype, tol, samples):
+    rates = torch.tensor([[0.5, 0.2, -0.7, 0.1]], dtype=dtype)
+    if dtype.is_complex:
+        rates = rates * (1 + 0.6j)
+    b, space = torch.ones(samples, 4, dtype=dtype), None
+    for scale in (1, 2):
+        found = recycled(lambda x: x - rates * x, scale * b, space, tol=tol, max_steps=50, keep=2)
+        space = found.space
+        assert found.solution.converged.all() and found.solution.x.dtype == dtype
+        assert len(found.solution.residual) == samples
+        expected = (scale / (1 - rates)).expand(samples, 4)
+        torch.testing.assert_close(found.solution.x, expected, rtol=3 * tol, atol=3 * tol)

@@ -144,3 +144,13 @@ def test_before_any_point_nothing_is_known():
 def test_bad_settings_are_named(option, value):
     with pytest.raises(ValueError, match=f"{option} must be .* got {value}"):
         Secants(lambda x: x, **({"memory": 3, "tol": 1e-6} | {option: value}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_coarse_dtypes_have_an_adjoint_too(dtype):
+    """Of two directions of its own rates, as far as the dtype tells."""
+    rates, g = torch.tensor([[0.8, 0.3]]), torch.tensor([[1.0, -2.0]])
+    secants, _ = visited(lambda x: rates.to(dtype) * x + 1, g.to(dtype), memory=4, points=4)
+    found = secants.adjoint(g.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), g / (1 - rates), rtol=0.2, atol=0)

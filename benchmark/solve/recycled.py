@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from benchmark.options.checks import positive_integer
-from benchmark.solve.system import LinearSolution, checked_tolerance, start
-from benchmark.solve.vectors import MatVec, combination, expand, norm, products, rows
+from benchmark.solve.complex_numbers import as_complex, as_real
+from benchmark.solve.system import LinearSolution, checked_tolerance, real_system, start
+from benchmark.solve.vectors import MatVec, combination, expand, norm, principal, products, rows
 
 #: directions at which those that are kept are chosen anew
 _MOST = 60
@@ -20,7 +21,9 @@ _ROUNDS, _GAIN = 5, 0.5
 
 @dataclass(frozen=True)
 class Recycled:
-    """solution : of A x = b; space : (N, keep, n), what to hand on, zero where there is less."""
+    """solution : of A x = b; space : (N, keep, n), what to hand on, zero where there is less; of
+    complex systems (N, keep, 2n), real and imaginary parts.
+    """
 
     solution: LinearSolution
     space: Tensor
@@ -37,7 +40,7 @@ class _Directions:
 
         Both are zero where the image is, to rounding, a combination of those that are there.
         """
-        least = 1e3 * torch.finfo(image.dtype).eps * norm(image)
+        least = min(1e3 * torch.finfo(image.dtype).eps, 0.1) * norm(image)
         for _ in range(2):
             h = products(self.c, image)
             image, p = image - combination(h, self.c), p - combination(h, self.p)
@@ -49,7 +52,7 @@ class _Directions:
 
     def keep(self, number: int) -> None:
         """Of all combinations those that A shortens the most: P's largest singular vectors."""
-        vectors = torch.linalg.eigh(self.p @ self.p.mT).eigenvectors[..., -number:]
+        vectors = principal(self.p)[1][..., -number:].to(self.p.dtype)
         self.p, self.c = vectors.mT @ self.p, vectors.mT @ self.c
 
 
@@ -83,6 +86,18 @@ def recycled(
     (tensor([5]), tensor([5]))
     """
     positive_integer("keep", keep, most=_MOST // 2)
+    if b.is_complex():
+        found = recycled(
+            real_system(matvec),
+            as_real(b),
+            space,
+            tol=tol,
+            max_steps=max_steps,
+            x0=None if x0 is None else as_real(x0),
+            keep=keep,
+        )
+        complex_x = as_complex(found.solution.x)
+        return replace(found, solution=replace(found.solution, x=complex_x))
     tol = checked_tolerance(tol, max_steps, b.dtype)
     scale = norm(b).clamp_min(torch.finfo(b.dtype).tiny)
     x = torch.zeros_like(b) if x0 is None else start(x0, b)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.options.checks import positive_integer, positive_number
 from benchmark.solve.fixed_point import Layer
-from benchmark.solve.vectors import norm, rows
+from benchmark.solve.vectors import norm, principal, rows
 
 #: directions in which the differences, of length one each, extend (squared) by less than this times
 #: the most are left out: where T is not affine, differences contradict each other there
@@ -76,7 +76,7 @@ class Secants:
             s, image_step = z - self._last[0], image - self._last[1]
             y = s - image_step
             # what rounding leaves of a difference says nothing
-            least = 100 * torch.finfo(z.dtype).eps * norm(z)
+            least = min(100 * torch.finfo(z.dtype).eps, 0.1) * norm(z)
             known = ~self._settled & (norm(s) > least) & (norm(y) > least)
             at, scale = (self._each, self._slot), norm(y)[:, None]
             for kept, new in ((self._y, y), (self._image_steps, image_step)):
@@ -91,9 +91,9 @@ class Secants:
         if self._last is None:
             return g
         right = self._image_steps @ rows(g)[..., None]
-        values, vectors = torch.linalg.eigh(self._y @ self._y.mT)
-        kept = values > _NOISE * values[:, -1:].clamp_min(torch.finfo(g.dtype).tiny)
+        values, vectors = principal(self._y)
+        kept = values > _NOISE * values[:, -1:].clamp_min(torch.finfo(values.dtype).tiny)
         inverse = torch.where(kept, 1 / values, 0.0)
-        weights = vectors @ (inverse[..., None] * (vectors.mT @ right))
-        known: Tensor = (weights.mT @ self._y)[:, 0]
-        return g + known.view_as(g)
+        weights = vectors @ (inverse[..., None] * (vectors.mT @ right.to(vectors.dtype)))
+        known: Tensor = (weights.mT @ self._y.to(weights.dtype))[:, 0]
+        return g + known.view_as(g).to(g.dtype)

@@ -100,3 +100,12 @@ def products(vectors: Tensor, w: Tensor) -> Tensor:
 def combination(coefficients: Tensor, vectors: Tensor) -> Tensor:
     """Σ_k c_k v_k per sample, (N, K), (N, K, n) → (N, n)."""
     return (coefficients[:, None] @ vectors)[:, 0]
+
+
+def principal(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, (N, K) and eigenvectors (N, K, K) of the products (N, K, K) of
+    ``vectors`` (N, K, n) with each other; in float32 at least, which decompositions ask for.
+    """
+    wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    values, each = torch.linalg.eigh(wide @ wide.mT)
+    return values, each
