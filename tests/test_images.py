@@ -23,7 +23,7 @@ from benchmark.imaging.measured import Measured
 from benchmark.imaging.metrics import gradient_cosine, gradient_error, psnr, relative_residual, ssim
 from benchmark.imaging.photographs import PHOTOGRAPHS, Photograph, photographs
 from benchmark.plugins.keyed import _images
-from benchmark.plugins.task import require_apart
+from benchmark.plugins.task import require_apart, require_range
 
 
 def test_photographs_are_natural_scenes_of_their_own():
@@ -344,6 +344,28 @@ def test_images_of_any_dataset_are_apart():
     require_apart(images[:2], images[2:])
     require_apart(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
     require_apart("nothing", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: 255 * x, r"values up to 25\d, expected"),
+        (lambda x: (255 * x).to(torch.uint8), r"values up to 25\d, expected"),
+        (lambda x: x - 2, r"values up to 2, expected"),
+        (lambda x: x / x.new_tensor(0), r"values up to (inf|nan), expected"),
+        (lambda x: x * torch.nan, r"values up to nan, expected"),
+        (lambda x: x + 0j, r"is complex, expected two real channels"),
+    ],
+)
+def test_what_a_dataset_of_the_user_s_returns_is_in_range(change, said):
+    images = simulated(number=2, size=8, seed=0)
+    images[:, :, 0, 0], images[:, :, 0, 1] = 0, 1
+    for wrong in (change(images), [images[0], change(images)[1]], Cut(change(images), ("a", "b"))):
+        with pytest.raises(ValueError, match=rf"^test image [01] (has )?{said}"):
+            require_range(wrong, "test")
+    require_range(images, "test")
+    require_range(torch.full((1, 2, 4, 4), -0.7), "test")
+    require_range("nothing", "test")
 
 
 @pytest.mark.filterwarnings("ignore:.* were skipped")

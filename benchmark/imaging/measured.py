@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deepinv.physics import LinearPhysics
 
 #: of the largest absolute value of an image, PSNR's peak, with room for rounding
-_PEAK = 1 + 1e-6
+PEAK = 1 + 1e-6
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Measured:
                 "(N, C, H, W) and (N, …), N at least 1"
             )
         peak = float(shown(truth).abs().max())
-        if peak > _PEAK:
+        if peak > PEAK:
             raise ValueError(
                 f"truth has values up to {peak:g} in absolute value, expected at most 1: divide "
                 "truth and observation by it"

@@ -12,7 +12,7 @@ from benchmark.options.brought import error_line
 from benchmark.options.checks import check_all
 from benchmark.plugins.keyed import KeyedDataset
 from benchmark.plugins.rules import RULES
-from benchmark.plugins.task import ImageSet, require_apart
+from benchmark.plugins.task import ImageSet, require_apart, require_range
 
 
 class ImageDataset(KeyedDataset, BaseDataset, ABC):
@@ -60,6 +60,8 @@ class ImageDataset(KeyedDataset, BaseDataset, ABC):
         try:
             check_all(self._parameters, RULES)
             train, test = self.images(seed)
+            require_range(train, "training")
+            require_range(test, "test")
             require_apart(train, test)
         except (ValueError, OSError) as error:
             return {"unavailable": f"{self.name}: {error}"}

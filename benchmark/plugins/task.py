@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmark.imaging.degradations import Degradation, make_degradation, measured_by
-from benchmark.imaging.images import Cut, digest
+from benchmark.imaging.images import Cut, digest, shown
 from benchmark.imaging.losses import UpperLoss, make_loss, require_loss
-from benchmark.imaging.measured import Measured, checked_pairs
+from benchmark.imaging.measured import PEAK, Measured, checked_pairs
 from benchmark.imaging.seeded import seeded
 from benchmark.options.checks import positive_integer
 from benchmark.options.seeds import seed_of
@@ -111,6 +111,16 @@ def require_apart(train: ImageSet, test: ImageSet) -> None:
             raise ValueError(
                 f"test image {j} is training image {i}: expected other images to test on"
             )
+
+
+def require_range(images: ImageSet, name: str) -> None:
+    """Raise ValueError unless all values are real numbers of at most 1 in size, PSNR's peak."""
+    for i, image in enumerate(_each(images)):
+        if image.is_complex():
+            raise ValueError(f"{name} image {i} is complex, expected two real channels")
+        peak = float(shown(image.double()).abs().max())
+        if not peak <= PEAK:
+            raise ValueError(f"{name} image {i} has values up to {peak:g}, expected [0, 1]")
 
 
 def _each(images: ImageSet) -> Iterator[Tensor]:
