@@ -34,6 +34,8 @@ NOTHING = {
     "method": "Restarted-JFB",
     "configuration": "Restarted-JFB",
     "status": "ok",
+    "ending": "ok",
+    "steps": math.nan,
     "outer_step": 0.0,
     "repetition": 0,
     "contraction": KAPPA,
@@ -111,6 +113,11 @@ def test_elsewhere_it_is_a_bound_by_the_norm(pace, verdict):
     assert found.value == pytest.approx(pace) and found.verdict == verdict
     assert found.note.startswith("κ = 0.7,")
     assert only(rows, "rate").verdict == NOT_TESTED
+
+
+def test_a_bound_that_some_depths_keep_and_others_do_not_is_undecided():
+    rows = errors(lambda k, r: 0.7**k * (1 + (k == 2)), task=OTHER, jacobian_norm_start=0.7)
+    assert only(rows, "bound").verdict == UNDECIDED
 
 
 @pytest.mark.parametrize(
@@ -326,6 +333,26 @@ def test_it_works_where_it_points_downhill_and_gets_there(cosine, excess, verdic
     assert (found.verdict, found.value, found.note) == (verdict, share, note)
 
 
+def test_a_zero_estimate_a_diverged_run_and_a_bad_deq_do_not_work():
+    rows = depths(lambda k, r: 0.1, lambda k, r: 0)
+    trained = [row for row in rows if row.get("outer_step") and row.get("method") != "DEQ"]
+    zero = [row | ({"gradient_cosine": math.nan} if row["layers"] == 2 else {}) for row in rows]
+    assert only(zero, "limits").note == "K = 1, 2; stops at 2"
+    for row in trained:
+        row.update({"status": "diverged", "value": math.nan} if row["layers"] == 1 else {})
+    assert (only(rows, "limits").verdict, only(rows, "limits").value) == (FAILS, 0.5)
+    bad = [
+        row | ({"gradient_error": 0.2} if row.get("method") == "DEQ" else {})
+        for row in depths(lambda k, r: 0.1, lambda k, r: -0.5)
+    ]
+    found = only(bad, "limits")
+    assert found.note.endswith("by the cosine alone, F of DEQ is not known")
+
+
+def test_without_a_cosine_nothing_is_said_of_what_works():
+    assert only(errors(lambda k, r: 0.1), "limits").note == "no gradient cosine of Restarted-JFB"
+
+
 # --- (d) memory -----------------------------------------------------------------------------------
 
 
@@ -472,6 +499,36 @@ def test_the_configuration_is_chosen_by_the_training_set():
     ]
     found = only(rows, "accuracy", FAMILY)
     assert found.value == pytest.approx(0.01) and found.note.startswith("mine against yours;")
+
+
+@pytest.mark.parametrize("cut", [{"ending": "cut by the time limit"}, {"ending": "interrupted"}])
+def test_a_run_that_was_cut_is_not_compared(cut):
+    ours, deq = pair([0.5, 0.6, 0.5])
+    for rows, other in (([ours, deq | cut], "DEQ"), ([ours | cut, deq], "Restarted-JFB")):
+        assert only(rows, "accuracy", FAMILY).note == f"no trained runs of {other}"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "method", "verdict"),
+    [
+        ([0.05, 0.06, 0.05], "Restarted-JFB", UNDECIDED),
+        ([0.5, 0.6, 0.5], "Restarted-JFB", UNDECIDED),
+        ([-0.5, -0.6, -0.5], "Restarted-JFB", FAILS),
+        ([0.05, 0.06, 0.05], "DEQ", HOLDS),
+    ],
+)
+def test_runs_that_diverged_are_not_forgotten(gaps, method, verdict):
+    """The other repetition alone would say that all is well."""
+    rows = [*pair(gaps), *pair(gaps, repetition=1)]
+    row = next(row for row in rows if row["method"] == method and row.get("repetition"))
+    row |= {"status": "diverged", "ending": "diverged", "value": math.nan}
+    row |= {"test_psnr": math.nan, "test_psnr_images": None}
+    found = only(rows, "accuracy", FAMILY)
+    assert found.verdict == verdict and "; diverged: " in found.note
+    assert found.note.partition(";")[0] == "Restarted-JFB against DEQ"
+    sound = [trained(method, np.add(HARD, 0.04), value=2.0, name="sound") for _ in range(2)]
+    rows += [row | {"repetition": r} for r, row in enumerate(sound)]
+    assert "diverged" not in only(rows, "accuracy", FAMILY).note
 
 
 def test_each_family_has_its_lower_levels():

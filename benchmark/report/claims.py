@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.report import hypotheses
-from benchmark.report.frame import first_rows, last_rows, measured_rows, tidy
+from benchmark.report.frame import first_rows, measured_rows, tidy
 from benchmark.report.hypotheses import FAILS, HOLDS, NOT_TESTED, STATEMENTS, UNDECIDED, Finding
 from benchmark.report.reading import ReportError, read, write
 from benchmark.report.tables import MISSING, to_csv, to_markdown
@@ -88,7 +88,7 @@ def of_gradients(frame: pd.DataFrame) -> list[Claim]:
     radius = first.groupby("task")["contraction"].median()
     last = measured_rows(frame, "jacobian_norm_start").groupby("task")
     norm = last["jacobian_norm_start"].median()
-    first, trained = first[first["gradient_error"] > 0], ended(frame)
+    first, trained = first[first["gradient_error"] > 0], hypotheses.ended(frame)
 
     def rate(task: str) -> Test | None:
         same = task.partition(" (")[0] in hypotheses.ONE_MODULUS
@@ -141,7 +141,7 @@ def of_memory(frame: pd.DataFrame) -> list[Claim]:
 
 def of_training(frame: pd.DataFrame) -> list[Claim]:
     """(e), about test PSNRs at the end of training."""
-    rows = ended(frame)
+    rows = hypotheses.ended(frame)
 
     def accuracy(task: str, *, lowers: Sequence[str]) -> Test | None:
         deq = rows[(rows["task"] == task) & (rows["method"] == "DEQ")]
@@ -153,12 +153,6 @@ def of_training(frame: pd.DataFrame) -> list[Claim]:
         Claim("accuracy", "Restarted-JFB", rows, partial(accuracy, lowers=lowers), about=family)
         for family, lowers in FAMILIES.items()
     ]
-
-
-def ended(frame: pd.DataFrame) -> pd.DataFrame:
-    """The last rows of runs that were trained to their end."""
-    ends = last_rows(frame)
-    return ends[(ends["status"] == "ok") & (ends["outer_step"] > 0) & ends["value"].notna()]
 
 
 def controlled(claim: Claim, task: str, test: Test) -> tuple[Finding, str]:

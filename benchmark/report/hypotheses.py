@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmark.report.frame import last_rows
 from benchmark.report.statistics import LEVEL, difference, interval, student, values
 from benchmark.report.style import PAGES
 
@@ -39,6 +40,16 @@ class Finding(NamedTuple):
     note: str
     low: float = math.nan
     high: float = math.nan
+
+
+def ended(frame: pd.DataFrame) -> pd.DataFrame:
+    """The last rows of runs that were trained to their end, or diverged on the way: F is infinite
+    then, lest those that did not are taken for the method.
+    """
+    ends = last_rows(frame)
+    lost = (ends["status"] == "diverged") & (ends["steps"] != 0)
+    whole = (ends["ending"] == "ok") & (ends["outer_step"] > 0) & ends["value"].notna()
+    return ends.assign(value=ends["value"].mask(lost, math.inf))[whole | lost]
 
 
 def verdict(low: float, high: float, *, least: float = -math.inf, most: float = math.inf) -> str:
@@ -144,7 +155,9 @@ def works(rows: pd.DataFrame, *, ends: pd.DataFrame, deq: pd.DataFrame) -> Findi
     It fails where a depth stops working in every repetition, and is undecided where in some.
     """
     rows, ends = (own[own["restarts"] == rows["restarts"].max()] for own in (rows, ends))
-    lost = rows.assign(stops=rows["gradient_cosine"] <= 0)[["layers", "repetition", "stops"]]
+    # of an estimate that is zero there is no cosine
+    lost = rows.assign(stops=~(rows["gradient_cosine"] > 0))[["layers", "repetition", "stops"]]
+    deq = deq[~(deq["gradient_error"] > FULL) & np.isfinite(deq["value"])]
     target = (1 + MARGINS["limits"]) * deq.groupby("repetition")["value"].min()
     target = ends["repetition"].map(target)
     over = ends.assign(stops=ends["value"] > target)[target.notna()][
@@ -204,8 +217,9 @@ def not_less_accurate(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str
 
     HOLDS where the interval is above −margin; BETTER, if it is also above 0 and reaches beyond the
     margin; FAILS where it is below −margin; WORSE where it is below 0 and reaches beyond −margin.
-    Of several configurations of a method the one with the least mean F(θ) at its end is taken: a
-    choice by the training set, not by the test set.
+    Where a run of the method diverged, neither of the first two is said. Of several configurations
+    of a method the one with the least mean F(θ) at its end is taken: a choice by the training set,
+    not by the test set.
     """
     if rows.empty or deq.empty:
         return "no trained runs of " + ("DEQ" if deq.empty else "Restarted-JFB")
@@ -217,7 +231,7 @@ def not_less_accurate(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str
     error = chosen[1]["gradient_error"].median()
     if error > FULL:
         return f"DEQ is none: its gradient error is {error:.3g}"
-    gap = interval(difference(*map(values, chosen)))
+    gap = interval(difference(*(values(own[np.isfinite(own["value"])]) for own in chosen)))
     if not gap.known:
         return f"{about}: no interval ({gap.how})"
     margin = MARGINS["accuracy"]
@@ -226,7 +240,12 @@ def not_less_accurate(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str
         found = BETTER
     elif gap.high < 0 and found == UNDECIDED:
         found = WORSE
-    return Finding(gap.mean, found, f"{about}; paired, over {gap.how}", gap.low, gap.high)
+    note = f"{about}; paired, over {gap.how}"
+    lost = [int(np.isinf(own["value"]).sum()) for own in chosen]
+    if any(lost):
+        note += f"; diverged: {lost[0]} and {lost[1]} runs, which are in no difference"
+        found = UNDECIDED if lost[0] and found in (HOLDS, BETTER) else found
+    return Finding(gap.mean, found, note, gap.low, gap.high)
 
 
 class Fit(NamedTuple):
