@@ -117,6 +117,45 @@ def test_the_same_run_twice_in_one_file_is_two_runs(tmp_path):
     assert entry.gradient_seconds_mean == pytest.approx((1.22 + 3.0) / 2)
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_run_that_was_cut_and_made_again_is_not_mixed_with_the_other(tmp_path, order):
+    """Three rows and eight of one configuration: the run of eight is of one call."""
+    whole = rows_of(JFB, run_date="2026-01-02", objective_ended="finished")
+    cut = rows_of(JFB, run_date="2026-01-01", objective_ended="time limit").head(3)
+    cut = cut.assign(time=cut["time"] + 1, objective_gradient_seconds=9.0)
+    paths = [
+        save(rows, tmp_path / f"{name}.parquet") for name, rows in {"a": whole, "b": cut}.items()
+    ]
+    assert cli("merge", *(paths[at] for at in order), "--out", tmp_path / "c.parquet")[0] == 0
+    frame = tidy(read([tmp_path / "c.parquet"]).rows)
+    assert sorted(frame.groupby("source").size()) == [3, 8]
+    assert (frame.groupby("source")["gradient_seconds"].nunique() == 1).all()
+    (entry,) = tables.summary(frame).itertuples()
+    assert entry.status == "1/2 ok, 1 cut by the time limit"
+    assert entry.gradient_seconds_mean == pytest.approx(1.22)
+
+
+def test_a_run_that_was_gone_on_with_is_one(tmp_path):
+    """The rows before, which the later file repeats, are of the earlier date."""
+    whole = rows_of(JFB, run_date="2026-01-02", objective_ended="finished")
+    begun = whole.head(3).assign(run_date="2026-01-01")
+    paths = [save(rows, tmp_path / f"{at}.parquet") for at, rows in enumerate((begun, whole))]
+    assert cli("merge", *paths, "--out", tmp_path / "c.parquet")[0] == 0
+    frame = tidy(read([tmp_path / "c.parquet"]).rows)
+    assert len(frame) == len(whole) and frame["source"].nunique() == 1
+    assert (frame["ending"] == "ok").all()
+
+
+def test_without_digests_other_seeds_are_other_images():
+    parts = [rows_of(JFB, base_seed=seed).assign(time=lambda t: t["time"] + 1) for seed in (0, 1)]
+    raw = pd.concat(parts).drop(columns="objective_images_digest")
+    assert {task.partition("(")[2] for task in tidy(raw)["task"]} == {
+        "images=seed 0)",
+        "images=seed 1)",
+    }
+    assert set(tidy(parts[0])["task"]) == {"wavelet_l1, denoising"}
+
+
 # --- one θ for all -------------------------------------------------------------------------------
 
 

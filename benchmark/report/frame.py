@@ -91,7 +91,7 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     raw = raw.assign(**frame[list(NAMES)])
     raw[LOSS] = frame[LOSS] = upper_losses(raw, frame)
     raw["drawn"] = frame["drawn"] = drawn(raw)
-    again = frame.groupby([*RUN, "stop_val", "outer_step"], dropna=False, sort=False).cumcount()
+    again = repeats(frame, raw.reindex(columns=["run_date"])["run_date"])
     if again.any():
         frame["source"] += again.map(lambda count: f" run {count + 1}" if count else "")
     frame = frame.join(problems(raw), on=PROBLEM).join(solvers(raw, frame), on=NAMES[2])
@@ -102,6 +102,22 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
     order = keyed[[*by, "stop_val"]].sort_values([*by, "stop_val"], kind="stable").index
     return judged(frame.loc[order].reset_index(drop=True))
+
+
+def repeats(frame: pd.DataFrame, dates: pd.Series) -> pd.Series:
+    """Which of several equal runs each row is of, 0 the first: one has an outer step once.
+
+    Told by the date of the call that they were made by: one that was cut has fewer rows.
+    """
+    number = frame.groupby([*RUN, "stop_val", "outer_step"], dropna=False, sort=False).cumcount()
+    if not number.any():
+        return number
+    several = number.groupby([frame[name] for name in RUN]).transform("max") > 0
+    dated = frame.assign(date=dates.astype(object).fillna("").astype(str)).loc[several]
+    once = dated.groupby([*RUN, "date", "stop_val", "outer_step"], dropna=False, sort=False)
+    pair = dated["date"] + once.cumcount().map(" {:09d}".format)
+    own = pair.groupby([dated[name] for name in RUN]).rank(method="dense").astype(int) - 1
+    return own.reindex(frame.index, fill_value=0)
 
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:

@@ -76,11 +76,13 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
 def drawn(raw: pd.DataFrame) -> pd.Series:
     """What tells apart rows of one name and repetition whose images differ; "" where none do.
 
-    The seed, or the digest of the images where seeds do not tell.
+    The seed, or the digest of the images where seeds do not tell. Other seeds are other images
+    where there are no digests (files of earlier versions).
     """
     none = pd.Series("", index=raw.index, dtype=object)
     about = raw.reindex(columns=["objective_images_digest", "base_seed", "idx_rep"])
     images, seed, repetition = (about[name].astype(object) for name in about)
+    images = seed if images.isna().all() else images
     problem = [raw[name] for name in PROBLEM if name != "drawn"]
     several = images.groupby([*problem, repetition], dropna=False).transform("nunique") > 1
     if not several.any():
