@@ -34,6 +34,13 @@ def test_values_come_in_order_and_the_process_is_another():
     assert pid != os.getpid()
 
 
+def test_a_daemon_may_have_one(monkeypatch):
+    """Workers of dask's are daemons, to which multiprocessing gives no children."""
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    assert [float(v) for v in streamed(lambda: numbers(2))] == [0, 1]
+    assert multiprocessing.current_process().daemon
+
+
 def test_it_waits_until_it_is_asked_and_ends_when_no_one_does(tmp_path):
     def work():
         for i in range(100):

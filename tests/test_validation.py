@@ -22,7 +22,7 @@ from benchmark.__main__ import main
 from benchmark.imaging.degradations import DEGRADATIONS
 from benchmark.plugins.rules import RULES
 from benchmark.problems import LOWER_LEVELS
-from benchmark.running import options, places, selection
+from benchmark.running import options, places, selection, validation
 from benchmark.running.faults import LONGEST, InvalidStudyError, one_line
 from benchmark.running.files import plugin_files
 from benchmark.running.given import faults_of_options
@@ -299,9 +299,11 @@ def test_folders_that_cannot_be_written(place, monkeypatch):
         ({"backend": "laky"}, r"unknown backend .*did you mean loky\?"),
         ({}, r"unknown backend 'None'"),
         ("nowhere.yml", r"nowhere.yml: No such file"),
+        ({"backend": "submitit", "timeout_min": 5}, r"timeout_min has no effect: .* slurm_time"),
     ],
 )
-def test_parallel_configurations(place, config, message):
+def test_parallel_configurations(place, config, message, monkeypatch):
+    monkeypatch.setattr(validation, "find_spec", lambda name: name)  # as if it were installed
     (fault,) = faults({"parallel-config": config}, place)
     assert re.search(message, fault)
 

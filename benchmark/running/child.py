@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, suppress
-from multiprocessing import forkserver, get_context, parent_process
+from contextlib import closing, contextmanager, suppress
+from multiprocessing import current_process, forkserver, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
@@ -72,7 +72,8 @@ def streamed(
     here, there = context.Pipe()
     payload = cloudpickle.dumps((sys.path, work))
     process = context.Process(target=_serve, args=(there, payload), daemon=False)
-    process.start()
+    with _as_no_daemon():
+        process.start()
     there.close()
     try:
         _received(process, here, time.monotonic() + STARTING_SECONDS, STARTING_SECONDS)
@@ -97,6 +98,20 @@ def streamed(
     finally:
         _kill(process)
         here.close()
+
+
+@contextmanager
+def _as_no_daemon() -> Generator[None, None, None]:
+    """multiprocessing lets no daemon have children, for it would leave them behind; dask's workers
+    are daemons, and a run of theirs ends with them by itself.
+    """
+    settings = current_process()._config
+    daemon = settings.pop("daemon", None)
+    try:
+        yield
+    finally:
+        if daemon is not None:
+            settings["daemon"] = daemon
 
 
 def _received(

@@ -7,9 +7,10 @@ the cache, and rows are kept when the study is interrupted.
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -198,7 +199,22 @@ def _results(plan: Plan, terminal: Terminal, cache: Cache) -> Iterator[tuple]:
             yield kwargs
 
     config = check_parallel_config(settings.parallel_config, settings.n_jobs)
-    yield from parallel_run(benchmark, once, noted(), config, collect=settings.collect)
+    with _jobs_in(_artefacts(plan.path) / "jobs"):
+        yield from parallel_run(benchmark, once, noted(), config, collect=settings.collect)
+
+
+@contextmanager
+def _jobs_in(folder: Path) -> Iterator[None]:
+    """What submitit's jobs are given and say is in ``folder``, not beside the plugins, while the
+    study lasts; it stays there where one of them fails as a job.
+    """
+    beside = Benchmark.get_slurm_folder
+    Benchmark.get_slurm_folder = lambda self: folder
+    try:
+        yield
+    finally:
+        Benchmark.get_slurm_folder = beside
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_arguments(plan: Plan, terminal: Terminal) -> Iterator[dict]:

@@ -144,6 +144,9 @@ def _faults_of_parallel(settings: Settings) -> Iterator[str]:
         yield f"parallel-config: {unknown('backend', shown(backend), DISTRIBUTED_BACKENDS)}"
     elif backend in BACKENDS and find_spec(BACKENDS[backend]) is None:
         yield f"parallel-config: the backend {backend} needs {BACKENDS[backend]}: not installed"
+    elif backend == "submitit" and {"timeout_min", "slurm_timeout_min"} & set(config):
+        # benchopt asks for one and a half times the limit of a run
+        yield "parallel-config: timeout_min has no effect: expected slurm_time, as '02:30:00'"
 
 
 def _side(dataset: object) -> int:
