@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
 
-.PHONY: help run test test-long lint mutants faults coverage results report site cpu gpu clean-env
+.PHONY: help run test test-long lint mutants faults coverage engines results report site cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
@@ -17,6 +17,7 @@ help:
 	@echo "make mutants  how many of 400 small changes of the code the tests notice (about two hours)"
 	@echo "make coverage how often the report's intervals hold the truth, simulated (a few minutes)"
 	@echo "make faults   inject faults into runs and files; how each ended goes to results/faults.md (minutes)"
+	@echo "make engines  one small study in five ways, on dask and submitit too, workers killed (minutes)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"
 	@echo "make report   make again, from the rows under results/, all that is made from them"
 	@echo "make site     turn results/ into pages, in site/"
@@ -103,6 +104,10 @@ coverage: $(VENV)/.installed
 
 faults: $(VENV)/.installed
 	$(BIN)/python tools/faults.py --out results/faults.md
+
+engines: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[test,dask,slurm]"
+	$(BIN)/python tools/engines.py
 
 results: $(VENV)/.installed
 	$(foreach study,$(STUDIES),$(call rows,$(study)))
