@@ -112,7 +112,7 @@ def pytest_configure(config):
 
 
 #: libraries that some plugins need and that need not be there
-OPTIONAL = ("torchdeq",)
+OPTIONAL = ("torchdeq", "torchopt")
 
 
 def plugins() -> dict[str, type]:
