@@ -70,6 +70,27 @@ def test_best_and_not_significantly_worse_are_bold():
     assert csv["best"].tolist() == numbers["best"].tolist()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_bold_is_monotone_in_the_mean_that_is_printed(seed):
+    """Whatever repetitions and images are missing, and whatever ran twice."""
+    rows, generator = frame(images=6, repetitions=4), np.random.default_rng(seed)
+    images = rows["test_psnr_images"]
+    moved = images.map(lambda own: own + generator.normal(0, 0.3, own.shape))
+    rows = rows.assign(test_psnr_images=moved, test_psnr=moved.map(np.mean))
+    runs = [own for _, own in rows.groupby(["method", "repetition"])]
+    missing = generator.choice(len(runs), 3, replace=False)
+    again = [own.assign(source="again") for own in (runs[i] for i in generator.choice(16, 4))]
+    kept = [own for i, own in enumerate(runs) if i not in missing]
+    rows = pd.concat([*kept, *again], ignore_index=True)
+    numbers = headline.headline(rows).numbers.dropna(subset="test_psnr")
+    assert numbers["best"].any()
+    least = numbers.loc[numbers["best"], "test_psnr"].min()
+    assert (numbers["best"] == (numbers["test_psnr"] >= least)).all()
+    assert numbers["test_psnr"].between(numbers["low"], numbers["high"]).all()
+    half = (numbers["low"] + numbers["high"]) / 2
+    assert numbers["test_psnr"].to_numpy() == pytest.approx(half.to_numpy())
+
+
 def test_marks_do_not_depend_on_row_order():
     rows = frame(repetitions=2)
     again = headline.headline(rows).numbers

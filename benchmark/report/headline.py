@@ -144,8 +144,11 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
             known["value"] = begin["value"].mean()
             start = dict(zip(HEADS, (task, START, "", MISSING), strict=True)) | known
             part = pd.concat([pd.DataFrame([start]), part], ignore_index=True)
-            gain = part["test_psnr"] - known["test_psnr"]
-        part = part.assign(gain=gain).join(compared(part["configuration"], runs, "test_psnr"))
+            gain = known["test_psnr"]
+        part = part.join(compared(part["configuration"], runs, "test_psnr"))
+        # the mean that marks and intervals are of: one repetition, run twice, counts once
+        part["test_psnr"] = part.pop("mean").fillna(part["test_psnr"])
+        part = part.assign(gain=part["test_psnr"] - gain)
         searches = part[part["method"].isin(SEARCHES)].set_index("configuration")["test_psnr"]
         search = "" if searches.isna().all() else searches.idxmax()
         # values of many configurations take long: only where there is something to compare with
@@ -157,6 +160,7 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         for name in metrics:
             higher = higher_is_better(name, frame)
             found = compared(part["configuration"], runs, name, higher=higher)
+            part[name] = found.pop("mean").fillna(part[name])
             part = part.join(found.add_suffix(f"_{name}"))
         parts.append(part)
     found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
@@ -171,7 +175,7 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
 def compared(
     names: pd.Series, runs: Mapping[str, pd.DataFrame], column: str, *, higher: bool | None = True
 ) -> pd.DataFrame:
-    """``BOUNDS`` for each configuration of a task: the interval of a column, and who is best.
+    """For each configuration of a task the ``mean`` of a column, and ``BOUNDS``: who is best.
 
     ``higher``: whether higher is better; nobody is best where that is not known (None).
     """
@@ -179,7 +183,7 @@ def compared(
     found = [asdict(interval(tables.get(name, pd.Series(dtype=float)))) for name in names]
     signed = {name: own if higher else -own for name, own in tables.items()}
     best = names.isin(not_worse(signed) if higher is not None else ())
-    return pd.DataFrame(found, index=names.index).assign(best=best)[BOUNDS]
+    return pd.DataFrame(found, index=names.index).assign(best=best)[["mean", *BOUNDS]]
 
 
 def told(names: pd.Series, tables: Mapping[str, pd.Series], reference: str) -> list[str]:
