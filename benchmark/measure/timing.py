@@ -40,6 +40,22 @@ class Stopwatch:
             self.seconds += perf_counter() - start
 
 
+class Pace:
+    """How long what is under way will last, by what it took so far. Wall-clock, for displays."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def left(self, share: float) -> float:
+        """Seconds until all of it is done, with ``share`` in [0, 1] done now; infinite where that
+        cannot be told: the first time, and as long as no more is done than then.
+        """
+        now = perf_counter()
+        self._first = self._first or (share, now)
+        before, then = self._first
+        return (now - then) * (1 - share) / (share - before) if share > before else inf
+
+
 def set_clock(callback: object, seconds: float) -> None:
     """Make ``seconds`` the time that benchopt's ``callback`` has counted so far.
 

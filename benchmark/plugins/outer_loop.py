@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from benchopt import BaseSolver
-from benchopt.stopping_criterion import NoCriterion
 from torch import Tensor
 
 from benchmark.measure import timing
@@ -36,6 +35,7 @@ from benchmark.options import checks
 from benchmark.options.brought import error_line, of_a_file
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.keyed import Keyed
+from benchmark.plugins.progress import ShareOfSteps, show
 from benchmark.plugins.rules import RULES
 from benchmark.problems.bilevel import Images, LearningTask
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
@@ -73,7 +73,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
 
     parameters = {"steps": [20], "batch_size": [0], "evaluate_every": [5]}
     sampling_strategy = "callback"
-    stopping_criterion = NoCriterion(strategy="callback")
+    stopping_criterion = ShareOfSteps(strategy="callback")
 
     @abstractmethod
     def prepare(self) -> None:
@@ -201,6 +201,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
                 timing.set_clock(callback, step.seconds)
                 if not callback():
                     break
+                show(callback, step.number)
 
     @final
     def course(

@@ -1,0 +1,36 @@
+"""What a run shows of itself while it lasts is the share of the steps that it has done."""
+
+from types import SimpleNamespace
+
+from benchmark.measure import timing
+from benchmark.plugins.progress import ShareOfSteps, show
+
+
+def test_a_run_shows_its_share_of_the_steps_and_the_time_left(monkeypatch):
+    """One of four steps in ten seconds: thirty more; benchopt's own was 1/1000 after one row."""
+    said, clock = [], iter([0.0, 10.0, 20.0, 30.0, 240.0])
+    monkeypatch.setattr(timing, "perf_counter", lambda: next(clock))
+    terminal = SimpleNamespace(progress=lambda text, key: said.append(text), debug=lambda text: 0)
+    solver = SimpleNamespace(
+        steps=4, evaluate_every=3, sampling_strategy="callback", get_next=lambda stop: stop + 3
+    )
+    made = ShareOfSteps(strategy="callback").get_runner_instance(
+        max_runs=1000, timeout=60, terminal=terminal, solver=solver, run_key=("a", "b", "c")
+    )
+    callback = SimpleNamespace(stopping_criterion=made)
+    for step in range(3):
+        show(callback, step)
+    assert said == [
+        "0% of 4 outer steps",
+        "25% of 4 outer steps, about 30 s left",
+        "50% of 4 outer steps, about 20 s left; the next is evaluated: F, PSNR and gradient",
+    ]
+    stop, status, following = made.should_stop(0, [{"objective_outer_step": 3}])
+    assert (stop, status, following) == (False, "running", 3)
+    assert said[-1] == 0.75
+    show(callback, 3)
+    assert said[-1].endswith("the next is evaluated: F, PSNR and gradient, costs and pictures")
+
+
+def test_other_callbacks_are_shown_nothing():
+    show(lambda: True, 3)
