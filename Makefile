@@ -24,9 +24,19 @@ help:
 	@echo "make cpu      the paper's three learning problems at a size for two cores"
 	@echo "make gpu      the tests and the quick study on a CUDA device"
 
+# uv where it is there. No file is compiled before it is imported: most never are
+UV := $(shell command -v uv 2>/dev/null)
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check) --editable
+
+# what runs and reports need
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(INSTALL) .
+	touch $@
+
+# what tests need beside it, and the methods of other libraries
+$(VENV)/.installed-all: pyproject.toml $(VENV)/.installed
+	$(INSTALL) ".[test]"
 	touch $@
 
 # A study: its configuration run by benchopt, then the report. $(1) name, $(2) where, $(3) options
@@ -83,33 +93,33 @@ run: $(VENV)/.installed
 	$(call study,quick,outputs/quick,,--memory-curve outputs/quick/memory_curve.csv)
 	@echo "The report is in outputs/quick, benchopt's page in outputs/benchmark_*_quick.html"
 
-test: $(VENV)/.installed lint
+test: $(VENV)/.installed-all lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-long: $(VENV)/.installed
+test-long: $(VENV)/.installed-all
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --problems 40
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.installed-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-mutants: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[test,mutants]"
+mutants: $(VENV)/.installed-all
+	$(INSTALL) ".[test,mutants]"
 	$(BIN)/python tools/mutants.py --out results/mutants.md
 
 coverage: $(VENV)/.installed
 	$(BIN)/python tools/simulated_coverage.py --out results/coverage.md
 
-faults: $(VENV)/.installed
+faults: $(VENV)/.installed-all
 	$(BIN)/python tools/faults.py --out results/faults.md
 
-engines: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[test,dask,slurm]"
+engines: $(VENV)/.installed-all
+	$(INSTALL) ".[test,dask,slurm]"
 	$(BIN)/python tools/engines.py
 
-results: $(VENV)/.installed
+results: $(VENV)/.installed-all
 	$(foreach study,$(STUDIES),$(call rows,$(study)))
 	$(BIN)/python -m benchmark.running.memory_curve --config configs/quick.yml --out results/quick/memory_curve.csv
 	$(MAKE) report
@@ -132,7 +142,7 @@ cpu: $(VENV)/.installed
 	$(call study,cpu/plug_and_play,outputs/cpu/plug_and_play,,)
 	$(call study,cpu/drunet,outputs/cpu/drunet,,)
 
-gpu: $(VENV)/.installed
+gpu: $(VENV)/.installed-all
 	$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'no CUDA device here'"
 	$(BIN)/python -m pytest -q
 	$(call study,quick,outputs/gpu,--no-cache,)
