@@ -60,6 +60,38 @@ def test_another_table_is_taken_as_it_is(text):
     assert cli("numbers", path, "--check")[0] == 0
 
 
+def test_a_block_can_be_the_sentences_alone(text):
+    path = text.with_name("OTHER.md")
+    marker = "<!-- numbers: results/headline.csv{} -->"
+    path.write_text(f"{marker.format('#sentences')}\n<!-- /numbers -->\n", encoding="utf-8")
+    cli("numbers", path), cli("numbers", text)
+    said = [f"- {sentence}" for sentence in sentences(headline.headline(frame()).numbers)]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines == [marker.format("#sentences"), "", *said, "", "<!-- /numbers -->"]
+    assert all(line in text.read_text(encoding="utf-8") for line in said)
+
+
+def test_verdicts_are_counted(text):
+    rows = [
+        ("HOLDS", "it is so", "a, b; c, d"),
+        ("FAILS", "it is so", "e, f"),
+        ("NOT TESTED", "it | too", "a, b; c, d; e, f"),
+        ("NOT TESTED", "nowhere", tables.MISSING),
+    ]
+    claims = pd.DataFrame(rows, columns=["verdict", "statement", "task"])
+    claims.to_csv(text.parent / "results" / "claims.csv", index=False)
+    path = text.with_name("OTHER.md")
+    path.write_text("<!-- numbers: results/claims.csv -->\n<!-- /numbers -->\n", encoding="utf-8")
+    assert cli("numbers", path)[0] == 0
+    assert path.read_text(encoding="utf-8").splitlines()[2:5] == [
+        "- it is so: HOLDS in 2, FAILS in 1.",
+        "- it \\| too: NOT TESTED in 3.",
+        "- nowhere: no task of this kind.",
+    ]
+    claims.assign(verdict="HOLDS").to_csv(text.parent / "results" / "claims.csv", index=False)
+    assert cli("numbers", path, "--check")[0] == 1
+
+
 def test_the_sentence_names_the_best(text):
     cli("numbers", text)
     numbers = headline.headline(frame()).numbers.set_index("configuration")

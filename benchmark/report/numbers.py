@@ -3,8 +3,10 @@
     python -m benchmark.report numbers README.md [--check]
 
 Between a line ``<!-- numbers: results/quick/headline.csv -->`` and a line ``<!-- /numbers -->``
-stands what the CSV says: a sentence per task and the headline table. Of another table, name the
-Markdown file instead: it is taken as it is. The path is relative to the text's folder. With
+stands what the CSV says: a sentence per task and the headline table; the former alone of
+``headline.csv#sentences``; of a ``claims.csv`` in how many tasks each statement holds and fails. Of
+another table, name the Markdown file instead: it is taken as it is. The path is relative to the
+text's folder. With
 ``--check`` nothing is written, and the exit code is 1 if a text is stale.
 """
 
@@ -12,15 +14,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from benchmark.report import headline
-from benchmark.report.reading import ReportError, read_text, write
-from benchmark.report.tables import in_markdown, to_markdown
+from benchmark.report.hypotheses import BETTER, FAILS, HOLDS, NOT_TESTED, UNDECIDED, WORSE
+from benchmark.report.reading import ReportError, read_csv, read_text, write
+from benchmark.report.tables import MISSING, in_markdown, to_markdown
 
+VERDICTS = (HOLDS, BETTER, WORSE, FAILS, UNDECIDED, NOT_TESTED)
 FELL = 0.05  # dB of test PSNR below its highest along training that are worth a word
 BLOCK = re.compile(r"(?ms)^(<!-- numbers: (\S+) -->\n).*?^(<!-- /numbers -->)$")
 
@@ -61,10 +65,30 @@ def content(path: Path) -> str:
     """
     if path.suffix == ".md":
         return read_text(path)
-    found = headline.read(path)
-    said = "".join(f"- {in_markdown(sentence)}\n" for sentence in sentences(found.numbers))
+    name, _, part = path.name.partition("#")
+    if name == "claims.csv":
+        return listed(verdicts(read_csv(path, texts=["statement", "task", "verdict"])))
+    found = headline.read(path.with_name(name))
+    said = listed(sentences(found.numbers))
+    if part == "sentences":
+        return said
     table = to_markdown(found.text, bold=found.bold, note=found.note)
     return f"{said}\n{table}" if said else table
+
+
+def listed(said: Iterable[str]) -> str:
+    """Sentences as a list in Markdown."""
+    return "".join(f"- {in_markdown(sentence)}\n" for sentence in said)
+
+
+def verdicts(claims: pd.DataFrame) -> Iterator[str]:
+    """Of each statement, in how many tasks which verdict was found."""
+    tasks = claims["task"].str.count("; ") + claims["task"].ne(MISSING)
+    for statement, own in claims.assign(tasks=tasks).groupby("statement", sort=False):
+        counts = own.groupby("verdict")["tasks"].sum()
+        known = [verdict for verdict in VERDICTS if counts.get(verdict)]
+        found = ", ".join(f"{verdict} in {counts[verdict]}" for verdict in known)
+        yield f"{statement}: {found or 'no task of this kind'}."
 
 
 def sentences(numbers: pd.DataFrame) -> Iterator[str]:
