@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import re
@@ -17,7 +18,7 @@ from benchopt.benchmark import Benchmark
 from benchopt.cli.main import run as benchopt_run
 from benchopt.results import read_results
 from click.testing import CliRunner
-from conftest import ROOT, small_task
+from conftest import ROOT, plugins, small_task
 from oracles import AffineLayer, relative_error
 from test_benchopt import copy_plugins
 from test_methods import CHEAP, known_to
@@ -294,23 +295,30 @@ def test_a_library_that_is_absent_is_skipped_with_the_reason(tmp_path, monkeypat
     assert method == "Unrolling"
 
 
-@pytest.mark.parametrize("name", ["deepinv-DEQ", "deepinv-JFB"])
-def test_a_layer_and_its_images_are_gone_with_the_estimate(name):
+OPTIONS = {"deepinv-DEQ": {"anderson": True}, "deepinv-JFB": {"anderson": True}}
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize(
+    "name", [name for name, cls in plugins().items() if "warm_start" in cls.parameters]
+)
+def test_layers_and_their_images_are_gone_with_the_estimate(name, warm_start):
     """Without the collector: models of deepinv are cycles, and held T and y until it came by."""
-
-    class Halving(nn.Module):
-        def forward(self, x):
-            return weight * x + 1
-
-    weight, solver = torch.tensor(0.5, requires_grad=True), PEERS[name].get_instance()
-    layer = Halving()
-    gone = weakref.ref(layer)
-    gc.disable()
-    try:
-        x = solver.equilibrium(layer, torch.zeros(1, 3))
-        x.sum().backward()
-        del x, layer
-        assert gone() is None
-    finally:
-        gc.enable()
-    assert weight.grad is not None and weight.grad > 0
+    task = small_task(lower="tikhonov(levels=1)", size=8)
+    for options in ({}, OPTIONS.get(name, {})):
+        method = plugins()[name].get_instance(warm_start=warm_start, **options)
+        method.set_objective(task.learning)
+        if method.unfit(task.learning):
+            pytest.skip("needs another layer")
+        lower, y = copy.deepcopy(task.lower), task.probe.observation.clone()
+        batch = replace(task.probe, observation=y)
+        gone = weakref.ref(lower), weakref.ref(y)
+        gc.disable()
+        try:
+            for _ in range(2):
+                assert method.mean_hypergradient(lower, batch).state.isfinite().all()
+            method.deployed(lower, y)
+            del lower, y, batch
+            assert [there() for there in gone] == [None, None]
+        finally:
+            gc.enable()
