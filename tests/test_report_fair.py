@@ -13,13 +13,14 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from benchopt.benchmark import Benchmark
 from conftest import ROOT
 from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
 
 from benchmark.report import drawing, figures, pictures, profiles, scaling, tables
 from benchmark.report.drawing import Page
-from benchmark.report.frame import endings, judged, last_rows, tidy
-from benchmark.report.headline import headline
+from benchmark.report.frame import EXACT, endings, judged, last_rows, tidy
+from benchmark.report.headline import SEARCHES, headline
 from benchmark.report.reading import read
 from benchmark.report.style import method_styles
 
@@ -270,6 +271,17 @@ def test_numbers_are_not_averaged_over_whole_and_cut_runs():
     entry = table_of(pd.concat([raw[raw["idx_rep"] == 0], short])).loc["JFB"]
     assert entry["status"] == "1/2 ok, 1 cut by the time limit"
     assert entry["test_psnr_count"] == 1 and entry["test_psnr_mean"] > 20
+
+
+def test_every_method_is_known_to_be_the_gradient_or_not():
+    """A new one is to be told from those whose error is no fault."""
+    approximate = {
+        "Unrolling", "Checkpointed-Unrolling", "JFB", "Restarted-JFB", "Neumann", "Phantom",
+        "SHINE", "Sketched-DEQ", "HOAG", "Single-Loop", "SABA", "MAID", "SPSA",
+        "Finite-Differences", "Pair", "torchdeq-Phantom", "deepinv-JFB", *SEARCHES,
+    }  # fmt: skip
+    names = {cls.name for cls in Benchmark(ROOT).get_solvers()}
+    assert names - approximate == set(EXACT)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ from benchmark.report.style import Style, method_order
 
 RUN = ["source", *PROBLEM, NAMES[2], "repetition"]
 # methods that are the gradient itself but for a tolerance, and the error above which they are not
-EXACT, EXACT_TO = ("DEQ", "Forward-Mode", "torchdeq-IFT", "deepinv-DEQ"), 0.1
+EXACT, EXACT_TO = ("DEQ", "Newton-DEQ", "Recycled-DEQ", "Piggyback", "Forward-Mode"), 0.1
+EXACT = (*EXACT, "torchdeq-IFT", "deepinv-DEQ", "TorchOpt")
 # what is measured at a θ that all methods have in common: the start, and what exact gradients reach
 # from there, without what a method carries along and with it
 COMMON = ("gradient_error", "gradient_cosine", "gradient_seconds", "peak_memory_mib")
