@@ -19,10 +19,14 @@ from conftest import ROOT
 from hypothesis import given, settings, strategies
 
 from benchmark.__main__ import main
-from benchmark.imaging.degradations import DEGRADATIONS
+from benchmark.gradients.named import GRADIENT_RULE
+from benchmark.imaging.degradations import DEGRADATION, DEGRADATIONS
+from benchmark.imaging.denoisers.table import DENOISER
+from benchmark.imaging.losses import UPPER_LOSS
+from benchmark.plugins.descent import OPTIMIZER, SCHEDULE
 from benchmark.plugins.rules import RULES
-from benchmark.problems import LOWER_LEVELS
-from benchmark.running import options, places, selection, validation
+from benchmark.problems import LOWER_LEVEL, LOWER_LEVELS
+from benchmark.running import options, places, selection, specs, validation
 from benchmark.running.faults import LONGEST, InvalidStudyError, one_line
 from benchmark.running.files import plugin_files
 from benchmark.running.given import faults_of_options
@@ -31,6 +35,7 @@ from benchmark.running.outlines import outline
 from benchmark.running.selection import select
 from benchmark.running.tasks import faults_of_tasks
 from benchmark.running.validation import validated
+from benchmark.solve.named import ADJOINT_SOLVER, EQUILIBRIUM_SOLVER
 
 SOLVERS = ("deq", "neumann", "tpe", "unrolling")
 GOOD = {
@@ -195,10 +200,21 @@ def test_all_faults_are_listed_at_once(place):
 
 def test_a_slip_of_the_pen_costs_no_import(place):
     """One line for each fault, before anything that takes seconds is loaded."""
+    levels = ["wavelet_l9", "tv(wieght=3)", "pnp(denoiser='small_drunt')", "tikhonov("]
+    degradations = ["inpaintin(keep=0.5)", "inpainting(kep=0.5)", "deblurring(width=-1)"]
+    deq = {
+        "steps": ["three"],
+        "stepz": [1],
+        "optimizer": ["adm", "ADAMW(betaz=1)"],
+        "schedule": [None, "StepLRR"],
+        "equilibrium_solver": ["andersn(depth=5)", "anderson(depth=0)"],
+    }
     study = {
-        "objective": [{"Learning at equilibrium": {"lower": ["wavelet_l9"], "dtype": ["half"]}}],
-        "dataset": [{"Simulated": {"sise": 8, "degradation": ["inpaintin(keep=0.5)"]}}],
-        "solver": ["Unroling", {"DEQ": {"steps": ["three"], "stepz": [1]}}],
+        "objective": [
+            {"Learning at equilibrium": {"lower": levels, "dtype": ["half"], "device": ["gpu"]}}
+        ],
+        "dataset": [{"Simulated": {"sise": 8, "degradation": degradations}}],
+        "solver": ["Unroling", {"DEQ": deq}, "Unrolling[layers=-1,optimizer=SDG]"],
     }
     config = place / "slips.yml"
     config.write_text(yaml.safe_dump(study))
@@ -208,10 +224,65 @@ def test_a_slip_of_the_pen_costs_no_import(place):
     assert time.process_time() - start < 1
     lines = [line for line in found.stderr.splitlines() if not line.startswith("import time")]
     assert found.returncode == 2 and all(line.startswith("error: ") for line in lines)
-    for word in ("wavelet_l1?", "dtype", "size?", "inpainting?", "Unrolling?", "'three'", "steps?"):
+    words = (
+        "wavelet_l1?",
+        "weight?",
+        "small_drunet?",
+        "a lower level is written name or name(option=value, …), got 'tikhonov('",
+        "dtype",
+        "unknown device 'gpu'",
+        "size?",
+        "inpainting?",
+        "mean keep?",
+        "width must be a positive number, got -1",
+        "Unrolling?",
+        "'three'",
+        "steps?",
+        "adam?",
+        "betas?",
+        "StepLR?",
+        "anderson?",
+        "depth must be",
+        "layers must be",
+        "SGD?",
+    )
+    for word in words:
         assert sum(word in line for line in lines) == 1, (word, lines)
+    assert len(lines) == len(words)
     for library in ("torch", "pandas", "benchopt", "numpy"):
         assert f" {library}\n" not in found.stderr
+
+
+KINDS = {
+    "lower": LOWER_LEVEL,
+    "degradation": DEGRADATION,
+    "denoiser": DENOISER,
+    "loss": UPPER_LOSS,
+    "equilibrium_solver": EQUILIBRIUM_SOLVER,
+    "adjoint_solver": ADJOINT_SOLVER,
+    "gradient": GRADIENT_RULE,
+    "optimizer": OPTIMIZER,
+    "schedule": SCHEDULE,
+}
+
+
+@pytest.mark.parametrize("parameter", KINDS)
+def test_the_text_tells_what_specs_may_name_and_with_which_options(parameter):
+    """What the looks at text and at the objects themselves must have in common."""
+    kind, table = KINDS[parameter], specs.TABLES[parameter]
+    written = table.entries()
+    assert (table.what, set(written)) == (kind.name, set(kind.entries))
+    for name, entry in kind.entries.items():
+        keywords, any_other = specs.signature(*written[name])
+        takes = inspect.signature(entry).parameters.values()
+        named = {p.name for p in takes if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        assert set(keywords) == named
+        assert any_other == any(p.kind is p.VAR_KEYWORD for p in takes)
+        with pytest.raises(ValueError, match="has no option 'nosuch'") as by_object:
+            kind.choose(f"{name}(nosuch=1)", given=table.given, also=table.also)
+        with pytest.raises(ValueError, match="has no option 'nosuch'") as by_text:
+            specs.rule(parameter, f"{name}(nosuch=1)")
+        assert str(by_text.value) == str(by_object.value)
 
 
 def test_the_text_of_each_plugin_tells_its_name_and_parameters():
@@ -496,16 +567,19 @@ LITERALS = (None, True, -1, 10**12, 0.5, 1e308, 1e-320, "", "haar", (1, 2), {})
 
 @pytest.mark.parametrize(("kind", "name", "option"), SPECS, ids=map("-".join, SPECS))
 def test_any_value_of_an_option_makes_a_task_or_is_refused(kind, name, option):
-    specs = {"degradation": "denoising(sigma=0.1)", "lower": "wavelet_l1(levels=1,wavelet='haar')"}
+    texts = {"degradation": "denoising(sigma=0.1)", "lower": "wavelet_l1(levels=1,wavelet='haar')"}
     for value in LITERALS[hash_of(option) % 3 :: 3]:
-        specs[kind] = f"{name}({option}={value!r})"
-        dataset = CLASSES["Simulated"].get_instance(size=8, degradation=specs["degradation"])
+        texts[kind] = f"{name}({option}={value!r})"
+        dataset = CLASSES["Simulated"].get_instance(size=8, degradation=texts["degradation"])
         objective = CLASSES["Learning at equilibrium"].get_instance(
-            lower=specs["lower"], device="cpu"
+            lower=texts["lower"], device="cpu"
         )
         start = time.process_time()
         found = faults_of_tasks([dataset], [objective], seed=0)
         assert time.process_time() - start < 1 or not found
+        by_text = list(specs.faults_of_spec(specs.TABLES[kind], texts[kind]))
+        assert found or not by_text  # which tells no more than there is
+        assert all(is_a_clear_line(fault) for fault in by_text)
         assert all(is_a_clear_line(fault) for fault in found), found
 
 

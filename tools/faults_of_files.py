@@ -32,7 +32,8 @@ def otherwise(folder: Path, *, text: bytes, said: str) -> str:
 
 def file(name: str, text: str | bytes, said: str) -> Fault:
     data = text if isinstance(text, bytes) else text.encode()
-    how = " ⏎ ".join(line for line in data.decode(errors="replace").splitlines() if line.strip())
+    lines = data.decode(errors="replace").replace("\0", "␀").splitlines()
+    how = " ⏎ ".join(line for line in lines if line.strip())
     promised = f"named, with “{said}”; other studies go on"
     return Fault("Files", name, how[:120], promised, partial(otherwise, text=data, said=said))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from benchmark.options import checks
+
 #: where Linux tells a process about itself and its processor
 PROC = Path("/proc")
 
@@ -25,11 +27,10 @@ def resolve_device(name: str) -> torch.device:
 
     Raises ValueError for another name, and for a CUDA device that is not there.
     """
+    checks.device("device", name)
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if found else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(name)):
-        raise ValueError(f"unknown device {name!r}: expected auto, cpu, cuda or cuda:i")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= found:
         raise ValueError(f"device {name!r} was asked for, but torch finds {found} CUDA devices")

@@ -8,6 +8,7 @@ slip of the keyboard shall be an error, not a computation that never ends.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Hashable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -103,6 +104,13 @@ def text(name: str, value: object) -> None:
     """Raise ValueError unless ``value`` is a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a text, got {shown(value)}")
+
+
+def device(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` names the processor or a CUDA device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", str(value)):
+        expected = "expected auto, cpu, cuda or cuda:i"
+        raise ValueError(f"unknown {name} {shown(value)}: {expected}")
 
 
 def check_all(

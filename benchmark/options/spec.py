@@ -73,16 +73,13 @@ class Kind(Generic[T]):
 
         Raises ValueError where ``spec`` is not of the form, or a name or a keyword is not known.
         """
-        name, options = self._parse(spec)
+        name, options = self.parsed(spec)
         entry = self._find(name)
         accepted, open_ended = _keywords(entry)
         for key in options:
             if key in given or not (key in accepted or key in also or open_ended):
                 known = [k for k in (*accepted, *also) if k not in given]
-                raise ValueError(
-                    f"{self.name} {name!r} has no option {key!r} (in {spec!r}): "
-                    f"expected one of {', '.join(known) or 'none'}{_hint(key, known)}"
-                )
+                raise ValueError(no_option(self.name, name, key, spec, known))
         return partial(entry, **options)
 
     def build(self, spec: str, **context: object) -> T:
@@ -135,10 +132,12 @@ class Kind(Generic[T]):
         public = [f"{prefix}.{n}" for m in modules for n in vars(m) if not n.startswith("_")]
         return [*self.entries, *public]
 
-    def _parse(self, spec: str) -> tuple[str, dict[str, object]]:
+    def parsed(self, spec: str) -> tuple[str, dict[str, object]]:
         """The name and the options in ``spec``; ValueError, with the form that it should have."""
         text = str(spec)
-        expected = f"a {self.name} is written name or name(option=value, …), got {shown(spec)}"
+        article = "an" if self.name[0] in "aeiou" else "a"
+        form = "is written name or name(option=value, …)"
+        expected = f"{article} {self.name} {form}, got {shown(spec)}"
         file = _FILE.fullmatch(text)
         if file is not None:
             text = f"file{file['options'] or ''}"
@@ -150,6 +149,14 @@ class Kind(Generic[T]):
         except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError(expected) from error
         return (file["path"].strip() if file else name), options
+
+
+def no_option(what: str, name: str, key: str, spec: str, known: Collection[str]) -> str:
+    """The line for an option that the ``what`` called ``name`` does not have."""
+    return (
+        f"{what} {name!r} has no option {key!r} (in {shown(spec)}): "
+        f"expected one of {', '.join(known) or 'none'}{_hint(key, known)}"
+    )
 
 
 def split_call(text: str) -> tuple[str, dict[str, str]]:

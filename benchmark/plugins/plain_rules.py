@@ -76,6 +76,6 @@ PLAIN_RULES = {
     "metrics": checks.optional(checks.text),
     "probe_size": partial(checks.positive_integer, most=10**6),
     "dtype": partial(checks.one_of, table=dict.fromkeys(DTYPE_NAMES)),
-    "device": checks.text,
+    "device": checks.device,
     "compiled": checks.boolean,
 }

@@ -1,24 +1,23 @@
 """A first look at a study, by the text of its files alone: a slip of the pen costs a second.
 
-It finds no more than ``validation`` does, and says it in the same words; what it cannot tell it
-leaves to it. No library is imported.
+It finds no more than ``validation`` does; what it cannot tell it leaves to it. No library is
+imported.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmark.options.brought import placed
-from benchmark.options.checks import shown
 from benchmark.options.spec import split_call
 from benchmark.plugins.plain_rules import PLAIN_RULES
-from benchmark.problems import LOWER_LEVELS
 from benchmark.running.faults import InvalidStudyError, unknown
 from benchmark.running.given import faults_of_options
 from benchmark.running.options import asked, parser
-from benchmark.running.outlines import PACKAGE, Outline, keys_of, outline
+from benchmark.running.outlines import Outline, outline
+from benchmark.running.specs import RULES
 
 #: where the plugins of a kind are
 FOLDERS = {"solver": "solvers", "dataset": "datasets"}
@@ -59,12 +58,22 @@ def _entries(listed: object) -> Iterator[tuple[str, Mapping[str, object]]]:
     """(name, options) of the entries that are written as such: others are not looked at."""
     for entry in listed if isinstance(listed, (list, tuple)) else [listed]:
         if isinstance(entry, str):
-            yield entry.partition("[")[0].strip(), {}
+            name, bracket, _ = entry.partition("[")
+            texts = split_call(entry)[1] if bracket else {}
+            yield name.strip(), {key: _typed(text) for key, text in texts.items()}
         elif isinstance(entry, dict):
             for name, options in entry.items():
                 texts = isinstance(options, dict) and all(isinstance(key, str) for key in options)
                 if isinstance(name, str) and texts:
                     yield name, options
+
+
+def _typed(text: str) -> object:
+    """What a text in brackets stands for: a literal, else a text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
 
 
 def _faults(
@@ -80,25 +89,5 @@ def _faults(
     parameters = of_name[0].parameters
     if parameters is None:
         return []
-    found = faults_of_options(options, parameters, PLAIN_RULES)
-    found += [
-        fault
-        for option in ("degradation", "lower")
-        if option in options
-        for fault in _faults_of_names(option, options[option])
-    ]
+    found = faults_of_options(options, parameters, PLAIN_RULES | RULES)
     return [f"{kind} {of_name[0].name}: {fault}" for fault in found]
-
-
-def _faults_of_names(option: str, values: object) -> Iterator[str]:
-    """Faults of the names in specs of degradations or lower levels."""
-    if option == "lower":
-        what, known = "lower level", tuple(LOWER_LEVELS)
-    else:
-        what = option
-        known = keys_of(PACKAGE / "imaging" / "degradations.py", "DEGRADATIONS")
-    for value in values if isinstance(values, (list, tuple)) else [values]:
-        name = split_call(value)[0] if isinstance(value, str) else ""
-        none = known and name.isidentifier() and name not in known
-        if none and placed(what.replace(" ", "_") + "s", f"{name}.py") is None:
-            yield f"{unknown(what, name, known)} (in {shown(value)})"
