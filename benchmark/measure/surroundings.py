@@ -254,13 +254,15 @@ AT_FIRST = [(setting, setting.get()) for setting in NUMERICS]
 @contextmanager
 def kept(settings: Iterable[Setting], changed: set[str]) -> Iterator[None]:
     """Whatever happens inside, ``settings`` are afterwards what they were before; the names of
-    those that were not are added to ``changed``.
+    those that were not are added to ``changed``. A fork that was made inside ends here.
     """
     before = [(setting, setting.get()) for setting in settings]
-    imported = len(sys.modules)
+    imported, process = len(sys.modules), os.getpid()
     try:
         yield
     finally:
+        if os.getpid() != process:
+            os._exit(0)  # else all that follows would be done twice
         put = put_back(before)
         new = len(sys.modules) > imported
         changed |= {setting.name for setting in put if not (new and setting.by_imports)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import cloudpickle
+import psutil
 
 from benchmark.running import interruption
 
@@ -32,6 +34,8 @@ PRELOADED = [
 STARTING_SECONDS = 300.0
 #: that it may take to end when it is asked to
 ENDING_SECONDS = interruption.SECONDS + 4
+#: of <linux/prctl.h>
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 # a fork of this process needs a server of its own: it cannot wait for this one's
@@ -57,9 +61,9 @@ def streamed(
     has no thread, lock or setting of this one, and none of its own is left here. It waits after
     each value until the next is asked for; when the generator is closed, or this process is
     interrupted, ``work()`` is closed or interrupted there, and has ``ENDING_SECONDS`` for it. Then,
-    or when this process is gone, it is killed, and with it what it has forked. ``work`` and the
-    values travel by cloudpickle: classes of files that only this process has loaded travel with
-    their code.
+    or when this process is gone, it is killed, and with it what it has forked, at whatever remove.
+    ``work`` and the values travel by cloudpickle: classes of files that only this process has
+    loaded travel with their code.
 
     seconds : of the clock, that the process may take in all, once it is there; None: any number.
 
@@ -134,6 +138,7 @@ def _received(
 
 def _kill(process: BaseProcess) -> None:
     """End the process and what it has forked."""
+    _kill_what_came_of(process.pid)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
@@ -141,8 +146,23 @@ def _kill(process: BaseProcess) -> None:
     process.close()
 
 
+def _kill_what_came_of(pid: int) -> None:
+    """End all that descends from ``pid``, in sessions of their own too."""
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def _adopt_orphans() -> None:
+    """Make processes whose parent ends children of this one, where the system can (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 def _serve(there: Connection, payload: bytes) -> None:
     os.setsid()
+    _adopt_orphans()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     path, work = None, None
     try:
@@ -166,6 +186,7 @@ def _serve(there: Connection, payload: bytes) -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
+        _kill_what_came_of(os.getpid())
         os._exit(0)
 
 
@@ -177,4 +198,5 @@ def _say(there: Connection, kind: str, value: str | None) -> None:
 def _end_with_the_parent() -> None:
     """Kill this process, and what it has forked, when the one that asked for it is gone."""
     wait([parent_process().sentinel])
+    _kill_what_came_of(os.getpid())
     os.killpg(0, signal.SIGKILL)

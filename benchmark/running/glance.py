@@ -1,7 +1,7 @@
 """A first look at a study, by the text of its files alone: a slip of the pen costs a second.
 
-It finds no more than ``validation`` does; what it cannot tell it leaves to it. No library is
-imported.
+It finds no more than ``validation`` does, but for names in options that would not be used; what it
+cannot tell it leaves to it. No library is imported.
 """
 
 from __future__ import annotations
