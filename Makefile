@@ -77,9 +77,10 @@ define figures
 
 endef
 
-# $(1) a study: benchopt's interactive page of its rows, beside their copy in outputs/site
+# $(1) a study: benchopt's interactive page of its rows, names without marks of HTML, beside their
+# copy in outputs/site
 define interactive
-	cp results/$(1)/$(notdir $(1)).parquet outputs/site_$(notdir $(1)).parquet
+	$(BIN)/python -m benchmark.report plain results/$(1)/$(notdir $(1)).parquet --out outputs/site_$(notdir $(1)).parquet
 	$(BIN)/benchopt plot . -f outputs/site_$(notdir $(1)).parquet --no-display
 	sed -e 's|href="site_$(notdir $(1)).parquet"|href="$(notdir $(1)).parquet"|' \
 		-e 's|href="benchmark_[^"]*.html"|href="../..$(if $(findstring /,$(1)),/..)/index.html"|' \

@@ -130,3 +130,22 @@ def refused(done, path, *said):
     code, _, complaint = done
     assert code == 2 and complaint.count("\n") == 1
     assert str(path) in complaint and all(word in complaint for word in said), complaint
+
+
+def test_no_mark_of_html_comes_into_benchopts_page(tmp_path):
+    """benchopt writes names into its page as they are."""
+    rows = study(methods=STUDY[:1])
+    evil = "</script><img src=x onerror='a()'>\"x"
+    names = {"solver_name": evil, "p_solver_<b>": '"><i>', "objective_json": '{"a": "<b>"}'}
+    source = save(rows.assign(**names), tmp_path / "a.parquet")
+    assert cli("plain", source, "--out", tmp_path / "b.parquet")[0] == 0
+    found, before = read_results(tmp_path / "b.parquet"), read_results(source)
+    texts = [*found.columns, *(c for name in found for c in found[name] if isinstance(c, str))]
+    assert not any(mark in text for text in texts for mark in "<>")
+    assert found["solver_name"].iloc[0] == "‹/script›‹img src=x onerror='a()'›”x"
+    assert found["p_solver_‹b›"].iloc[0] == "”›‹i›"
+    assert found["objective_json"].iloc[0] == '{"a": "‹b›"}'
+    numbers = before.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(found[numbers], before[numbers])
+    for name in ("objective_truth", "dataset_name"):
+        np.testing.assert_equal([*found[name]], [*before[name]])

@@ -59,7 +59,11 @@ def columns(theta, outer_step, training, **_) -> dict[str, object]:
     return learned | {"outer_step": outer_step, "status": training.status}
 
 
-columns.failed = lambda outcome, step: {"outer_step": step, "status": outcome.status}
+columns.failed = lambda outcome, step: {
+    "outer_step": step,
+    "status": outcome.status,
+    "message": outcome.message,
+}
 
 
 def made(name: str, **parameters: object):
@@ -90,6 +94,8 @@ def many_runs(number: int, folder: Path) -> Iterator[Seen]:
         start = time.process_time()
         solver.set_objective(task, columns, Course(folder, str(run), truth))
         solver.run(lambda: True)
+        if solver.row["status"] != "ok":
+            raise SystemExit(f"run {run}: {solver.row['status']}: {solver.row.get('message')}")
         yield seen(time.process_time() - start)
     ending.release()
 

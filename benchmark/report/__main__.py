@@ -4,6 +4,7 @@
                                [--width one|two] [--only KIND …]
     python -m benchmark.report claims PARQUET … [--out FILE.md] [--strict]
     python -m benchmark.report merge A.parquet B.parquet … --out C.parquet
+    python -m benchmark.report plain A.parquet --out B.parquet
     python -m benchmark.report check [RESULTS]
     python -m benchmark.report site [RESULTS] --out DIR
     python -m benchmark.report numbers README.md [--check]
@@ -28,7 +29,7 @@ from benchmark.report.reading import ReportError
 
 #: the commands that have a module of their name; its ``report`` takes the arguments and returns the
 #: exit code or None
-COMMANDS = ("claims", "merge", "check", "site", "numbers")
+COMMANDS = ("claims", "merge", "plain", "check", "site", "numbers")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,11 +79,11 @@ class Patient(io.TextIOBase):
 def _declare(parser: ArgumentParser, command: str) -> None:
     """Add the arguments of a command."""
     add = parser.add_argument
-    if command in ("", "claims", "merge"):
+    if command in ("", "claims", "merge", "plain"):
         add("parquet", nargs="+", type=Path, help="benchopt result files")
     if command in ("check", "site"):
         add("results", nargs="?", type=Path, default=Path("results"), help="folder of results")
-    if command in ("", "merge", "site"):
+    if command in ("", "merge", "plain", "site"):
         add("--out", required=True, type=Path, help="what to write, or the folder to write into")
     if command == "":
         curve = "memory sampled over a training run: method, seconds, mib"
