@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from benchmark.running.child import ChildEnded, streamed
+from benchmark.running.child import ChildEnded, interrupt_all, streamed
 
 
 def numbers(n, then=lambda: None):
@@ -144,6 +144,29 @@ def lonely(there):
     """A process whose child tells its number, and that is killed."""
     there.send(next(streamed(one(os.getpid))))
     time.sleep(600)
+
+
+def test_the_runs_of_workers_are_asked_to_end(tmp_path):
+    """A study of several at a time has its runs in processes of its workers."""
+
+    def work():
+        yield 1
+        (tmp_path / "begun").touch()
+        try:
+            hang()
+        except KeyboardInterrupt:
+            (tmp_path / "asked").touch()
+            raise
+
+    worker = multiprocessing.get_context("fork").Process(target=lambda: taken(work))
+    worker.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    interrupt_all()
+    assert (tmp_path / "asked").exists()
+    worker.join(20)
+    assert worker.exitcode == 0  # it goes on: the run has ended as one that was interrupted
 
 
 def test_it_ends_with_the_process_that_asked_for_it():

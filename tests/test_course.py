@@ -159,15 +159,21 @@ def test_a_run_that_dies_is_a_row_after_those_it_had(
     assert rows.truth.known() or limit  # what the process found out is known here
 
 
+@pytest.mark.parametrize(
+    ("how", "stays"),
+    [(partial(os._exit, 1), False), (partial(signal.raise_signal, signal.SIGTERM), True)],
+    ids=["exit", "interrupted"],
+)
 def test_a_run_that_died_is_taken_up_and_one_that_dies_there_again_starts_anew(
-    tmp_path, monkeypatch
+    how, stays, tmp_path, monkeypatch
 ):
+    """One that was asked to end, any number of times, does not."""
     monkeypatch.delenv(PROCESSES, raising=False)
     monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
     monkeypatch.setattr(ending, "_done", [])
-    for kept_before, kept_after in ((False, True), (True, False)):
+    for kept_before, kept_after in ((False, True), (True, stays)):
         assert bool(list(tmp_path.glob("*.safetensors"))) == kept_before
-        _, seen = course_of(partial(os._exit, 1), None, tmp_path)
+        _, seen = course_of(how, None, tmp_path)
         assert [row["outer_step"] for row in seen] == [0, 1, 1]
         ending.release()  # as the next run does, when the cache has what there was
         assert bool(list(tmp_path.iterdir())) == kept_after

@@ -118,6 +118,29 @@ def _as_no_daemon() -> Generator[None, None, None]:
             settings["daemon"] = daemon
 
 
+def interrupt_all() -> None:
+    """Ask the runs of all processes that descend from this one to end, as a signal does, and wait
+    for them: whoever works on several at a time ends its workers at once.
+    """
+    with suppress(psutil.Error):
+        running = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if _leads_a_session(process.pid)
+        ]
+        for process in running:
+            with suppress(psutil.Error):
+                process.terminate()
+        psutil.wait_procs(running, timeout=ENDING_SECONDS)
+
+
+def _leads_a_session(pid: int) -> bool:
+    """As ``_serve`` does."""
+    with suppress(OSError):
+        return os.getsid(pid) == pid
+    return False
+
+
 def _received(
     process: BaseProcess, here: Connection, deadline: float | None, seconds: float | None
 ) -> tuple[str, object]:

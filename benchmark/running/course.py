@@ -115,11 +115,13 @@ def _loop(
 
 
 def _again(last: Step, path: Path) -> bool:
-    """Whether the run kept at ``path`` is to go on from there another time, which is noted: it
-    failed in its ``last`` step, which it has not done before.
+    """Whether the run kept at ``path`` is to go on from there another time: it was interrupted, or
+    it failed in its ``last`` step, which is noted and it has not done before.
     """
     if not kept.failed(last) or not path.exists():
         return False
+    if last.row["status"] == "interrupted":
+        return True
     note = path.with_suffix(kept.FAILED)
     before = note.read_text() if note.exists() else ""
     with suppress(OSError):
