@@ -349,6 +349,15 @@ def test_a_zero_estimate_a_diverged_run_and_a_bad_deq_do_not_work():
     assert found.note.endswith("by the cosine alone, F of DEQ is not known")
 
 
+def test_one_depth_is_not_every_depth():
+    """It can be the one at which it stops."""
+    for value, verdict in ((0.1, NOT_TESTED), (-0.1, FAILS)):
+        rows = depths(lambda k, r, value=value: value)
+        found = only([row for row in rows if row["layers"] == 2], "limits")
+        assert found.verdict == verdict
+    assert found.note.startswith("K = 2; stops at 2")
+
+
 def test_without_a_cosine_nothing_is_said_of_what_works():
     assert only(errors(lambda k, r: 0.1), "limits").note == "no gradient cosine of Restarted-JFB"
 

@@ -168,6 +168,8 @@ def works(rows: pd.DataFrame, *, ends: pd.DataFrame, deq: pd.DataFrame) -> Findi
     each = pd.concat([lost, over]).groupby(["layers", "repetition"])["stops"].any()
     share = each.groupby("layers").mean()
     stopped = share.index[share > 0]
+    if len(share) < 2 and not len(stopped):
+        return f"needs two depths, found K = {listed(share.index)}"
     found = HOLDS if not len(stopped) else FAILS if share.max() == 1 else UNDECIDED
     note = f"K = {listed(share.index)}; " + (
         f"stops at {listed(stopped)}" if len(stopped) else "none stops"
