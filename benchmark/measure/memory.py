@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import nan
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmark.measure.resident import MIB, rise_in_child
 
@@ -37,9 +36,8 @@ class _LiveBytes(TorchDispatchMode):
         return out
 
     def _meet(self, tensors: object, *, new: bool) -> None:
-        for tensor in tree_leaves(tensors):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage(), new)
+        for tensor in _tensors(tensors):
+            self._count(tensor.untyped_storage(), new)
 
     def _count(self, storage: torch.UntypedStorage, new: bool) -> None:
         key = storage._cdata
@@ -54,6 +52,19 @@ class _LiveBytes(TorchDispatchMode):
         self.known[key] = weakref.ref(storage, forget)
         self.live += size
         self.peak = max(self.peak, self.live)
+
+
+def _tensors(values: object) -> Iterator[Tensor]:
+    """Those among an operation's arguments or results: torch's own ``tree_leaves`` takes longer
+    than small operations do.
+    """
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
 
 
 def live_memory(call: Callable[[], object]) -> float:
