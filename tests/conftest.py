@@ -1,12 +1,11 @@
-"""What test files share: the repository, its plugins as benchopt loads them, small tasks."""
+"""Options of these tests, their fixtures, and when garbage is collected."""
 
 # ruff: noqa: E402
 from __future__ import annotations
 
 import gc
-import os
 import sys
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 # what is imported, and what pytest collects, is no garbage: looking through it again and again
@@ -14,61 +13,29 @@ from pathlib import Path
 gc.disable()
 
 import pytest
-import torch
-from benchopt.benchmark import Benchmark
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
 
-from benchmark.imaging.denoisers import small_drunet
-from benchmark.imaging.images import simulated
-from benchmark.imaging.sources import drawn
-from benchmark.plugins.bilevel_solver import BilevelSolver
-from benchmark.plugins.search_method import SearchMethod
-from benchmark.plugins.task import make_task
-from benchmark.problems.bilevel import BilevelTask
 
-torch.set_num_threads(1)
-# runs of benchopt in processes of their own are shown in test_course.py and test_run_command.py;
-# elsewhere each would take the seconds that importing torch does
-os.environ.setdefault("BENCHMARK_PROCESSES", "0")
+def __getattr__(name: str) -> object:
+    """What test files share is in ``shared``, which takes seconds to import.
 
-#: the weights that ship, which tests about them alone use; the others, in this process, use a
-#: network of the same kind with a quarter of its parameters
-SHIPPED_WEIGHTS = small_drunet.WEIGHTS
-small_drunet.WEIGHTS = ROOT / "tests" / "data" / "smaller_drunet.safetensors"
+    The process of xdist's that hands out the work imports it not at all.
+    """
+    return getattr(import_module("shared"), name)
 
-#: a spec of every lower level, contracting (a ridge) and not
-LOWER_SPECS = (
-    "tikhonov(wavelet='db2',levels=2)",
-    "tikhonov(wavelet='db2',levels=2,stepsize=1.7,learn_stepsize=True,penalise_approximation=True)",
-    "wavelet_l1(wavelet='db2',levels=2,ridge=0.1)",
-    "wavelet_l1(wavelet='haar',levels=2,ridge=0.02,stepsize=1.9,per_channel=True)",
-    "wavelet_l12(wavelet='db2',levels=2,ridge=0.1)",
-    "wavelet_l12(wavelet='haar',levels=2,ridge=0.1,stepsize=1.9,couple_orientations=False)",
-    "tv(weight=0.1,ridge=0.3,smoothing=0.1)",
-)
-#: of the others, one each, for what is cheap enough to ask of all
-MORE_LOWER_SPECS = (
-    "ridge(channels=(1,1,1),size=3,width=0.05,sharpness=2,strength=3,stepsize=1.8)",
-    "deepinv(algorithm='GD',prior='tikhonov',regularisation=0.3,stepsize=1.3)",
-    "prescribed(radius=0.6,departure=0.3)",
-    "lasso(weight=0.1,ridge=0.3)",
-)
-DEGRADATION_SPECS = ("denoising(sigma=0.1)", "inpainting(keep=0.5)", "deblurring(width=0.8)")
-#: one of every other operator, for what is cheap enough to ask of all
-MORE_DEGRADATION_SPECS = (
-    "denoising(sigma=(0.1,0.25,0.5))",
-    "inpainting(keep=0.1)",
-    "inpainting(keep=0.9)",
-    "deblurring(width=0.8,padding='reflect')",
-    "motion_deblurring(length=7)",
-    "motion_deblurring(length=7,padding='reflect')",
-    "super_resolution(factor=2)",
-    "tomography(angles=12)",
-    "mri(acceleration=2)",
-)
+
+def pytest_collectstart():
+    import_module("shared")
+
+
+def pytest_generate_tests(metafunc):
+    """A test that asks for a plugin is given each of its kind in turn."""
+    for name in ("plugin", "gradient_method", "state_method"):
+        if name in metafunc.fixturenames:
+            names = sorted(import_module("shared").of_kind(name))
+            metafunc.parametrize(name, names, indirect=True)
 
 
 def pytest_collection_finish():
@@ -80,8 +47,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--problems",
         type=int,
-        default=8,
-        help="random problems on which the tolerance on the gradient is tested (8)",
+        default=6,
+        help="random problems on which the tolerance on the gradient is tested (6)",
     )
     parser.addoption(
         "--fuzz",
@@ -111,64 +78,34 @@ def pytest_configure(config):
     settings.register_profile("fuzz", max_examples=number, **options)
 
 
-#: libraries that some plugins need and that need not be there
-OPTIONAL = ("torchdeq", "torchopt")
+@pytest.fixture(scope="module", autouse=True)
+def of_other_files_there_is_no_garbage():
+    """What earlier test files have imported and kept is not looked through again in this one."""
+    gc.collect()
+    gc.freeze()
 
 
-def plugins() -> dict[str, type]:
-    """The solver classes by name, loaded by benchopt from ``solvers/``.
-
-    Those that need an optional library are left out where it is absent.
-    """
-    absent = {f"pip::{name}" for name in OPTIONAL if find_spec(name) is None}
-    known = Benchmark(ROOT).get_solvers()
-    return {cls.name: cls for cls in known if not absent & set(cls.requirements or ())}
-
-
-def small_task(
-    *, lower: str, degradation: str = "denoising(sigma=0.1)", size: int = 16, seed: int = 0
-) -> BilevelTask:
-    """A float64 task on simulated images of ``size`` × ``size`` pixels."""
-    return make_task(
-        train=simulated(number=2, size=size, seed=seed),
-        test=simulated(number=2, size=size, seed=seed + 1),
-        degradation=degradation,
-        lower=lower,
-        probe_size=2,
-        seed=seed,
-    )
-
-
-def drawn_images(*args, **options):
-    """The images alone of what ``benchmark.imaging.sources.drawn`` draws."""
-    return tuple(cut.images for cut in drawn(*args, **options))
-
-
-def gradient_methods() -> dict[str, type]:
-    """Those of ``plugins`` that estimate a hypergradient and hand it to an optimizer."""
-    return {name: cls for name, cls in plugins().items() if issubclass(cls, BilevelSolver)}
-
-
-def searches() -> dict[str, type]:
-    """Those of ``plugins`` that estimate none."""
-    return {name: cls for name, cls in plugins().items() if issubclass(cls, SearchMethod)}
-
-
-@pytest.fixture(params=sorted(plugins()))
+@pytest.fixture
 def plugin(request) -> type:
     """Every solver class of the repository in turn."""
+    from shared import plugins
+
     return plugins()[request.param]
 
 
-@pytest.fixture(params=sorted(gradient_methods()))
+@pytest.fixture
 def gradient_method(request) -> type:
     """Every solver class that estimates hypergradients, in turn."""
+    from shared import plugins
+
     return plugins()[request.param]
 
 
-@pytest.fixture(params=sorted(n for n, cls in plugins().items() if hasattr(cls, "equilibrium")))
+@pytest.fixture
 def state_method(request) -> type:
     """Every solver class whose estimate is a state with a graph, in turn."""
+    from shared import plugins
+
     return plugins()[request.param]
 
 

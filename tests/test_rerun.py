@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-import forked
 import pytest
+from benchopt.cli.main import run
 from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
+from click.testing import CliRunner
 from conftest import ROOT
 
 from benchmark.options.columns import must_repeat
@@ -34,14 +34,14 @@ CONFIG = {
 def rows(tmp_path_factory) -> Path:
     """A result file of benchopt."""
     folder = tmp_path_factory.mktemp("rows")
-    (folder / "study.yml").write_text(json.dumps(CONFIG))
-    path = folder / "rows.parquet"
-    command = ("run", ROOT, "--config", "study.yml", "--no-plot", "--no-cache", "--output", path)
-    unset = ("BENCHOPT_DEBUG", "BENCHOPT_RAISE_ON_ERROR")
-    environment = {name: value for name, value in os.environ.items() if name not in unset}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = forked.run_module("benchopt", *command, cwd=folder, environment=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+    study, path = folder / "study.yml", folder / "rows.parquet"
+    study.write_text(json.dumps(CONFIG))
+    command = [str(ROOT), "--config", str(study), "--no-plot", "--no-cache", "--output", str(path)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("BENCHOPT_DEBUG", "BENCHOPT_RAISE_ON_ERROR"):
+            patch.delenv(name, raising=False)
+        done = CliRunner().invoke(run, command)
+    assert done.exit_code == 0, done.output
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from benchopt.results import read_results
-from conftest import ROOT
+from conftest import SMALL_STUDY, small_benchmark
 
 from benchmark.__main__ import main
 from benchmark.running import check, terminal
@@ -58,18 +57,10 @@ ENDING = (
     .replace('raise RuntimeError("something is amiss")', "os._exit(0)")
     .replace("from pathlib", "import os\nfrom pathlib")
 )
-CONFIG = {
-    "seed": 0,
-    "plot": False,
-    "objective": [
-        {"Learning at equilibrium": {"lower": ["wavelet_l1(levels=1,ridge=0.5)"], "device": "cpu"}}
-    ],
-    "dataset": [{"Simulated": {"size": [8]}}],
-    "solver": [
-        {"Flaky": {"steps": [3], "evaluate_every": [1]}},
-        {"Unrolling": {"steps": [2], "layers": [2]}},
-    ],
-}
+SOLVERS = [
+    {"Flaky": {"steps": [3], "evaluate_every": [1]}},
+    {"Unrolling": {"steps": [2], "layers": [2]}},
+]
 
 
 # --- two real studies ---------------------------------------------------------------------------
@@ -78,14 +69,7 @@ CONFIG = {
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("benchmark")
-    shutil.copy(ROOT / "objective.py", folder)
-    for kind, name in (("datasets", "simulated"), ("solvers", "unrolling")):
-        (folder / kind).mkdir()
-        shutil.copy(ROOT / kind / f"{name}.py", folder / kind)
-    (folder / "solvers" / "flaky.py").write_text(FLAKY)
-    (folder / "solvers" / "broken.py").write_text("class Solver(:\n")
-    (folder / "small.yml").write_text(yaml.safe_dump(CONFIG))
-    return folder
+    return small_benchmark(folder, solver=SOLVERS, flaky=FLAKY, broken="class Solver(:\n")
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +115,7 @@ def test_a_method_that_ends_its_process_is_a_row_and_the_others_run(place, monke
         {"Unrolling": {"steps": [1], "layers": [2]}},
     ]
     config = place / "ending.yml"
-    config.write_text(yaml.safe_dump(CONFIG | {"solver": solvers}))
+    config.write_text(yaml.safe_dump(SMALL_STUDY | {"solver": solvers}))
     assert main(["run", str(config), "--benchmark", str(place)]) == 1
     rows = read_results(place / "outputs" / "ending.parquet")
     ending, whole = of(rows, "Ending"), of(rows, "Unrolling")

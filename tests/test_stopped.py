@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from benchopt.results import read_results
-from conftest import ROOT
+from conftest import small_benchmark
 
 from benchmark.__main__ import main
 from benchmark.measure import evaluation
@@ -72,30 +70,15 @@ class Solver(PairMethod):
             EVENTS[event.read_text()]()
         return Pair(Steps(0), LastLayers(2))
 '''
-STUDY = {
-    "seed": 0,
-    "plot": False,
-    "objective": [
-        {"Learning at equilibrium": {"lower": ["wavelet_l1(levels=1,ridge=0.5)"], "device": "cpu"}}
-    ],
-    "dataset": [{"Simulated": {"size": [8]}}],
-    "solver": [
-        {"Staged": {"steps": [6], "evaluate_every": [2], "batch_size": [1]}},
-        {"Unrolling": {"steps": [1], "layers": [2]}},
-    ],
-}
+SOLVERS = [
+    {"Staged": {"steps": [6], "evaluate_every": [2], "batch_size": [1]}},
+    {"Unrolling": {"steps": [1], "layers": [2]}},
+]
 
 
 def place(folder: Path) -> Path:
     """A benchmark of two methods."""
-    folder.mkdir(exist_ok=True)
-    shutil.copy(ROOT / "objective.py", folder)
-    for kind, name in (("datasets", "simulated"), ("solvers", "unrolling")):
-        (folder / kind).mkdir()
-        shutil.copy(ROOT / kind / f"{name}.py", folder / kind)
-    (folder / "solvers" / "staged.py").write_text(STAGED)
-    (folder / "small.yml").write_text(yaml.safe_dump(STUDY))
-    return folder
+    return small_benchmark(folder, solver=SOLVERS, staged=STAGED)
 
 
 def command(folder: Path) -> list[str]:
