@@ -91,6 +91,9 @@ def test_every_form_gives_the_same_images(stored, source):
     ("source", "said"),
     [
         ("nowhere/at/all", "there is no folder or file nowhere/at/all"),
+        ("", "no source of images is named ''"),
+        ("folder(path='')", "there is no folder : expected"),
+        ("[2024/0.png", r"^\[2024/0.png is no list of files in quotes: "),
         ("*.bmp", r"\*.bmp holds no image of at least 20×16 pixels"),
         ("array(path='several.npz')", "several.npz holds images, labels: expected key .* got None"),
         ("array(path='several.npz',key='labels')", r"shape \(6,\): say what its axes are"),

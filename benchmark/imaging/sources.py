@@ -57,8 +57,8 @@ def folder(path: str) -> Pictures:
     They are of any format that Pillow or tifffile reads. Raises FileNotFoundError.
     """
     root = Path(str(path)).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}: expected a folder of images")
+    if not str(path).strip() or not root.is_dir():  # no name is not where one happens to be
+        raise FileNotFoundError(f"there is no folder {path!s}: expected a folder of images")
     found = sorted(_walk(root, {os.path.realpath(root)}))
     return _of_files(str(root), found, [str(file.relative_to(root)) for file in found])
 
@@ -119,8 +119,15 @@ def pictures(source: object) -> Pictures:
     Raises ValueError or OSError.
     """
     text = str(source)
-    if isinstance(source, list | tuple) or text.startswith("["):
-        return files(ast.literal_eval(text))
+    if isinstance(source, list | tuple):
+        return files(source)
+    if text.startswith("["):
+        try:
+            return files(ast.literal_eval(text))
+        except (SyntaxError, ValueError) as error:
+            raise ValueError(f"{text} is no list of files in quotes: {error}") from error
+    if not text.strip():
+        raise ValueError(f"no source of images is named {text!r}")
     path = Path(text).expanduser()
     if path.is_dir():
         return folder(text)
