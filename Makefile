@@ -11,7 +11,7 @@ export MPLBACKEND = Agg
 .PHONY: help run test test-long lint mutants faults coverage engines results report site cpu gpu clean-env
 
 help:
-	@echo "make run      install, run configs/quick.yml, write the report to outputs/quick"
+	@echo "make run      install, run configs/quick.yml once, write the report to outputs/quick"
 	@echo "make test     install, check the style, run the tests"
 	@echo "make test-long  the tests, with more random problems"
 	@echo "make mutants  how many of 400 small changes of the code the tests notice (about two hours)"
@@ -91,7 +91,7 @@ endef
 
 run: $(VENV)/.installed
 	$(BIN)/python -m benchmark.running.memory_curve --config configs/quick.yml --out outputs/quick/memory_curve.csv
-	$(call study,quick,outputs/quick,,--memory-curve outputs/quick/memory_curve.csv)
+	$(call study,quick,outputs/quick,--n-repetitions 1,--memory-curve outputs/quick/memory_curve.csv)
 	@echo "The report is in outputs/quick, benchopt's page in outputs/benchmark_*_quick.html"
 
 test: $(VENV)/.installed-all lint

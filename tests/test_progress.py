@@ -2,6 +2,9 @@
 
 from types import SimpleNamespace
 
+import pytest
+from conftest import plugins, small_task
+
 from benchmark.measure import timing
 from benchmark.plugins.progress import ShareOfSteps, show
 
@@ -34,3 +37,24 @@ def test_a_run_shows_its_share_of_the_steps_and_the_time_left(monkeypatch):
 
 def test_other_callbacks_are_shown_nothing():
     show(lambda: True, 3)
+
+
+@pytest.mark.parametrize(("limit", "last", "ended"), [(1, 2, "row limit"), (9, 5, None)])
+def test_the_row_at_which_benchopt_ends_a_run_is_its_last(limit, last, ended):
+    """Costs and pictures are taken there: with ``-n 1`` of five steps, two to a row, at step 2."""
+    solver = plugins()["Unrolling"].get_instance(steps=5, evaluate_every=2, layers=1)
+    task, rows = small_task(lower="tikhonov(wavelet='haar',levels=1)", size=8), []
+
+    def columns(outer_step, last, **_):
+        rows.append({"step": outer_step, "last": last})
+        return rows[-1]
+
+    def callback():
+        return solver.row["step"] < limit * 2
+
+    callback.stopping_criterion = SimpleNamespace(max_runs=limit)
+    solver.set_objective(task, columns)
+    solver.run(callback)
+    assert [row["step"] for row in rows if row["last"]] == [last]
+    assert rows[-1]["step"] == last
+    assert solver.row.get("ended") == ended

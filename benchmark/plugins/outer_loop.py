@@ -35,7 +35,7 @@ from benchmark.options import checks
 from benchmark.options.brought import error_line, of_a_file
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.keyed import Keyed
-from benchmark.plugins.progress import ShareOfSteps, show
+from benchmark.plugins.progress import ShareOfSteps, most_rows, show
 from benchmark.plugins.rules import RULES
 from benchmark.problems.bilevel import Images, LearningTask
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
@@ -156,7 +156,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             ``get_result`` is that itself. stream : where the loop runs and what surrounds it, given
             benchopt's callback (``benchmark.running``); None: here.
         """
-        self.task, self.evaluate, self.stream = task, evaluate, stream
+        self.task, self.evaluate, self.stream, self.most_rows = task, evaluate, stream, None
         self.left_behind, self._given = set(), {}
 
     @final
@@ -193,6 +193,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
     @final
     def run(self, callback) -> None:
         """The outer loop, as benchopt calls it, ``callback`` after each step."""
+        self.most_rows = most_rows(callback)
         here = (self.evaluated(step) for step in self.course())
         steps = here if self.stream is None else self.stream(self, callback)
         with closing(steps):
@@ -273,6 +274,8 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         if result["last"]:
             self.left_behind |= self._others.ended()
             left_alone = attempt(self._require_untouched)
+        if self.outcome.ok and result["last"] and self.outer_step < self.steps:
+            row |= {"ended": "row limit"}
         if self.outcome.ok and not left_alone.ok:
             self.outcome = left_alone
             row |= {"status": left_alone.status, "message": left_alone.message, "ended": "error"}
@@ -300,8 +303,15 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             "training": self.outcome,
             "training_layer_evals": self.counted.layer_evals,
             "training_vjp_evals": self.counted.vjp_evals,
-            "last": self.outer_step >= self.steps or not self.outcome.ok,
+            "last": self.outer_step >= self._end() or not self.outcome.ok,
         }
+
+    @final
+    def _end(self) -> int:
+        """The step of the last row: benchopt's limit is on rows after the first."""
+        if self.most_rows is None:
+            return self.steps
+        return min(self.steps, self.most_rows * getattr(self, "evaluate_every", 1))
 
     @final
     def state(self) -> dict[str, object]:

@@ -24,10 +24,11 @@ class ShareOfSteps(NoCriterion):
     def shown(self, step: int) -> None:
         """Show that ``step`` is done, and what the next one brings."""
         steps, every = self.solver.steps, getattr(self.solver, "evaluate_every", 1)
-        share = step / max(1, steps)
+        end = min(steps, self.max_runs * every)
+        share = step / steps if steps else 1.0
         text = f"{share:.0%} of {steps} outer steps{_left(self.pace.left(share))}"
         if step < steps and ((step + 1) % every == 0 or step + 1 == steps):
-            last = ", costs and pictures" if step + 1 == steps else ""
+            last = ", costs and pictures" if step + 1 == end else ""
             text += f"; the next is evaluated: F, PSNR and gradient{last}"
         self.progress(text)
 
@@ -37,6 +38,11 @@ def show(callback: object, step: int) -> None:
     criterion = getattr(callback, "stopping_criterion", None)
     if isinstance(criterion, ShareOfSteps):
         criterion.shown(step)
+
+
+def most_rows(callback: object) -> int | None:
+    """The rows after the first at which benchopt ends the run; None where it does not."""
+    return getattr(getattr(callback, "stopping_criterion", None), "max_runs", None)
 
 
 def _left(seconds: float) -> str:

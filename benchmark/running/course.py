@@ -81,7 +81,8 @@ class Course:
     ) -> Generator[Step, None, None]:
         seconds = None if limit is None else limit + max(GRACE[0], GRACE[1] * limit)
         parameters, task = dict(solver._parameters), solver.task
-        work = partial(_loop, type(solver), parameters, task, solver.evaluate, self.truth, path)
+        given = (task, solver.evaluate, solver.most_rows)
+        work = partial(_loop, type(solver), parameters, given, self.truth, path)
         last = Step(0, 0.0, None)
         try:
             with closing(streamed(work, seconds=seconds)) as steps:
@@ -100,11 +101,13 @@ class Course:
 
 
 def _loop(
-    solver_class: type[OuterLoop], parameters: dict, task, evaluate, truth: Truth, path: Path
+    solver_class: type[OuterLoop], parameters: dict, given: tuple, truth: Truth, path: Path
 ) -> Generator[tuple[Step, object], None, None]:
     """The child's part: the steps, and what each has found out that the parent does not know."""
     solver = solver_class.get_instance(**parameters)
+    task, evaluate, most_rows = given
     solver.set_objective(task, evaluate)
+    solver.most_rows = most_rows
     torch.manual_seed(seed_of(task.seed, "devices"))  # the process is the run's own
     known = truth.known()
     with closing(kept.kept(solver, path)) as steps:
