@@ -61,7 +61,7 @@ class GradientStep(LowerLevelProblem):
         image_shape: tuple[int, int, int],
         *,
         denoiser: str = "small_drunet",
-        regularisation: float = 1.0,
+        regularisation: float = 3.0,
         noise_level: float = 0.2,
         sharpness: float = 100.0,
         curvature: float = 1.0,
