@@ -47,10 +47,10 @@ define study
 endef
 
 # The studies under results/; each has the rows that it is made from beside it
-STUDIES = quick gradient_error time_to_accuracy scaling methods compiled \
+STUDIES = quick gradient_error time_to_accuracy scaling methods compiled limits \
 	cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with what the paper's statements are about: depths and restarts, and training
-CLAIMS = quick gradient_error cpu/weighted_norms cpu/plug_and_play cpu/drunet
+CLAIMS = quick gradient_error limits cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with benchopt's interactive page in the site: it takes minutes to make where runs are many
 INTERACTIVE ?= quick cpu/drunet
 # the figures of those that are not about everything; methods are ranked where each was swept alike
@@ -58,6 +58,7 @@ ONLY_time_to_accuracy = performance pareto
 ONLY_scaling = scaling
 ONLY_gradient_error = gradient_error pareto time memory reconstructions
 ONLY_compiled = time
+ONLY_limits = limits
 
 # $(1) a study: its configuration run, its rows kept. What an earlier call has finished is taken from
 # the cache, which knows of the code; exit code 1 is a run that failed or is skipped: that is a row
@@ -121,7 +122,8 @@ engines: $(VENV)/.installed-all
 	$(BIN)/python tools/engines.py
 
 results: $(VENV)/.installed-all
-	$(foreach study,$(STUDIES),$(call rows,$(study)))
+	$(foreach study,$(filter-out time_to_accuracy,$(STUDIES)),$(call rows,$(study)))
+	$(BIN)/python tools/time_to_accuracy.py --out results/time_to_accuracy/time_to_accuracy.parquet
 	$(BIN)/python -m benchmark.running.memory_curve --config configs/quick.yml --out results/quick/memory_curve.csv
 	$(MAKE) report
 

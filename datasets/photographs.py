@@ -1,7 +1,7 @@
 """Photographs that ship with packages: nothing is downloaded."""
 
 from benchmark.imaging.images import crops
-from benchmark.imaging.photographs import photographs
+from benchmark.imaging.photographs import serving
 from benchmark.options.seeds import seed_of
 from benchmark.plugins.dataset import ImageDataset
 
@@ -12,15 +12,22 @@ class Dataset(ImageDataset):
     The crops share no pixel. Of 128×128 pixels there are 72 to train on and 119 to test on; asking
     for more is a reason to skip, which says how many there are. Which photographs, whose they are
     and their licences: ``benchmark/imaging/photographs.py``.
+
+    Parameters (beside those of all datasets)
+    ----------
+    train_on : the name of the photograph that all training crops are cut from, of whichever split;
+        None: those of the training split in turn.
     """
 
     name = "Photographs"
     requirements = ["pip::scikit-image", "pip::scikit-learn", "pip::sporco", "pip::matplotlib"]
 
+    parameters = {**ImageDataset.parameters, "train_on": [None]}
+
     def images(self, seed):
+        parts = serving(self.train_on, train=self.n_train, test=self.n_test)
+        numbers = {"train": self.n_train, "test": self.n_test}
         return tuple(
-            crops(
-                photographs(split, number), number=number, size=self.size, seed=seed_of(seed, split)
-            )
-            for split, number in (("train", self.n_train), ("test", self.n_test))
+            crops(parts[split], number=number, size=self.size, seed=seed_of(seed, split))
+            for split, number in numbers.items()
         )

@@ -71,3 +71,22 @@ PHOTOGRAPHS = {
 def photographs(split: str, most: int) -> dict[str, Image.Image]:
     """The photographs of a split, "train" or "test", by name: all, or the first ``most``."""
     return {photograph.name: photograph.read() for photograph in PHOTOGRAPHS[split][:most]}
+
+
+def serving(train_on: str | None, *, train: int, test: int) -> dict[str, dict[str, Image.Image]]:
+    """The photographs of both splits, at most so many, to train on ``train_on`` alone where it is
+    not None; then it is none to test on. Raises ValueError for a name that is not known.
+
+    Examples
+    --------
+    >>> found = serving("sail.png", train=1, test=2)
+    >>> list(found["train"]), list(found["test"])
+    (['sail.png'], ['astronaut.png', 'rocket.jpg'])
+    """
+    if train_on is None:
+        return {"train": photographs("train", train), "test": photographs("test", test)}
+    every = {photograph.name: photograph for split in PHOTOGRAPHS.values() for photograph in split}
+    if train_on not in every:
+        raise ValueError(f"no photograph {train_on!r}: expected one of {', '.join(every)}")
+    others = {name: one for name, one in photographs("test", test + 1).items() if name != train_on}
+    return {"train": {train_on: every[train_on].read()}, "test": dict([*others.items()][:test])}

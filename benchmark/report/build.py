@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report import drawing, figures, profiles, tables
+from benchmark.report import drawing, figures, limits, profiles, tables
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import how_ended, last_rows, tidy
 from benchmark.report.headline import headline
@@ -24,7 +24,8 @@ from benchmark.report.style import PAGES, method_styles
 
 #: what draws each kind of figure: of each task by itself, and once of all
 OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
-OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, figures.memory_over_time)
+OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, limits.limits)
+OF_ALL += (figures.memory_over_time,)
 KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
 CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind")
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
@@ -154,6 +155,8 @@ def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, s
     made = [headline(frame), tables.summarised(frame)]
     if (not only or "performance" in only) and profiles.comparable(frame):
         made += [profiles.time_to_accuracy(frame), profiles.ranking(frame)]
+    if not only and (frame["outer_step"] > 0).any():
+        made.append(profiles.work(frame))
     return {name: content for table in made for name, content in table.files().items()}
 
 

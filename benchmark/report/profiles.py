@@ -29,11 +29,12 @@ from benchmark.report.tables import Table, spelled, taken_over
 ACCURACIES = (1e-2, 1e-4, 1e-6)
 COSTS = {"gradient_seconds": "time", "evals": "layer + vjp evals"}
 SAME = 1.05  # times closer than that are ties: repeated, they differ by as much
+CLOSE, NEVER = 0.05, "never"
 ALONE = "needs two methods, one of them with several configurations"
 SPENT = ["gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib"]
 PROBLEM = ["source", "task", "repetition"]
 FRONT = {"drawstyle": "steps-post", "color": "#aaaaaa", "linewidth": 2.5, "zorder": 1}
-FRONT_AXES = ["gradient_seconds", "peak_memory_mib"]
+FRONT_AXES = ["gradient_seconds", "evals", "peak_memory_mib"]
 
 
 def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
@@ -41,13 +42,17 @@ def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
 
     Costs are measured in the last row of a run, at the first θ or, in files of earlier versions, at
     that row's own (``frame.cost_column``); ``evals`` sums calls of T and products. A run that
-    failed before it had both is there too, without them: it reaches nothing.
+    failed before it had both is there too, without them: it reaches nothing. What a sweep has tried
+    and not timed has no seconds.
     """
     errors = first_rows(frame).set_index(RUN)
     spent = measured_rows(frame, cost_column(frame, "gradient_seconds")).set_index(RUN)
     spent = pd.DataFrame({name: spent[cost_column(frame, name)] for name in SPENT})
+    spent = spent.reindex(errors.index).fillna(errors[SPENT])
     rows = errors.drop(columns=SPENT).join(spent).reset_index()
-    known = (rows["gradient_error"] >= 0) & rows["gradient_seconds"].notna()
+    known = (rows["gradient_error"] >= 0) & rows[["gradient_seconds", "layer_evals"]].notna().any(
+        axis="columns"
+    )
     rows = rows[known | (rows["status"] != "ok")]
     return rows.assign(evals=rows["layer_evals"] + rows["vjp_evals"])
 
@@ -152,7 +157,7 @@ def ranking(frame: pd.DataFrame) -> Table:
         parts.append(pd.DataFrame(price).sort_values(**order, kind="stable"))
     numbers = pd.concat(parts, ignore_index=True)
     prices = numbers[["time_ratio", "worst_time_ratio", "evals_ratio", "low", "high"]]
-    prices = prices.map("{:.2f}".format).where(np.isfinite(prices), "never")
+    prices = prices.map("{:.2f}".format).where(np.isfinite(prices), NEVER)
     bounds = ("[" + prices["low"] + ", " + prices["high"] + "]").where(numbers["low"].notna(), "—")
     shared = numbers.duplicated(["accuracy", "rank"], keep=False).map({True: " (tie)", False: ""})
     text = {
@@ -170,6 +175,42 @@ def ranking(frame: pd.DataFrame) -> Table:
     }
     note = taken_over(frame)
     return Table("ranking", numbers, pd.DataFrame(text, dtype=str), note=note)
+
+
+def work(frame: pd.DataFrame) -> Table:
+    """Per task and configuration the layers and products of training until F is ``CLOSE``.
+
+    That is: but for this share of the way from F at the start to the least that any run of the same
+    images reached; medians over the repetitions, never counting as infinite. Whatever the methods'
+    defaults, they are compared at the same accuracy here.
+    """
+    rows = frame[frame["value"].notna() & (frame["status"] == "ok")]
+    start = rows[rows["outer_step"] == 0].groupby(PROBLEM)["value"].first()
+    least = rows.groupby(PROBLEM)["value"].min()
+    target = (least + CLOSE * (start - least)).rename("target")
+    there = rows.join(target, on=PROBLEM).query("value <= target")
+    spent = there.groupby(["configuration", *PROBLEM])["training_evals"].min()
+    runs = rows.groupby(["task", "configuration", *PROBLEM[::2]], sort=False).size().index
+    runs = runs.to_frame(index=False)
+    key = pd.MultiIndex.from_frame(runs[["configuration", *PROBLEM]])
+    runs["evals"] = spent.reindex(key).fillna(math.inf).to_numpy()
+    by = runs.groupby(["task", "configuration"], sort=False)["evals"]
+    numbers = by.agg(["median", "min", "max", lambda own: np.isfinite(own).sum(), "size"])
+    numbers = numbers.set_axis(["evals", "least", "most", "reached", "runs"], axis=1).reset_index()
+    shown = numbers[["evals", "least", "most"]].map(lambda n: f"{n:.0f}" if n < math.inf else NEVER)
+    text = {
+        "task": numbers["task"],
+        "configuration": numbers["configuration"],
+        "layers + products of training": shown["evals"],
+        "range": shown["least"] + " – " + shown["most"],
+        "reached": numbers["reached"].astype(str) + "/" + numbers["runs"].astype(str),
+    }
+    note = (
+        f"Until F is within {CLOSE:.0%} of the way from the start to the least F that any method "
+        f"reached on the same images, as seen where it was evaluated; the median over repetitions. "
+        f"{taken_over(frame)}"
+    )
+    return Table("work", numbers, pd.DataFrame(text, dtype=str), note=note)
 
 
 def median_bounds(found: pd.Series) -> tuple[float, float]:
@@ -245,28 +286,29 @@ def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, width: f
 def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     """Error against cost.
 
-    Of one task, time and memory. A dot is the median over runs.
+    Of one task: time, layers and products, memory. A dot is the median over runs; of each method a
+    line through what is not beaten by another of its own.
     """
     rows = hypergradients(frame)
     rows = rows[rows["gradient_error"] > 0]
     costs = rows.groupby(["method", "gradient"], sort=False)[["gradient_error", *FRONT_AXES]]
-    points = costs.median().dropna().reset_index()
-    if len(points) < 4:
+    points = costs.median().reset_index()
+    if len(points.dropna()) < 4:
         raise NothingToDrawError("needs at least four configurations with error, time and memory")
-    at = [cost_column(frame, name) for name in FRONT_AXES]
+    at = [name if name == "evals" else cost_column(frame, name) for name in FRONT_AXES]
     figure, (axes,) = drawing.in_lines(page, {"gradient_error_start": at}, height=2.8)
     for axis, cost in zip(axes, FRONT_AXES, strict=True):
+        known = points[points[cost].notna()]
         axis.set(xscale="log", yscale="log")
-        axis.plot(*zip(*front(points[cost], points["gradient_error"]), strict=True), **FRONT)
-        for method, own in points.groupby("method", sort=False):
-            axis.plot(own[cost], own["gradient_error"], **page.styles[method].dots)
+        axis.plot(*zip(*front(known[cost], known["gradient_error"]), strict=True), **FRONT)
+        for method, own in known.groupby("method", sort=False):
+            best = front(own[cost], own["gradient_error"])
+            axis.plot(*zip(*best, strict=True), **page.styles[method].line | {"linewidth": 0.8})
         axis.margins(0.06)
     ended = endings(frame, "method")
-    handles = [
-        Line2D([], [], label=drawing.plain(method + ended[method]), **page.styles[method].dots)
-        for method in method_order(points["method"])
-    ]
-    handles.append(Line2D([], [], label="not beaten in both", **FRONT))
+    looks = {method: page.styles[method] for method in method_order(points["method"])}
+    handles = drawing.entries(looks, ended)
+    handles.append(Line2D([], [], label="not beaten by any", **FRONT))
     return drawing.finish(figure, frame["task"].iloc[0], handles)
 
 

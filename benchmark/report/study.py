@@ -6,6 +6,7 @@ them; every number on its page is one of theirs.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import math
@@ -22,11 +23,12 @@ from benchmark.report.build import captioned, kind_and_task
 from benchmark.report.metrics import extra
 from benchmark.report.names import file_names
 from benchmark.report.numbers import sentences
-from benchmark.report.reading import ReportError, digest, read_csv, read_record, readable
+from benchmark.report.reading import ReportError, digest, read_csv, read_record, read_text, readable
 from benchmark.report.style import method_order, method_styles
 from benchmark.report.tables import MISSING, spelled
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TOOLS = CONFIGS.with_name("tools")
 DATA = {".parquet": "rows of the runs", ".csv": "numbers", ".tex": "LaTeX", ".md": "Markdown"}
 DATA |= {".html": "page", ".json": "record"}
 CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
@@ -151,7 +153,12 @@ def failures(statuses: pd.Series) -> dict[str, int]:
 
 
 def described(name: str) -> str:
-    """The comment on top of ``configs/<name>.yml``, its first line (the command) aside."""
+    """The comment on top of ``configs/<name>.yml``, its first line (the command) aside; of a study
+    that ``tools/<name>.py`` runs, the first lines of what it says of itself.
+    """
+    if (tool := TOOLS / f"{name}.py").is_file():
+        said = ast.get_docstring(ast.parse(read_text(tool))) or ""
+        return " ".join(said.split("\n\n")[2].split())
     path = CONFIGS / f"{name}.yml"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
@@ -170,6 +177,8 @@ def commands(
     known = (CONFIGS / f"{name}.yml").is_file()
     config = ["--config", f"configs/{name}.yml"] if known else []
     run = shlex.join(["benchopt", "run", ".", *config, "--no-display", "--output", last])
+    if tool := (TOOLS / f"{name}.py").is_file():
+        run = shlex.join(["python", f"tools/{name}.py", "--out", f"outputs/{last}.parquet"])
     draw, again = (
         shlex.join(["python", "-m", "benchmark.report", *rows, *option])
         for rows in ([f"{out}/{file}" for file in inputs], [f"outputs/{last}.parquet"])
@@ -178,7 +187,7 @@ def commands(
     sampled = "Sample the memory over one training run of each method again"
     found = {
         "Draw every figure and table of this page again, from its rows": inputs and draw,
-        "Run the study again, then draw": known and f"{run} && {again}",
+        "Run the study again, then draw": (known or tool) and f"{run} && {again}",
         sampled: curve and shlex.join(sample),
     }
     return {does: line for does, line in found.items() if line}
