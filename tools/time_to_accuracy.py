@@ -241,10 +241,11 @@ class Problem:
             raise RuntimeError(f"problem {number}: {reason}")
         self.task, self.truth = self.objective.task, self.objective.rows.truth
         self.reference = self.truth.reference(self.truth.start)
+        self.system, self.origins = get_sys_info(), {}
 
     def solver(self, method: str, options: dict[str, object]) -> object:
         made = self.solvers[method].get_instance(**options)
-        made.set_objective(self.task)
+        made.set_objective(self.task.learning)
         return made
 
     def fits(self, variant: Variant) -> bool:
@@ -253,7 +254,7 @@ class Problem:
         if not cls.is_installed(quiet=True):
             return False
         solver = cls.get_instance(**variant.options([0] * len(variant.axes)))
-        return not solver.skip(self.task)[0]
+        return not solver.skip(self.task.learning)[0]
 
     def call(self, solver: object) -> Callable[[], object]:
         lower = at_theta(self.task.lower, self.truth.start)
@@ -297,9 +298,10 @@ class Problem:
             meta |= {names[kind]: str(plugin), f"file_{names[kind].removesuffix('_name')}": file}
             meta |= {f"p_{kind}_{name}": value for name, value in plugin._parameters.items()}
         meta["solver_description"] = inspect.cleandoc(solver.__doc__ or "")
-        judged = self.objective.evaluate_result(columns, solver)
-        columns = {f"objective_{name}": value for name, value in judged.items()}
-        return meta | columns | get_sys_info()
+        if method not in self.origins:  # which files are behind a method takes long to find
+            self.origins[method] = self.objective.evaluate_result({}, solver)
+        columns |= self.origins[method]
+        return meta | {f"objective_{n}": value for n, value in columns.items()} | self.system
 
 
 def searched(problem: Problem, variant: Variant) -> dict[str, object]:
