@@ -71,7 +71,7 @@ LAYERS = (
 #: the axes, from cheap to dear
 COUNTS = tuple(dict.fromkeys(round(2 ** (k / 2)) for k in range(27)))
 TOLERANCES = tuple(float(f"1e-{k}") for k in range(1, 14))
-MEMORIES = (10, 30, 100)
+MEMORIES, MOST_DIRECTIONS = (10, 30, 100), 256
 
 
 def cell(number: int) -> tuple[str, str, tuple[str, int]]:
@@ -107,6 +107,8 @@ def levels(axis: str) -> tuple[float, ...]:
     """Of an axis by its name: a count, or a tolerance."""
     if axis == "total":
         return tuple(n for n in (*COUNTS, 2 * COUNTS[-1]) if n >= 2)
+    if axis == "directions":  # each is a state that is kept
+        return tuple(n for n in COUNTS if n <= MOST_DIRECTIONS)
     return COUNTS if axis in ("layers", "terms", "grad", "inner_steps") else TOLERANCES
 
 
@@ -128,7 +130,9 @@ def variants() -> Iterator[Variant]:
     most = anderson | {"max_layers": BUDGET}
     yield Variant("DEQ", ("tol", "adjoint_tol"), most | {"adjoint_solver": "gmres(restart=50)"})
     yield Variant("Recycled-DEQ", ("tol", "adjoint_tol"), most)
+    yield Variant("Sketched-DEQ", ("directions", "tol"), most)
     yield Variant("Forward-Mode", ("tol",), most)
+    yield Variant("Piggyback", ("tol",), {"max_layers": BUDGET // 2})
     for damping in (0.5, 1.0):
         yield Variant("Phantom", ("layers", "tol"), most | {"damping": damping})
     for kept in MEMORIES:

@@ -12,10 +12,9 @@ from matplotlib.patches import Patch
 
 from benchmark.options.spec import split_call
 from benchmark.report import drawing
-from benchmark.report.claims import ended
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import first_rows, measured_rows
-from benchmark.report.hypotheses import MARGINS
+from benchmark.report.hypotheses import MARGINS, ended
 
 METHODS = ("JFB", "Restarted-JFB")
 #: what a cell says, by the number of it
