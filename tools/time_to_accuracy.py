@@ -11,10 +11,10 @@ Of the settings so found, the fastest of each method, those within ``NEAR`` of i
 fewest layers and products are then timed in ``ROUNDS`` rounds, or what of them ``TIMING_BUDGET``
 has room for, all methods of a problem in turn.
 
-All is in float64, at the start θ, from x⁰ with nothing carried over. SABA on one image is Single-Loop;
-SPSA, MAID and Finite-Differences are left out: their errors have other axes (directions that are
-drawn, values of F, a step). Rows are as benchopt writes them, a repetition for each round; settings
-that were tried and not timed are there without a time.
+All is in float64, at the start θ, from x⁰ with nothing carried over. SABA of one image is
+Single-Loop; SPSA, MAID and Finite-Differences are left out: their errors have other axes (random
+directions, values of F, a step). Rows are as benchopt writes them, a repetition for each round;
+settings that were tried and not timed are there without a time.
 What is finished of a problem and method is kept in ``outputs/time_to_accuracy``; the same command
 goes on there. Cost: about an hour on one core. One process on a quiet machine, or times mean
 nothing.
