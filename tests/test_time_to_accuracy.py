@@ -27,7 +27,7 @@ def test_one_axis_by_bisection_against_all(needed):
     assert needed is None or max(tried) <= needed + 2
 
 
-@pytest.mark.parametrize("needed", itertools.product([0, 5, 11, 20], repeat=2))
+@pytest.mark.parametrize("needed", [*itertools.product([0, 5, 11, 20], repeat=2)])
 def test_two_axes_each_as_far_down_as_is_reached(needed):
     lengths = (21, 25)
     step, found = tool.cheapest(lengths, lambda at: at[0] >= needed[0] and at[1] >= needed[1])

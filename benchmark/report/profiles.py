@@ -135,22 +135,24 @@ def time_to_accuracy(frame: pd.DataFrame) -> Table:
 
 
 def ranking(frame: pd.DataFrame) -> Table:
-    """Per accuracy and method, over all problems: how many it solves, and at what price.
+    """Per accuracy and method, over all tasks: how many it solves, and at what price.
 
-    ``time_ratio`` and ``evals_ratio`` are the medians over problems of the least time, or layers
-    and products, over the least of all methods, never counting as infinite, and ``low`` and
-    ``high`` the 95 % interval of the former over tasks, each by its median over repetitions (NaN
-    below six). ``worst_time_ratio`` is the largest. ``fastest`` counts the problems on which no
+    A task counts by its medians over files and repetitions. ``time_ratio`` and ``evals_ratio`` are
+    the medians over tasks of the least time, or layers and products, over the least of all methods,
+    never counting as infinite, and ``low`` and ``high`` the 95 % interval of the former (NaN below
+    six tasks). ``worst_time_ratio`` is the largest. ``fastest`` counts the problems on which no
     method was faster by more than ``SAME``. ``rank`` is one more than the methods told to be faster
     (``ranks``): ties are called ties. Ordered by accuracy, rank and ``time_ratio``.
     """
     rows, parts = hypergradients(frame), []
     for accuracy in ACCURACIES:
         time, evals = (ratios(rows, accuracy, cost).fillna(math.inf) for cost in COSTS)
-        price = {"accuracy": accuracy, "method": time.columns, "solved": np.isfinite(time).sum()}
-        price |= {"problems": len(time), "fastest": (time <= SAME).sum()}
-        price |= {"time_ratio": time.median(), "worst_time_ratio": time.max()}
-        bounds = [median_bounds(own) for _, own in time.groupby("task").median().items()]
+        of_tasks, evals = (every.groupby("task").median() for every in (time, evals))
+        price = {"accuracy": accuracy, "method": time.columns}
+        price |= {"solved": np.isfinite(of_tasks).sum(), "problems": len(of_tasks)}
+        price |= {"fastest": (of_tasks <= SAME).sum()}
+        price |= {"time_ratio": of_tasks.median(), "worst_time_ratio": of_tasks.max()}
+        bounds = [median_bounds(own) for _, own in of_tasks.items()]
         price |= dict(zip(("low", "high"), np.transpose(bounds), strict=True))
         price |= {"evals_ratio": evals.median(), "rank": ranks(time)}
         order = {"by": ["rank", "time_ratio", "solved"], "ascending": [True, True, False]}
@@ -249,7 +251,7 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
         for accuracy in ACCURACIES
     }
     ends = [shares.index.max() for found in panels.values() for shares in found.values()]
-    stop, count = 1.3 * np.nanmax([2.0, *ends]), len(rows[PROBLEM].drop_duplicates())
+    stop, count = 1.3 * np.nanmax([2.0, *ends]), rows["task"].nunique()
     shape = (len(COSTS), len(ACCURACIES))
     lines, columns = shape[::-1] if page.narrow else shape
     size = (page.width, 1.8 * lines + 0.3)
