@@ -22,7 +22,7 @@ from benchmark.report.build import captioned, kind_and_task
 from benchmark.report.reading import ReportError
 from benchmark.report.site import powers
 from benchmark.report.site import report as build
-from benchmark.report.study import commands
+from benchmark.report.study import commands, described
 from benchmark.report.style import method_styles
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -316,6 +316,15 @@ def test_the_memory_curve_is_reproduced_with_its_methods(name, config):
     *_, last = commands(name, out, inputs=[], curve="memory_curve.csv", record={}).values()
     command = "python -m benchmark.running.memory_curve --out"
     assert last == f"{command} {out}/memory_curve.csv{config}"
+
+
+def test_a_study_that_a_tool_runs_is_run_again_by_it():
+    name = "time_to_accuracy"
+    _, again = commands(name, "there", inputs=["rows.parquet"], curve=None, record={}).values()
+    assert again.startswith(f"python tools/{name}.py --out outputs/{name}.parquet && ")
+    assert (
+        described(name).startswith("18 problems: ") and described("quick") and not described("no")
+    )
 
 
 def test_markers_have_the_colours_of_the_figures(odd):
