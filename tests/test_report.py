@@ -288,7 +288,7 @@ def test_every_artefact_is_written_or_explained(page):
     kinds = ("csv", "md", "tex", "html")
     names = {
         f"{name}.{kind}"
-        for name in ("table", "headline", "time_to_accuracy", "ranking")
+        for name in ("table", "headline", "time_to_accuracy", "ranking", "work")
         for kind in kinds
     }
     assert others == {*names, "provenance.json"}
