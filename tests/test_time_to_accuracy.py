@@ -57,3 +57,26 @@ def test_every_axis_goes_from_cheap_to_dear_within_the_budget():
     restarted = next(v for v in tool.variants() if v.method == "Restarted-JFB")
     options = restarted.options([tool.COUNTS.index(8), tool.levels("total").index(64)])
     assert (options["layers"], options["restarts"]) == (8, 7)
+
+
+def trial(name: str, *, seconds: float, layers: float, error: float) -> dict:
+    columns = {"gradient_error": error, "layer_evals": layers, "vjp_evals": 1.0}
+    return {"options": {"name": name}, "columns": columns, "seconds": seconds}
+
+
+def test_timed_are_the_fastest_those_near_it_and_that_of_fewest_layers():
+    fast = trial("fast", seconds=1.0, layers=100.0, error=1e-3)
+    near = trial("near", seconds=1.1, layers=90.0, error=1e-3)
+    slow = trial("slow", seconds=9.0, layers=95.0, error=1e-3)
+    few = trial("few", seconds=8.0, layers=50.0, error=1e-3)
+    exact = trial("exact", seconds=20.0, layers=500.0, error=1e-5)
+    found = [{"trials": [t], "best": [0, None, None]} for t in (fast, near, slow)]
+    found.append({"trials": [few, exact], "best": [0, 1, None]})
+    assert [t.options["name"] for t in tool.chosen(found)] == ["fast", "near", "few", "exact"]
+
+
+def test_what_takes_more_than_the_budget_reaches_nothing():
+    within = trial("", seconds=1.0, layers=tool.BUDGET - 1.0, error=1e-7)
+    beyond = trial("", seconds=1.0, layers=tool.BUDGET, error=1e-7)
+    failed = trial("", seconds=1.0, layers=float("nan"), error=float("nan"))
+    assert [tool.Trial(**t).reaches(1e-6) for t in (within, beyond, failed)] == [True, False, False]
