@@ -262,19 +262,19 @@ def test_what_was_tried_and_not_timed_counts_by_its_layers_and_products_alone():
     rows = pd.concat([sweep(), pd.DataFrame(run("DEQ", {"tol": 9}, task=DENOISING, evaluations=1))])
     untimed = rows["solver_name"].str.contains("tol=9")
     rows.loc[untimed, ["objective_gradient_seconds", "objective_peak_memory_mib"]] = np.nan
-    rows.loc[untimed, ["objective_layer_evals", "objective_vjp_evals"]] = 1.0
+    rows.loc[untimed, ["objective_layer_evals", "objective_vjp_evals"]] = 0.125
     frame = tidy(rows)
     found = profiles.hypergradients(frame)
-    assert found.loc[found["gradient_seconds"].isna(), "evals"].tolist() == [2.0]
+    assert found.loc[found["gradient_seconds"].isna(), "evals"].tolist() == [0.25]
     least = {cost: profiles.cheapest(found, 1e-6, cost) for cost in profiles.COSTS}
     least = {cost: own[own["task"].str.contains("denoising")] for cost, own in least.items()}
-    assert least["evals"].set_index("method").loc["DEQ", "evals"] == 2
+    assert least["evals"].set_index("method").loc["DEQ", "evals"] == 0.25
     assert least["gradient_seconds"]["gradient_seconds"].notna().all()
     page = Page(method_styles(frame["method"]))
     time, evals, _ = profiles.pareto(
         frame[frame["task"].str.contains("denoising")], page
     ).figure.axes
-    shown = [2 in line.get_xdata() for axis in (time, evals) for line in axis.get_lines()]
+    shown = [0.25 in line.get_xdata() for axis in (time, evals) for line in axis.get_lines()]
     assert not any(shown[: len(time.get_lines())]) and any(shown)
 
 

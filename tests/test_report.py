@@ -339,7 +339,7 @@ def test_provenance(page, inputs):
     assert record["platform"]["platform"] == ["Linux"]
     assert len(record["images_digests"]) == 2
     skipped = [entry["name"] for entry in record["artefacts"] if "skipped" in entry]
-    assert len(skipped) == 4 and "gradient_error_wavelet_l1_inpainting" in skipped
+    assert len(skipped) == 5 and "gradient_error_wavelet_l1_inpainting" in skipped
     assert record["columns"] == "two"
 
 
