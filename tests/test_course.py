@@ -9,6 +9,7 @@ from functools import partial
 from math import inf
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import plugins, small_task
@@ -157,6 +158,19 @@ def test_a_run_that_dies_is_a_row_after_those_it_had(
     assert message in seen[-1]["message"] and np.isnan(seen[-1]["value"])
     assert seen[-1]["ended"] == ("time limit" if limit else "error")
     assert rows.truth.known() or limit  # what the process found out is known here
+
+
+def speak():
+    raise ValueError("no UTF-8: \udc80 " + "and so on " * 10**5)
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_whatever_a_method_raises_can_be_written(processes, tmp_path, monkeypatch):
+    monkeypatch.setenv(PROCESSES, processes)
+    _, seen = course_of(speak, None, tmp_path / "kept")
+    pd.DataFrame(seen[-1:])[["status", "message"]].to_parquet(tmp_path / "rows.parquet")
+    assert seen[-1]["message"].startswith("ValueError: no UTF-8: ? and so on")
+    assert len(seen[-1]["message"]) < 5000
 
 
 @pytest.mark.parametrize(

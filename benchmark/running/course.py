@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -31,6 +31,8 @@ PROCESSES = "BENCHMARK_PROCESSES"
 #: what a run may take beyond benchopt's limit of time, which is looked at between steps alone: the
 #: larger of seconds and a share
 GRACE = (5.0, 0.1)
+#: of a message in a row
+MOST_CHARACTERS = 4000
 
 
 @final
@@ -59,7 +61,7 @@ class Course:
             last, shown = None, UnderWay.of(solver, callback, path.stem)
             try:
                 with closing(self._steps(solver, path, callback)) as steps:
-                    for last in steps:
+                    for last in map(_writable, steps):
                         yield last
                         shown.write()
             finally:
@@ -115,6 +117,17 @@ def _loop(
             found = truth.known() - known
             known |= found
             yield step, truth.taught(found)
+
+
+def _writable(step: Step) -> Step:
+    """``step`` with texts that a file of rows can hold: what a method raises may be any text."""
+    if step.row is None:
+        return step
+    texts = {name: text for name, text in step.row.items() if isinstance(text, str)}
+    texts = {name: text.encode(errors="replace").decode() for name, text in texts.items()}
+    if len(message := texts.get("message", "")) > MOST_CHARACTERS:
+        texts["message"] = f"{message[:MOST_CHARACTERS]} …"
+    return replace(step, row=step.row | texts)
 
 
 def _again(last: Step, path: Path) -> bool:
