@@ -6,6 +6,7 @@ import copy
 import json
 import random
 import re
+from asyncio import CancelledError
 from dataclasses import replace
 from functools import partial
 from math import inf, isfinite, isnan
@@ -468,7 +469,14 @@ def test_an_interruption_always_passes(no_debug):
         attempt(lambda: raises(KeyboardInterrupt))
 
 
-@pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
+class SilentError(RuntimeError):
+    """One whose text raises."""
+
+    def __str__(self):
+        return 1 / 0
+
+
+@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, CancelledError, SilentError])
 def test_an_exit_ends_what_was_tried_alone(error, no_debug):
     assert attempt(lambda: raises(error)).message.startswith(f"{error.__name__} (")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmark.options import checks
+from benchmark.options.brought import text_of
 
 #: where Linux tells a process about itself and its processor
 PROC = Path("/proc")
@@ -19,7 +20,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     words = ("allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(w in str(error) for w in words)
+    return isinstance(error, RuntimeError) and any(w in text_of(error) for w in words)
 
 
 def resolve_device(name: str) -> torch.device:

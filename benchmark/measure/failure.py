@@ -15,6 +15,7 @@ import torch
 
 from benchmark.gradients.result import Hypergradient
 from benchmark.measure.device import is_out_of_memory
+from benchmark.options.brought import text_of
 
 V = TypeVar("V")
 
@@ -60,12 +61,12 @@ def attempt(call: Callable[[], V]) -> Outcome[V]:
     """
     try:
         return Outcome(value=call())
-    except (Exception, SystemExit, GeneratorExit, KeyboardInterrupt) as error:
+    except BaseException as error:  # exits and what asyncio raises among them
         if _from_outside(error):
             raise
         if os.environ.get("BENCHOPT_DEBUG") == "1":
             raise
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        said = f"{type(error).__name__}: {text_of(error)}".removesuffix(": ")
         message = said + _users_line(error)
         if is_out_of_memory(error):
             return Outcome("oom", message)

@@ -109,7 +109,15 @@ def _where(error: BaseException, file: Path) -> str:
 
 def error_line(error: BaseException) -> str:
     """What ``error`` is, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
+
+
+def text_of(error: BaseException) -> str:
+    """What ``error`` says; nothing where its text raises in its turn."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _plain(name: str) -> str:
