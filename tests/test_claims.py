@@ -322,7 +322,7 @@ def depths(cosine, excess=None) -> list[dict]:
         (
             lambda k, r: 0.1,
             None,
-            HOLDS,
+            UNDECIDED,
             1,
             "K = 1, 2; none stops; by the cosine alone, F of DEQ is not known",
         ),

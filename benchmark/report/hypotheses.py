@@ -152,7 +152,8 @@ def works(rows: pd.DataFrame, *, ends: pd.DataFrame, deq: pd.DataFrame) -> Findi
     """(c) With the most restarts the cosine at the start is above 0 at every depth, and the trained
     F (``ends``) at most 1 % above that of ``deq``, where both were trained.
 
-    It fails where a depth stops working in every repetition, and is undecided where in some.
+    It fails where a depth stops working in every repetition, and is undecided where in some, or
+    where none does but only the cosine is known.
     """
     rows, ends = (own[own["restarts"] == rows["restarts"].max()] for own in (rows, ends))
     # of an estimate that is zero there is no cosine
@@ -174,7 +175,9 @@ def works(rows: pd.DataFrame, *, ends: pd.DataFrame, deq: pd.DataFrame) -> Findi
     note = f"K = {listed(share.index)}; " + (
         f"stops at {listed(stopped)}" if len(stopped) else "none stops"
     )
-    note += "" if len(over) else "; by the cosine alone, F of DEQ is not known"
+    if not len(over):
+        note += "; by the cosine alone, F of DEQ is not known"
+        found = UNDECIDED if found == HOLDS else found
     return Finding(float((share == 0).mean()), found, note)
 
 
