@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import placed, select, tidy, traces, trained
+from benchmark.report.frame import select, tidy, traces, trained
 from benchmark.report.metrics import called
 from benchmark.report.reading import METRIC
 from benchmark.report.style import labelled_styles, method_styles
@@ -35,10 +35,9 @@ class Plot(BasePlot):
         styles = method_styles(frame["method"])
         rows = trained(select(frame, objective=objective, dataset=dataset))
         y = column.removeprefix("objective_")
-        points = placed(rows, label="configuration", by="outer_step", x=AXES[x][0], y=y)
-        points = points[points["outer_step"].notna()]
+        rows = rows[rows["outer_step"].notna()]
         looks = labelled_styles(rows, "configuration", styles)
-        return traces(points, label="configuration", y=y, styles=looks)
+        return traces(rows, ("configuration", "outer_step"), AXES[x][0], y, looks)
 
     def get_metadata(self, df, dataset, objective, column, x):
         rows = select(tidy(df), objective=objective, dataset=dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import depths, first_rows, levelled, placed, select, tidy, traces
+from benchmark.report.frame import depths, first_rows, select, tidy, traces
 from benchmark.report.style import labelled_styles, method_styles
 
 AXES = {
@@ -26,10 +26,9 @@ class Plot(BasePlot):
         styles = method_styles(frame["method"])
         rows = first_rows(select(frame, objective=objective, dataset=dataset))
         known = depths(rows, y="gradient_error") or [1.0]
-        points = placed(rows, label="series", by="layers", x=AXES[x][0], y="gradient_error")
-        points = levelled(points, (known[0], known[-1]))
         looks = labelled_styles(rows, "series", styles)
-        return traces(points, label="series", y="gradient_error", styles=looks)
+        ends = (known[0], known[-1])
+        return traces(rows, ("series", "layers"), AXES[x][0], "gradient_error", looks, ends)
 
     def get_metadata(self, df, dataset, objective, x):
         return {

@@ -28,7 +28,7 @@ from benchmark.options.spec import split_call
 from benchmark.report import build, drawing, figures, pictures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.drawing import Page
-from benchmark.report.frame import levelled, placed, tidy, traces, trained
+from benchmark.report.frame import tidy, traces, trained
 from benchmark.report.names import distinguish, file_names
 from benchmark.report.reading import read
 from benchmark.report.style import FREE, KNOWN, labelled_styles, method_styles, variants
@@ -581,12 +581,10 @@ def test_styles_are_fixed_for_known_methods_and_distinct_for_others():
 # --- what is drawn ---------------------------------------------------------------------------
 
 
-def drawn_lines(rows, *, label, by, x, y, ends=None) -> dict[str, dict]:
+def drawn_lines(rows, *, label, by, x, y, ends=()) -> dict[str, dict]:
     """The curves as benchopt's page gets them, by label."""
-    points = placed(rows, label=label, by=by, x=x, y=y)
-    points = points if ends is None else levelled(points, ends)
     looks = labelled_styles(rows, label, method_styles(rows["method"]))
-    return {trace["label"]: trace for trace in traces(points, label, y, looks)}
+    return {trace["label"]: trace for trace in traces(rows, (label, by), x, y, looks, ends)}
 
 
 def test_curves_over_training(frame):

@@ -11,10 +11,10 @@ import pytest
 from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
 
 from benchmark.report import build, drawing, figures, pictures, profiles, scaling
-from benchmark.report.build import KINDS, WIDTHS, kind_and_task
+from benchmark.report.build import KINDS, WIDTHS
 from benchmark.report.drawing import Page
 from benchmark.report.frame import tidy
-from benchmark.report.names import file_names
+from benchmark.report.study import CAPTIONS
 from benchmark.report.style import KNOWN, method_styles
 
 BATCHES, SIZES, RIDGES, DEPTHS = (1, 2, 4, 8), (32, 64, 128), (0.3, 0.1, 0.03, 0.01), (2, 8, 32)
@@ -258,11 +258,10 @@ def test_a_method_has_one_colour_in_all_figures(varied):
 
 def test_every_figure_has_a_caption(varied):
     styles = method_styles(varied["method"])
-    names = file_names(varied["task"])
     made = build.calls(varied, KINDS, Page(styles), samples=None)
-    kinds = {kind_and_task(name, tasks=names)[0] for name, _ in made}
+    kinds = {about["kind"] for about, _ in made}
     assert {"scaling", "learned", "reconstructions", "performance"} <= kinds <= set(KINDS)
-    assert set(build.CAPTIONS.index) == set(KINDS)
+    assert set(CAPTIONS) == set(KINDS)
 
 
 def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):

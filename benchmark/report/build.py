@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -24,10 +25,11 @@ from benchmark.report.style import PAGES, method_styles
 
 #: what draws each kind of figure: of each task by itself, and once of all
 OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
+OF_A_TASK = {draw.__name__: draw for draw in OF_A_TASK}
 OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, limits.limits)
 OF_ALL += (figures.memory_over_time,)
-KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
-CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind")
+OF_ALL = {draw.__name__: draw for draw in OF_ALL}
+KINDS = (*OF_A_TASK, *OF_ALL)
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
 #: what is told of where the rows come from: by group, a name and the column of it
 RECORDED = pd.read_csv(PAGES / "provenance.csv", keep_default_na=False)
@@ -45,14 +47,10 @@ def report(
 
     ``width``: the columns of a page that a figure is as wide as, one of ``WIDTHS``. ``only`` the
     figures of these kinds ("accuracy", "scaling", …), all where none is named; the tables that
-    compare times to an accuracy come with "performance".
-
-    Raises
-    ------
-    ReportError
-        If an input cannot be used (nothing is written then), or ``out`` not be written to.
+    compare times to an accuracy come with "performance". A ReportError if an input cannot be used
+    (nothing is written then), or ``out`` not be written to.
     """
-    if unknown := sorted(set(only) - KINDS.keys()):
+    if unknown := sorted(set(only) - {*KINDS}):
         expected = f"expected some of {', '.join(KINDS)}"
         raise ReportError(f"no figure of the kind {', '.join(unknown)}: {expected}")
     results = read(parquet)
@@ -91,7 +89,7 @@ def read_memory_curve(path: Path) -> pd.DataFrame:
 
 def write_figures(
     frame: pd.DataFrame,
-    kinds: Sequence[str],
+    kinds: Collection[str],
     *,
     samples: pd.DataFrame | None,
     out: Path,
@@ -100,21 +98,21 @@ def write_figures(
     """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
     sampled = [] if samples is None else samples["method"]
     page = Page(method_styles([*frame["method"], *sampled]), width)
-    names = named(frame)
-    for name, draw in calls(frame, kinds, page, samples=samples):
-        with drawing.look(names):
+    for artefact, draw in calls(frame, kinds, page, samples=samples):
+        name = artefact["name"]
+        with drawing.look(named(frame)):
             try:
                 drawn = draw()
             except NothingToDrawError as reason:
                 print(f"{name}: skipped, {reason}")
-                yield {"name": name, "skipped": str(reason)}
+                yield artefact | {"skipped": str(reason)}
                 continue
             files = drawing.save(drawn.figure, out / name)
         print(f"{name}: {', '.join(files)}")
         for note in drawn.notes:
             print(f"  left out: {note}")
         digests = {file: digest(out / file) for file in files}
-        yield {"name": name, "files": files, "sha256": digests, "left_out": list(drawn.notes)}
+        yield artefact | {"files": files, "sha256": digests, "left_out": list(drawn.notes)}
 
 
 def named(frame: pd.DataFrame) -> set[str]:
@@ -123,16 +121,18 @@ def named(frame: pd.DataFrame) -> set[str]:
 
 
 def calls(
-    frame: pd.DataFrame, kinds: Sequence[str], page: Page, *, samples: pd.DataFrame | None
-) -> Iterator[tuple[str, Callable[[], Drawing]]]:
-    """The name of each figure and the call that draws it."""
-    wanted = [kind for kind in KINDS if kind in kinds]
-    for task, name in file_names(frame["task"]).items():
-        part = frame[frame["task"] == task]
-        for kind in [kind for kind in wanted if KINDS[kind] in OF_A_TASK]:
-            yield f"{kind}_{name}", partial(KINDS[kind], part, page)
-    for kind in [kind for kind in wanted if KINDS[kind] in OF_ALL]:
-        yield kind, partial(KINDS[kind], samples if kind == "memory_over_time" else frame, page)
+    frame: pd.DataFrame, kinds: Collection[str], page: Page, *, samples: pd.DataFrame | None
+) -> Iterator[tuple[dict[str, str | None], Callable[[], Drawing]]]:
+    """Of each figure its name, kind and task (None: all), and the call that draws it."""
+    names = file_names(frame["task"])
+    for task, kind in itertools.product(names, OF_A_TASK):
+        if kind in kinds:
+            about = {"name": f"{kind}_{names[task]}", "kind": kind, "task": task}
+            yield about, partial(OF_A_TASK[kind], frame[frame["task"] == task], page)
+    for kind, draw in OF_ALL.items():
+        if kind in kinds:
+            rows = samples if kind == "memory_over_time" else frame
+            yield {"name": kind, "kind": kind, "task": None}, partial(draw, rows, page)
 
 
 def write_tables(
@@ -171,10 +171,10 @@ def provenance(
     """What the report was made of: files, digests, versions, machines, rows; and what it made."""
     inputs = [asdict(source) for source in results.sources]
     libraries = ("benchopt", "matplotlib", "pandas", "seaborn")
-    told = {
-        group: {row.name: _values(results.rows, row.column) for row in rows.itertuples(index=False)}
-        for group, rows in RECORDED.groupby("group")
-    }
+    told: dict[str, dict[str, list[str]]] = {}
+    for row in RECORDED.itertuples():
+        values = results.rows.get(row.column, pd.Series()).dropna().unique()
+        told.setdefault(row.group, {})[row.name] = sorted({written(value) for value in values})
     return {
         "inputs": inputs,
         "memory_curve": curve and {"file": curve.name, "sha256": digest(curve)},
@@ -186,30 +186,3 @@ def provenance(
         "report_made_with": {name: version(name) for name in libraries},
         "artefacts": list(artefacts),
     }
-
-
-def _values(rows: pd.DataFrame, column: str) -> list[str]:
-    """The different values of a column, sorted; none if the files lack it."""
-    known = rows[column].dropna().unique() if column in rows.columns else ()
-    return sorted({written(value) for value in known})
-
-
-def captioned(kind: str) -> tuple[str, str]:
-    """Title and caption of a kind of figure, or of the kind it is a variant of; else its name."""
-    known = [name for name in CAPTIONS.index if f"{kind}_".startswith(f"{name}_")]
-    if not known:
-        return kind, ""
-    base = max(known, key=len)
-    title, caption = CAPTIONS.loc[base]
-    variant = kind.removeprefix(base).strip("_").replace("_", " ")
-    return f"{title} ({variant})" if variant else title, caption
-
-
-def kind_and_task(name: str, *, tasks: Mapping[str, str]) -> tuple[str, str | None]:
-    """``accuracy_wavelet_l1_inpainting`` → (``accuracy``, that task); no task: (name, None)."""
-    if name not in KINDS:
-        for task, short in sorted(tasks.items(), key=lambda item: -len(item[1])):
-            kind, found, rest = name.partition(f"_{short}")
-            if found and kind and (not rest or rest.startswith("_")):
-                return kind + rest, task
-    return name, None

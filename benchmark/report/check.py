@@ -43,12 +43,13 @@ def reasons(folder: Path) -> Iterator[str]:
     """Why a study is stale; none if it is not."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        inputs = {entry["file"]: entry["sha256"] for entry in record["inputs"]}
+        made_of = {entry["file"]: entry["sha256"] for entry in record["inputs"]}
+        inputs, curve, only = list(made_of), record.get("memory_curve"), record.get("only", [])
+        made_of |= {curve["file"]: curve["sha256"]} if curve else {}
         listed = [name for entry in record["artefacts"] for name in entry.get("files", [])]
-        figures = [entry.get("sha256", {}) for entry in record["artefacts"]]
-        drawn = {name: sha for digests in figures for name, sha in digests.items()}
-        curve, only = record.get("memory_curve"), record.get("only", [])
-        made_of = inputs | ({curve["file"]: curve["sha256"]} if curve else {})
+        drawn: dict[str, str] = {}
+        for entry in record["artefacts"]:
+            drawn |= entry.get("sha256", {})
     except FileNotFoundError:
         yield f"no {RECORD}"
         return
@@ -60,10 +61,10 @@ def reasons(folder: Path) -> Iterator[str]:
         yield f"missing: {', '.join(missing)}"
     recorded = {"file that the report was made of": made_of, "figure that the report drew": drawn}
     for what, digests in recorded.items():
-        names = [name for name, sha in digests.items() if name in there]
-        if changed := [name for name in names if digest(there[name]) != digests[name]]:
-            yield f"not the {what}: {', '.join(changed)}"
-    if not inputs.keys() <= there.keys():
+        names = digests.keys() & there.keys()
+        if others := sorted(name for name in names if digest(there[name]) != digests[name]):
+            yield f"not the {what}: {', '.join(others)}"
+    if set(inputs) - there.keys():
         return
     try:
         rows = read(there[name] for name in inputs).rows

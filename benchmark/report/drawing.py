@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from benchmark.report.frame import levelled, placed, traces
+from benchmark.report.frame import traces
 from benchmark.report.style import AXES, PAGES, Style, labelled_styles
 
 DPI = 200
@@ -28,6 +27,7 @@ DPI = 200
 ONE_COLUMN = 3.4
 TWO_COLUMNS = 7.1
 FAILED = {"marker": "X", "markersize": 7.5, "markeredgecolor": "white", "linestyle": "none"}
+FAILED |= {"color": "#555555"}
 WIDER = "in the version for two columns"
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
@@ -108,10 +108,10 @@ def grid(
     """A figure of a size in inches, and its axes as an array (line, column), labelled outside."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, **options)
-    for axis, label in zip(axes[-1], below, strict=False):
-        axis.set_xlabel(label)
-    for axis, label in zip(axes[:, 0], left, strict=False):
-        axis.set_ylabel(label)
+    outside = {"xlabel": (axes[-1], below), "ylabel": (axes[:, 0], left)}
+    for name, (edge, labels) in outside.items():
+        for axis, label in zip(edge, labels, strict=False):
+            axis.set(**{name: label})
     return figure, axes
 
 
@@ -140,7 +140,10 @@ def headed(figure: Figure, title: str) -> None:
 def finish(
     figure: Figure, title: str = "", handles: Sequence[Line2D] = (), notes: Sequence[str] = ()
 ) -> Drawing:
-    """Title, legend in room of its own below the panels, and no box around the data."""
+    """Title, legend in room of its own below the panels, and no box around the data.
+
+    A log axis has ticks at 1, 2 and 5 of each decade as plain numbers; of many decades, them alone.
+    """
     if title:
         headed(figure, title)
     if handles:
@@ -150,7 +153,11 @@ def finish(
         figure.legend(handles=handles, loc="outside lower center", ncols=min(fit, len(handles)))
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not isinstance(axis.get_major_locator(), FixedLocator):
-            _decades(axis)
+            low, high = axis.get_view_interval()
+            if high < 100 * low:
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(PLAIN)
+            axis.set_minor_formatter(NullFormatter())
     sns.despine(fig=figure)
     return Drawing(figure, tuple(notes))
 
@@ -159,11 +166,6 @@ def entries(looks: Mapping[str, Style], ends: Mapping[str, str] | None = None) -
     """Entries of a legend: the line and marker of each label, and how its runs ended."""
     texts = {label: plain(label + (ends or {}).get(label, "")) for label in looks}
     return [Line2D([], [], label=texts[label], **look.line) for label, look in looks.items()]
-
-
-def failed_entry(label: str) -> Line2D:
-    """The legend's entry of the crosses."""
-    return Line2D([], [], label=label, color="#555555", **FAILED)
 
 
 def ticks(axis: Axes, values: Sequence[float]) -> None:
@@ -181,29 +183,20 @@ def ticks(axis: Axes, values: Sequence[float]) -> None:
 def spread(axis: Axes) -> None:
     """A log axis where the lines' ends lie over a decade apart, linear before the first step."""
     lines = [line.get_xdata() for line in axis.lines if len(line.get_xdata()) > 1]
-    seconds = [line[1] for line in lines if line[1] > 0]
+    first = min((line[1] for line in lines if line[1] > 0), default=math.inf)
     ends = [line[-1] for line in lines if line[-1] > 0]
-    if seconds and max(ends) > 10 * min(ends):
-        axis.set_xscale("symlog", linthresh=min(seconds), linscale=0.5)
-        decades = range(math.ceil(math.log10(min(seconds))), math.ceil(math.log10(max(ends))) + 1)
+    if math.isfinite(first) and max(ends) > 10 * min(ends):
+        decades = range(math.ceil(math.log10(first)), math.ceil(math.log10(max(ends))) + 1)
+        axis.set_xscale("symlog", linthresh=first, linscale=0.5)
         axis.xaxis.set_major_locator(FixedLocator([0, *(10.0**k for k in decades)]))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xlim(-0.15 * min(seconds), 1.3 * max(ends))
+        axis.set_xlim(-0.15 * first, 1.3 * max(ends))
 
 
 def room(axis: Axes, share: float) -> None:
     """Room on the right of a log axis, a share of it, for the numbers beside the dots."""
     low, high = axis.get_xlim()
     axis.set_xlim(low, high * (high / low) ** share)
-
-
-def _decades(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 of each decade as plain numbers; of many decades, them alone."""
-    low, high = axis.get_view_interval()
-    if high < 100 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(PLAIN)
-    axis.set_minor_formatter(NullFormatter())
 
 
 def curves(
@@ -215,23 +208,18 @@ def curves(
     looks: Mapping[str, Style],
     ends: tuple[float, float] | None = None,
 ) -> None:
-    """A line for each value of the first of two columns, through the values of the second.
+    """``frame.traces``: lines with bands; fewer than three points stand alone, with bars.
 
-    Medians of x and y, the quartiles of y as a band (``frame.traces``). Fewer than three points are
-    no curve: they stand alone, their quartiles as bars. With ends both axes are logs, and what has
-    no depth is a level line from one to the other, without markers.
+    With ends both axes are logs, and level lines have no markers.
     """
-    label, by = across
-    points = placed(rows, label=label, by=by, x=x, y=y)
-    level = set(points.loc[points["at"].isna(), label])
     if ends is not None:
         axis.set(xscale="log", yscale="log")
-    for trace in traces(levelled(points, ends or ()), label, y, looks):
+    level = set(rows.loc[rows[x].isna() & rows[y].notna(), across[0]]) if x == "layers" else ()
+    for trace in traces(rows, across, x, y, looks, ends or ()):
         look, at, flat = looks[trace["label"]], trace["x"], trace["label"] in level
         curve = flat or len(at) > 2
-        axis.plot(
-            at, trace["y"], **(look.line if curve else look.dots) | ({"marker": ""} if flat else {})
-        )
+        shape = (look.line if curve else look.dots) | ({"marker": ""} if flat else {})
+        axis.plot(at, trace["y"], **shape)
         if "y_low" in trace:
             band = {"color": look.color, "alpha": 0.18, "linewidth": 0 if curve else 3}
             draw = axis.fill_between if curve else axis.vlines
@@ -241,16 +229,15 @@ def curves(
 def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
     """A failure, at a point or at the top of the axis."""
     transform = axis.get_xaxis_transform() if at_top else axis.transData
-    axis.plot([x], [y], **FAILED, color=style.color, transform=transform, clip_on=False, zorder=5)
+    look = FAILED | {"color": style.color, "clip_on": False, "zorder": 5}
+    axis.plot([x], [y], transform=transform, **look)
 
 
 def dots(
     axis: Axes, page: Page, rows: pd.DataFrame, *, middle: bool, above: float, below: float
 ) -> None:
-    """A named row for each of ``frame.costs``, the first on top: values on a log axis, and a note.
-
-    A dot for each value, the least and the most written beside them; or with ``middle`` one for the
-    median, which is written.
+    """A named row for each of ``frame.costs``, the first on top: a dot for each value, the least
+    and the most beside them; or with ``middle`` the median alone.
     """
     axis.set_xscale("log")
     for position, row in enumerate(rows.itertuples()):

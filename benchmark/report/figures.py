@@ -6,6 +6,7 @@ Each returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; th
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -16,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmark.report import drawing
-from benchmark.report.drawing import Drawing, NothingToDrawError, Page, entries, finish, grid
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page, finish, grid
 from benchmark.report.frame import (
     RUN,
     cost_column,
@@ -56,10 +57,9 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     looks = page.looks(runs, label)
     against = TRAINING[::2] if page.narrow else TRAINING
     notes = [f"{AXES[x]}: {drawing.WIDER}" for x in TRAINING if x not in against]
-    measures = [*ACCURACY, *(name for name in extra(runs) if runs[name].notna().any())]
-    empty = [name for name in extra(runs) if name not in measures]
-    notes += [f"{called(name, runs, AXES)}: not measured" for name in empty]
-    below = [AXES[x] for x in against]
+    known = runs[extra(runs)].notna().any()
+    notes += [f"{called(name, runs, AXES)}: not measured" for name in known.index[~known]]
+    measures, below = [*ACCURACY, *known.index[known]], [AXES[x] for x in against]
     if runs["training_vjp_evals"].isna().all():
         below = [name.replace("+ products", "(products not recorded)") for name in below]
     size = (page.width, 0.5 + 1.55 * len(measures))
@@ -78,9 +78,10 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     lines = [axis.axhline(least, **REFERENCE, label="least F of all") for axis in axes[0]]
     if least > 0:
         axes[0, 0].set_yscale("log")
-    handles = [*entries(looks, endings(runs, label)), lines[0]]
+    handles = [*drawing.entries(looks, endings(runs, label)), lines[0]]
     if (runs["ending"] != "ok").any():
-        handles.append(drawing.failed_entry("last point of a run that failed or was cut"))
+        label = "last point of a run that failed or was cut"
+        handles.append(Line2D([], [], label=label, **drawing.FAILED))
     if left_out := frame["solver_name"].nunique() - runs["solver_name"].nunique():
         notes.append(f"{left_out} configurations evaluated only once, without training")
     return finish(figure, frame["task"].iloc[0], handles, notes)
@@ -88,8 +89,7 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
 
 def unfinished(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
     """The last finite point of each run that failed or was cut (none for a run without one)."""
-    short = frame["ending"] != "ok"
-    points = last_rows(frame[short & frame[[x, y]].notna().all(axis=1)])
+    points = last_rows(frame[frame["ending"] != "ok"].dropna(subset=[x, y]))
     return points[["configuration", "method"]].assign(x=points[x], y=points[y])
 
 
@@ -104,16 +104,14 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
         axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **look.line)
     axis.set(xlabel="time since the start of training (s)", ylim=(0, None))
     axis.set_ylabel("memory of the process\nabove the start (MiB)")
-    return finish(figure, handles=entries(looks))
+    return finish(figure, handles=drawing.entries(looks))
 
 
 def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     """Error of the hypergradient.
 
     Of one task, at the start of all runs, and below it at the θ that exact gradients reach, where
-    that was measured. The theory's line starts at the first point of Restarted-JFB with the most
-    restarts, κ being the median of the measured contraction factors; it is not drawn where κ ≥ 1.
-    Crosses at the top are depths at which a run failed.
+    that was measured. Crosses at the top are depths at which a run failed.
     """
     rows, notes, lines = last_rows(frame), [], {}
     for place in PLACES:
@@ -134,9 +132,8 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
     for row, (y, against) in zip(axes, lines.items(), strict=True):
         known = depths(rows, y=y)
         for axis, x in zip(row, against, strict=True):
-            ends = (known[0], known[-1])
-            drawing.curves(axis, rows, ("series", "layers"), x, y, looks, ends)
-        drawing.ticks(row[0], sorted({float(layers) for layers in rows["layers"].dropna()}))
+            drawing.curves(axis, rows, ("series", "layers"), x, y, looks, (known[0], known[-1]))
+        drawing.ticks(row[0], sorted(set(rows["layers"].dropna())))
         row[0].yaxis.set_minor_locator(NullLocator())
         for end in failed.itertuples():
             drawing.cross(row[0], end.layers, 1.0, looks[end.series], at_top=True)
@@ -144,13 +141,16 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
             kappa = float(frame.groupby(RUN)["contraction"].first().median())
             theory = _theory(row[0], rows, kappa, stop=known[-1])
             (notes if isinstance(theory, str) else handles).append(theory)
-    handles = [*entries(looks, endings(frame, "series")), *handles]
-    handles += [drawing.failed_entry("failed at this depth")] if len(failed) else []
+    handles = [*drawing.entries(looks, endings(frame, "series")), *handles]
+    if len(failed):
+        handles.append(Line2D([], [], label="failed at this depth", **drawing.FAILED))
     return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
 def _theory(axis: Axes, rows: pd.DataFrame, kappa: float, stop: float) -> Line2D | str:
-    """Draw κᴷ without changing the axis; the handle names κ. Or why it is not drawn."""
+    """Draw κᴷ from the first point of Restarted-JFB with the most restarts, κ < 1 being the median
+    of the measured contraction factors; or say why not. The axis stays as it is.
+    """
     y = "gradient_error_start"
     own = rows[rows["method"] == "Restarted-JFB"].dropna(subset=["layers", y])
     if own.empty:
@@ -176,9 +176,9 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
     column = cost_column(frame, "gradient_seconds")
     if frame[column].isna().all():
         raise NothingToDrawError("no time of a hypergradient in the data")
-    panels = {None: AXES[column], "layer_seconds": "in applications of one layer"}
-    notes = (f"{panels['layer_seconds']}: {drawing.WIDER}",) if page.narrow else ()
-    panels = {None: "seconds"} if page.narrow else panels
+    panels, notes = {None: AXES[column], "layer_seconds": "in applications of one layer"}, ()
+    if page.narrow:
+        panels, notes = {None: "seconds"}, (f"{panels['layer_seconds']}: {drawing.WIDER}",)
     counts = frame.groupby("task", sort=False)["gradient"].nunique()
     size = (page.width, 0.5 + sum(0.55 + 0.17 * counts))
     options = {"sharex": "col", "sharey": "row", "height_ratios": counts + 1.5}
@@ -197,7 +197,7 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
     """Memory of one hypergradient: the peak of live tensors.
 
     Of all tasks. On the left a dot per configuration; on the right its growth with depth, only
-    where the data have several depths.
+    where the data have several depths. In one column of a page all are stacked.
     """
     y = cost_column(frame, "peak_memory_mib")
     rows = measured_rows(frame, y)
@@ -205,51 +205,40 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
         raise NothingToDrawError("no peak memory in the data")
     known = depths(rows, y=y)
     looks = page.looks(rows, "series") if len(known) > 1 else {}
-    tasks = list(dict.fromkeys(frame["task"]))
-    shape = (len(tasks), 2 if looks else 1)
-    lines = (shape[0] * shape[1], 1) if page.narrow else shape
+    tasks, columns = list(dict.fromkeys(frame["task"])), 2 if looks else 1
+    lines = (len(tasks) * columns, 1) if page.narrow else (len(tasks), columns)
     high = 0.4 + lines[0] * max(1.7, 0.35 + 0.15 * frame["method"].nunique())
-    figure, axes = grid(*lines, (page.width if looks or page.narrow else page.width / 2, high))
-    axes = axes.reshape(shape)
-    for row, task in zip(axes, tasks, strict=True):
-        _by_method(row[0], frame[frame["task"] == task], page)
-        if looks:
+    size = (page.width if looks or page.narrow else page.width / 2, high)
+    figure, axes = grid(*lines, size, sharex=False if page.narrow else "col")
+    axes = axes.reshape(len(tasks), columns)
+    for (axis, *right), task in zip(axes, tasks, strict=True):
+        axis.set_title(drawing.plain(task), loc="left")
+        found = _by_method(frame[frame["task"] == task], y)
+        drawing.dots(axis, page, found, middle=False, above=0.5, below=0.5)
+        for beside in right:
             own, against = rows[rows["task"] == task], ("series", "layers")
-            drawing.curves(row[1], own, against, "layers", y, looks, (known[0], known[-1]))
-            row[1].set_ylabel(AXES[y])
-            drawing.ticks(row[1], known)
-        for axis in row if page.narrow else row[:1]:
-            axis.set_title(drawing.plain(task), loc="left")
-    for column, label in zip(axes.T, (AXES[y], AXES["layers"]), strict=False):
-        for axis in column[1:]:
-            axis.sharex(column[0])
-        column[0].autoscale(axis="x")
-        for axis in column if page.narrow else column[-1:]:
+            drawing.curves(beside, own, against, "layers", y, looks, (known[0], known[-1]))
+            beside.set_ylabel(AXES[y])
+            drawing.ticks(beside, known)
+    for row in axes if page.narrow else axes[-1:]:
+        for axis, label in zip(row, (AXES[y], AXES["layers"]), strict=False):
             axis.set_xlabel(label)
-        for axis in column[:-1]:
-            axis.tick_params(labelbottom=page.narrow)
-    drawing.room(axes.flat[0], share=0.5)
-    return finish(figure, handles=entries(looks, endings(frame, "series")))
+        drawing.room(row[0], share=0.5)
+    return finish(figure, handles=drawing.entries(looks, endings(frame, "series")))
 
 
-def _by_method(axis: Axes, frame: pd.DataFrame, page: Page) -> None:
-    """A row per method: a dot for the median of each configuration."""
-    found = costs(frame, column=cost_column(frame, "peak_memory_mib"))
-    medians = found["values"].map(lambda values: float(np.median(values)) if values else np.nan)
-    values = medians.dropna().groupby(found["method"]).agg(list)
-    rows = {
-        name: (name, ended.removeprefix(", "), values.get(name, []))
-        for name, ended in endings(frame, "method").items()
-    }
-    rows = pd.DataFrame.from_dict(rows, orient="index", columns=["method", "failed", "values"])
-    drawing.dots(axis, page, rows.loc[method_order(rows.index)], middle=False, above=0.5, below=0.5)
+def _by_method(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """``frame.costs`` with a row per method: of each configuration the median."""
+    found = costs(frame, column=column)
+    medians = found["values"].map(lambda values: [np.median(values)] if values else [])
+    values = medians.groupby(found["method"]).agg(lambda own: [*itertools.chain(*own)])
+    ended = pd.Series(endings(frame, "method")).str.removeprefix(", ")
+    rows = pd.DataFrame({"method": values.index, "values": values, "failed": ended})
+    return rows.loc[method_order(rows.index)]
 
 
 def learned(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Learned parameters.
-
-    Of one task and each configuration; up to ``FEW`` entries have a line each.
-    """
+    """Learned parameters, of one task: up to ``FEW`` entries have a line each."""
     runs = trained(frame)
     runs = runs[runs["learned"].notna()]
     theta = medians(runs)
@@ -261,14 +250,13 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
     lines = math.ceil(len(panels) / abreast)
     width = page.width if abreast > 1 else min(page.width, 1.4 * drawing.ONE_COLUMN)
     figure, axes = grid(lines, abreast, (width, 0.5 + 2.0 * lines), sharex=True)
-    axes = axes.ravel()
-    for axis in axes[len(panels) :]:
+    shown, unused = np.split(axes.ravel(), [len(panels)])
+    for axis in unused:
         axis.remove()
-    for axis in axes[max(0, len(panels) - abreast) : len(panels)]:
-        # the last of its column, which need not be in the last line
+    for axis in shown[-abreast:]:  # the last of its column, which need not be in the last line
         axis.set_xlabel("outer steps")
         axis.tick_params(labelbottom=True)
-    for axis, (name, own) in zip(axes, panels, strict=False):
+    for axis, (name, own) in zip(shown, panels, strict=True):
         axis.set_ylabel(label(name))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         for configuration, look in looks.items():
@@ -276,7 +264,7 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
         count = own["entry"].nunique()
         many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    handles = entries(looks, endings(runs, "configuration"))
+    handles = drawing.entries(looks, endings(runs, "configuration"))
     return finish(figure, frame["task"].iloc[0], handles)
 
 
@@ -305,11 +293,10 @@ def label(parameter: str) -> str:
 def _parameter(axis: Axes, theta: pd.DataFrame, look: Style) -> None:
     """One parameter of one configuration."""
     table = theta.pivot_table(index="outer_step", columns="entry", values="value")
-    if table.shape[1] <= FEW:
-        axis.plot(table, **look.line)
-        return
-    axis.plot(table.median(axis="columns"), **look.line)
-    low, high = table.min(axis="columns"), table.max(axis="columns")
-    axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
-    for bound in (low, high):
-        axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])
+    many = table.shape[1] > FEW
+    axis.plot(table.median(axis="columns") if many else table, **look.line)
+    if many:
+        low, high = table.min(axis="columns"), table.max(axis="columns")
+        axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
+        for bound in (low, high):
+            axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])

@@ -7,24 +7,14 @@ in does not matter. Columns that a file lacks are NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from benchmark.report import names
 from benchmark.report.metrics import DIRECTIONS, LOSS, MSE
-from benchmark.report.names import (
-    DEFINING,
-    PROBLEM,
-    devices,
-    distinguish,
-    drawn,
-    in_order,
-    on_device,
-    parameters,
-    problems,
-    solvers,
-)
+from benchmark.report.names import PROBLEM, distinguish
 from benchmark.report.reading import IMAGES, METRIC, METRICS, NAMES, OPTIONAL
 from benchmark.report.statistics import PHOTOGRAPHS, PSNR_IMAGES
 from benchmark.report.style import Style, method_order
@@ -52,53 +42,45 @@ NUMBERS = ["stop_val", "repetition", "seconds", *_MEASURED]
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:
-    """Benchopt's rows, renamed, typed, named and sorted.
+    """Benchopt's rows, renamed (``COLUMNS``), typed, named and sorted.
 
-    Columns: ``source`` (what may be compared in time: a file, a device, one of several equal
-    runs), ``device`` ("" where there is one alone), the three benchopt names, ``task``, ``setting``
-    (the task but for what ``VARIED`` lists), ``size`` (side of the images, pixels), ``batch``
-    (images of the probe: ``probe_size``, or all of ``n_train``), ``ridge``, ``drawn`` (what tells
-    apart other images of the same name), ``method``, three names of the configuration
+    Added are: ``source``, what may be compared in time (a file, a device, one of several equal
+    runs); ``device`` ("" where there is one alone); what ``names.problems`` and ``names.solvers``
+    find; ``drawn``, what tells apart other images of the same name; three names of a configuration
     (``configuration``: all that differs; ``gradient``: without the parameters of the outer loop;
-    ``series``: without the depth either), ``parameters`` (all of them, as text), ``layers`` (or
-    what else its depth is called), ``restarts``, ``steps``, ``repetition``, ``seconds`` (of
-    training), ``stop_val``, ``METRICS`` and ``OPTIONAL`` (NaN where not finite), ``training_evals``
-    (layers and products), ``status``, ``message``, what ``judged`` finds of the run, ``learned`` (θ
-    as JSON, where it is small), ``IMAGES``, the test PSNR of each image, which may still be packed
-    (``reading.unpacked``), ``test_photographs`` and ``images_digest``, and what
-    ``benchmark.report.metrics`` tells of: ``loss``, ``metric_…``, ``higher_is_better``. A run is a
-    value of ``RUN``; its rows come in order of outer step, a failed row last.
+    ``series``: without the depth either); ``training_evals`` (layers and products); what ``judged``
+    finds. Numbers are NaN where they are not finite. ``seconds`` are those of training, ``learned``
+    is θ as JSON, where it is small; PSNRs of images may be packed (``reading.unpacked``). A run is
+    a value of ``RUN``; its rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
-    metrics = [name for name in raw if name.startswith(f"objective_{METRIC}")]
-    names = COLUMNS | {name: name.removeprefix("objective_") for name in metrics}
-    measured = {*NUMBERS, *map(names.get, metrics)}
-    numbers = raw.reindex(columns=[old for old, new in names.items() if new in measured])
-    numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
-    texts = raw.reindex(columns=[old for old, new in names.items() if new not in measured])
-    frame = pd.concat([texts.astype(object), numbers.where(np.isfinite(numbers))], axis="columns")
-    frame = frame.rename(columns=names)
+    own = f"objective_{METRIC}"
+    metrics = {name: name.removeprefix("objective_") for name in raw if name.startswith(own)}
+    frame = raw.reindex(columns=[*COLUMNS, *metrics]).rename(columns=COLUMNS | metrics)
+    numbers = frame[[*NUMBERS, *metrics.values()]].apply(pd.to_numeric, errors="coerce")
+    numbers = numbers.astype(float).where(lambda number: np.isfinite(number))
+    frame = frame.drop(columns=numbers.columns).astype(object).join(numbers)
     products = frame["training_vjp_evals"].fillna(0)
     frame["training_evals"] = frame["training_layer_evals"] + products
     absent = {**dict.fromkeys(NAMES, "unknown"), "source": "", "repetition": 0, "stated": ""}
     frame = frame.fillna(absent).astype({"repetition": int})
     finite = frame["value"].notna().map({True: "ok", False: "error"})
     frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
-    frame["device"] = devices(raw)
+    frame["device"] = names.devices(raw)
     if frame["device"].any():
         frame["source"] += frame["device"]
-        named = zip(frame["solver_name"], frame["device"], strict=True)
-        frame["solver_name"] = [on_device(*pair) for pair in named]
+        pairs = zip(frame["solver_name"], frame["device"], strict=True)
+        frame["solver_name"] = [names.on_device(*pair) for pair in pairs]
     raw = raw.assign(**frame[list(NAMES)])
     raw[LOSS] = frame[LOSS] = upper_losses(raw, frame)
-    raw["drawn"] = frame["drawn"] = drawn(raw)
+    raw["drawn"] = frame["drawn"] = names.drawn(raw)
     again = repeats(frame, raw.reindex(columns=["run_date"])["run_date"])
     if again.any():
         frame["source"] += again.map(lambda count: f" run {count + 1}" if count else "")
-    frame = frame.join(problems(raw), on=PROBLEM).join(solvers(raw, frame), on=NAMES[2])
+    frame = frame.join(names.problems(raw), on=PROBLEM).join(names.solvers(raw, frame), on=NAMES[2])
     frame = renamed(frame.drop(columns="stated"))
     ranks = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
-    read = frame[["task", "configuration"]].apply(in_order)
+    read = frame[["task", "configuration"]].apply(names.in_order)
     keyed = frame.assign(rank=frame["method"].map(ranks), failed=frame["status"] != "ok", **read)
     by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
     order = keyed[[*by, "stop_val"]].sort_values([*by, "stop_val"], kind="stable").index
@@ -122,12 +104,12 @@ def repeats(frame: pd.DataFrame, dates: pd.Series) -> pd.Series:
 
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with what is the same in all rows of a run: ``AT_COMMON``, ``ending``, ``inexact``.
+    """The frame with what is the same in all rows of a run.
 
-    At the start: as measured there, else what the first row says, which is at it. ``ending``: "ok",
-    how it failed, or by what it was cut before its last step. ``inexact``: whether a gradient's
-    measured error, or the method's own estimate of it, was once above what the method claims: its
-    ``gradient_tol``; ``EXACT_TO`` for one that is ``EXACT`` without it.
+    ``AT_COMMON``: at the start as measured there, else what the first row says, which is at it.
+    ``ending``: "ok", how it failed, or by what it was cut. ``inexact``: whether a gradient's error,
+    or the method's estimate of it, was once above what it claims: its ``gradient_tol``, or
+    ``EXACT_TO``.
     """
     claimed = frame["parameters"].map(lambda stated: stated.get("gradient_tol"))
     claimed = pd.to_numeric(claimed, errors="coerce")
@@ -135,13 +117,11 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
     errors = ["gradient_error", "gradient_error_estimate", *(n for n in AT_COMMON if "_error" in n)]
     first = frame[[*COMMON]].where(frame["outer_step"] == 0)
     own = frame[AT_COMMON].fillna(first.add_suffix("_start"))
-    keyed = own.assign(
-        above=frame[errors].max(axis="columns") > claimed, step=frame["outer_step"]
-    ).join(frame[[*RUN, "status", "ended"]])
-    runs = keyed.groupby(RUN, sort=False)
+    own["above"] = frame[errors].max(axis="columns") > claimed
+    runs = own.join(frame[[*RUN, "outer_step", "status", "ended"]]).groupby(RUN, sort=False)
     status, ended = (runs[name].transform("last") for name in ("status", "ended"))
     # a method may be done before its last step; a row that does not say so is of one that was cut
-    short = (runs["step"].transform("max") < frame["steps"]) & (ended != "finished")
+    short = (runs["outer_step"].transform("max") < frame["steps"]) & (ended != "finished")
     cut = ended.map(CUT)
     cut = cut.mask(cut.isna() & short, "cut before its last step")
     ending = status.mask((status == "ok") & cut.notna(), cut)
@@ -152,7 +132,7 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
 def upper_losses(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.Series:
     """The upper loss of each row: as its run says, else as its parameters do, else MSE."""
     runs = frame.groupby(["source", *NAMES, "repetition"])
-    objectives = parameters(raw, "objective_name", "p_obj_")
+    objectives = names.parameters(raw, "objective_name", "p_obj_")
     known = frame["objective_name"].map(lambda name: objectives[name].get(LOSS))
     return frame[LOSS].fillna(runs[LOSS].transform("first")).fillna(known).fillna(MSE).astype(str)
 
@@ -160,9 +140,8 @@ def upper_losses(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.Series:
 def renamed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with ``configuration`` naming what differs among its own rows."""
     known = frame.drop_duplicates("solver_name").set_index("solver_name")
-    names = distinguish(known["method"].to_dict(), known["parameters"].to_dict(), DEFINING)
-    names = pd.Series(names, dtype=object, name="configuration")
-    return frame.drop(columns="configuration", errors="ignore").join(names, on="solver_name")
+    found = distinguish(known["method"].to_dict(), known["parameters"].to_dict(), names.DEFINING)
+    return frame.assign(configuration=frame["solver_name"].map(found).astype(object))
 
 
 def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -187,10 +166,7 @@ def cost_column(rows: pd.DataFrame, name: str) -> str:
 
 
 def counted_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """The last rows that numbers are taken over: of the runs that ended well.
-
-    Of a configuration of which none did, those of the runs that were cut.
-    """
+    """The last rows that numbers are taken over: of runs that ended well; if none did, were cut."""
     ends = last_rows(frame)
     ends = ends[ends["status"] == "ok"]
     whole = ends["ending"] == "ok"
@@ -234,30 +210,27 @@ def depths(rows: pd.DataFrame, y: str) -> list[float]:
     return sorted({float(layers) for layers in known["layers"]})
 
 
-def placed(rows: pd.DataFrame, label: str, by: str, x: str, y: str) -> pd.DataFrame:
-    """The rows with a y; ``at`` is the median x over those of the same ``label`` and ``by``.
+def traces(
+    rows: pd.DataFrame,
+    across: tuple[str, str],
+    x: str,
+    y: str,
+    styles: Mapping[str, Style],
+    ends: Sequence[float] = (),
+) -> list[dict[str, object]]:
+    """A curve for each value of the first of two columns, through the values of the second, as
+    benchopt's scatter plots take it: medians of x and y, and of several runs the quartiles of y.
 
-    Rows without an x have none where it is ``layers`` (a method without depth), and are left out
-    where it is measured.
+    What has no depth is level, from one of the ``ends`` to the other, where x is ``layers``.
     """
+    label, by = across
     known = rows.dropna(subset=[y] if x == "layers" else [x, y])
     known = known.assign(by=known[by].fillna(0.0))
-    return known.assign(at=known.groupby([label, "by"], sort=False)[x].transform("median"))
-
-
-def levelled(placed: pd.DataFrame, ends: tuple[float, float]) -> pd.DataFrame:
-    """``placed`` rows, those without an x at both ends: a level line from one to the other."""
-    level = placed[placed["at"].isna()]
-    return pd.concat([placed[placed["at"].notna()], *(level.assign(at=end) for end in ends)])
-
-
-def traces(
-    placed: pd.DataFrame, label: str, y: str, styles: Mapping[str, Style]
-) -> list[dict[str, object]]:
-    """``placed`` rows as benchopt's scatter plots take them: medians; quartiles of several runs."""
+    known["at"] = known.groupby([label, "by"], sort=False)[x].transform("median")
+    level = known[known["at"].isna()]
+    known = pd.concat([known.dropna(subset="at"), *(level.assign(at=end) for end in ends)])
     found = []
-    known = placed[placed["at"].notna()].sort_index(kind="stable")
-    for name, own in known.groupby(label, sort=False):
+    for name, own in known.sort_index(kind="stable").groupby(label, sort=False):
         runs = own.sort_values("by", kind="stable").groupby(["by", "at"], sort=False)[y]
         parts = {"y": 0.5} | ({"y_low": 0.25, "y_high": 0.75} if runs.size().max() > 1 else {})
         lists = {key: runs.quantile(level).tolist() for key, level in parts.items()}
@@ -268,10 +241,8 @@ def traces(
 
 
 def costs(frame: pd.DataFrame, column: str, per: str | None = None) -> pd.DataFrame:
-    """One task's costs of one hypergradient: a row per configuration, ``values`` one per run.
-
-    ``failed`` says which runs failed, were cut, or are inexact. ``per`` names a column to divide
-    by, row by row: seconds per seconds of one layer.
+    """One task's costs of one hypergradient: a row per configuration, ``values`` one per run, and
+    which runs ``failed``, were cut, or are inexact. ``per`` names a column to divide by.
     """
     rows = measured_rows(frame, column)
     cost = rows[column] if per is None else rows[column] / rows[per]

@@ -45,14 +45,9 @@ OTHERS = (
 )
 HEADS = ["task", "configuration", "method", "status"]
 COSTS = ["value", "test_psnr_deployed", *COMMON, *AT_COMMON]
-# what is shown of these: the first that is known
+# what is shown of these: the first that is known; nothing carried over, and with what was
 COLD, WARM = ("_reached", "_start"), ("_reached_warm", "")
-GRADIENT = [("gradient_error_reached",), tuple(f"gradient_cosine{at}" for at in COLD)]
-SPENT = [tuple(f"gradient_seconds{at}" for at in places) for places in (COLD, WARM)]
-SPENT += [tuple(f"peak_memory_mib{at}" for at in (*COLD, ""))]
 BOUNDS = ["low", "high", "how", "best"]
-PREFIXES = [f"{part}_" for part in BOUNDS]
-EVALS = ("layer", "vjp")
 VERDICTS = ["to_start", "to_search"]
 ORDER = [*HEADS[:3], "test_psnr", *BOUNDS, "gain", *VERDICTS, "fell", *COSTS, "status", "over"]
 
@@ -82,14 +77,16 @@ def table(numbers: pd.DataFrame) -> Table:
         if numbers[mark].iloc[row]
     }
     bounds = numbers["low"].map("[{:.2f}, ".format) + numbers["high"].map("{:.2f}]".format)
-    trained = numbers["gain"].notna().any()
-    shown = ["value", "test_psnr_deployed", "gradient_error_start"]
-    shown += [_known(numbers, names) for names in GRADIENT]
     # what a method carries from step to step is seen where there are steps
-    shown += [_known(numbers, names) for names in SPENT if trained or names[0].endswith("reached")]
+    places = (COLD, WARM)[: 2 if numbers["gain"].notna().any() else 1]
+    shown = ["value", "test_psnr_deployed", "gradient_error_start"]
+    shown += [_known(numbers, "gradient_error", ["_reached"])]
+    shown += [_known(numbers, "gradient_cosine", COLD)]
+    shown += [_known(numbers, "gradient_seconds", at) for at in places]
+    shown += [_known(numbers, "peak_memory_mib", (*COLD, ""))]
     evals = {}
-    for at in (COLD, WARM)[: 2 if trained else 1]:
-        names = [_known(numbers, [f"{kind}_evals{where}" for where in at]) for kind in EVALS]
+    for at in places:
+        names = [_known(numbers, f"{kind}_evals", at) for kind in ("layer", "vjp")]
         if all(names):
             layers, products = (column for _, column in spelled(numbers, names).items())
             both = (layers + " + " + products).where(layers != MISSING, MISSING)
@@ -101,19 +98,19 @@ def table(numbers: pd.DataFrame) -> Table:
         "95 % interval": bounds.where(numbers["low"].notna(), MISSING),
         "gain (dB)": [measured(gain, decimals=2) for gain in numbers["gain"]],
         **{called(name, numbers, HEADERS): with_bounds(numbers, name) for name in metrics},
-        **spelled(numbers, [name for name in shown if name]),
+        **spelled(numbers, filter(None, shown)),
         **evals,
         "status": numbers["status"],
     }
-    note = [numbers["over"].iloc[0], *([NOTE] if bold else [])]
+    note = [NOTE] if bold else []
     note += [OTHERS] if bold and metrics else []
-    note = " ".join([*note, f"{TERMS[0].upper()}{TERMS[1:]}."])
+    note = " ".join([numbers["over"].iloc[0], *note, TERMS])
     return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, note)
 
 
-def _known(numbers: pd.DataFrame, names: Sequence[str]) -> str:
-    """The first of some columns in which there is a number; "" where there is none."""
-    return next((name for name in names if numbers[name].notna().any()), "")
+def _known(numbers: pd.DataFrame, name: str, places: Sequence[str]) -> str:
+    """The first of a column's places where there is a number; "" where there is none."""
+    return next((name + at for at in places if numbers[name + at].notna().any()), "")
 
 
 def with_bounds(numbers: pd.DataFrame, name: str) -> pd.Series:
@@ -164,20 +161,19 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
             part = part.join(found.add_suffix(f"_{name}"))
         parts.append(part)
     found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
-    order, at = list(ORDER), ORDER.index("gain") + 1
-    order[at:at] = [f"{part}{name}" for name in metrics for part in ("", *PREFIXES)]
-    if metrics:
-        order.append(DIRECTIONS)
-        found[DIRECTIONS] = means[DIRECTIONS].iloc[0]
-    return found[order]
+    if not metrics:
+        return found[ORDER]
+    own = [f"{part}{name}" for name in metrics for part in ("", *(f"{b}_" for b in BOUNDS))]
+    at = ORDER.index("gain") + 1
+    found[DIRECTIONS] = means[DIRECTIONS].iloc[0]
+    return found[[*ORDER[:at], *own, *ORDER[at:], DIRECTIONS]]
 
 
 def compared(
     names: pd.Series, runs: Mapping[str, pd.DataFrame], column: str, *, higher: bool | None = True
 ) -> pd.DataFrame:
-    """For each configuration of a task the ``mean`` of a column, and ``BOUNDS``: who is best.
-
-    ``higher``: whether higher is better; nobody is best where that is not known (None).
+    """For each configuration of a task a column's ``mean`` and ``BOUNDS``: who is best (nobody
+    where ``higher`` is None: it is not known whether that is better).
     """
     tables = {name: values(own, column) for name, own in runs.items()}
     found = [asdict(interval(tables.get(name, pd.Series(dtype=float)))) for name in names]
@@ -190,34 +186,25 @@ def told(names: pd.Series, tables: Mapping[str, pd.Series], reference: str) -> l
     """Whether each test PSNR is significantly "better" or "worse" than a reference's (95 %, paired)
     or "not told" from it; "" where there is no interval. ``tables``: of ``values``.
     """
-
-    def verdict(name: str) -> str:
-        if name == reference or {name, reference} - tables.keys():
-            return ""
-        gap = interval(difference(tables[name], tables[reference]))
-        if not gap.known:
-            return ""
-        return "better" if gap.low > 0 else "worse" if gap.high < 0 else "not told"
-
-    return [verdict(name) for name in names]
+    verdicts = []
+    for name in names:
+        known = name != reference and {name, reference} <= tables.keys()
+        gap = interval(difference(tables[name], tables[reference])) if known else None
+        told = "better" if gap and gap.low > 0 else "worse" if gap and gap.high < 0 else "not told"
+        verdicts.append(told if gap and gap.known else "")
+    return verdicts
 
 
 def overfitted(frame: pd.DataFrame) -> pd.DataFrame:
     """Of one task, by configuration: ``fell``, by how many dB; 0 where F was lower at the peak."""
-    steps = frame.groupby(["configuration", "outer_step"])[["test_psnr", "value"]].mean()
-    found = {}
-    for name, along in steps.dropna().groupby("configuration"):
-        peak, end = along.loc[along["test_psnr"].idxmax()], along.iloc[-1]
-        found[name] = max(0.0, peak["test_psnr"] - end["test_psnr"]) * (
-            end["value"] < peak["value"]
-        )
-    return pd.Series(found, name="fell", dtype=float).rename_axis("configuration").reset_index()
+    steps = frame.groupby(["configuration", "outer_step"])[["test_psnr", "value"]].mean().dropna()
+    runs = steps.groupby("configuration")
+    peak, end = steps.loc[runs["test_psnr"].idxmax()].droplevel(1), runs.last()
+    fell = (peak["test_psnr"] - end["test_psnr"]).clip(lower=0) * (end["value"] < peak["value"])
+    return fell.rename("fell").rename_axis("configuration").reset_index()
 
 
 def starts(frame: pd.DataFrame) -> pd.DataFrame:
-    """One task's evaluations of the initial θ, a row per run; empty where nothing was trained.
-
-    All runs of a repetition begin at the same θ.
-    """
+    """One task's evaluations of the initial θ, a row per run; empty where nothing was trained."""
     first, trained = first_rows(frame), (frame["outer_step"] > 0).any()
     return first[trained & (first["outer_step"] == 0) & first["test_psnr"].notna()]

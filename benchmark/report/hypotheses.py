@@ -1,20 +1,22 @@
 """What each of the paper's statements says of the rows of one task: a measure and a verdict.
 
-Every test takes the rows of the method that the statement is about; given those of the control, a
-method of which it is not true, it must not find that it HOLDS.
+Every test takes the rows of the method that the statement is about, and the task; given those of
+the control, a method of which it is not true, it must not find that it HOLDS. It returns a
+``Finding``, or a text that says why it cannot tell.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmark.report.frame import last_rows
+from benchmark.report.frame import first_rows, last_rows, measured_rows
 from benchmark.report.statistics import LEVEL, difference, interval, student, values
 from benchmark.report.style import PAGES
 
@@ -52,6 +54,53 @@ def ended(frame: pd.DataFrame) -> pd.DataFrame:
     return ends.assign(value=ends["value"].mask(lost, math.inf))[whole | lost]
 
 
+@dataclass(frozen=True)
+class Task:
+    """The rows of one task: the ``first`` of all runs, where the θ is the same for all and there is
+    an error; those with a ``memory``; those where training has ``ended``.
+
+    ``radius`` and ``norm``: the spectral radius of J at x* and ‖J‖ there, at the start (medians).
+    """
+
+    name: str
+    first: pd.DataFrame
+    memory: pd.DataFrame
+    ended: pd.DataFrame
+    radius: float
+    norm: float
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Task:
+        """The task whose tidy rows these are."""
+        first = first_rows(rows)
+        return cls(
+            name=rows["task"].iloc[0],
+            first=first[first["gradient_error"] > 0],
+            memory=measured_rows(rows, "peak_memory_mib"),
+            ended=ended(rows),
+            radius=first["contraction"].median(),
+            norm=measured_rows(rows, "jacobian_norm_start")["jacobian_norm_start"].median(),
+        )
+
+    @property
+    def lower(self) -> str:
+        """Its lower level: a task is named "lower level, degradation (…)"."""
+        return self.name.partition(",")[0]
+
+    @property
+    def one_modulus(self) -> bool:
+        """Whether κᴷ is no bound but the error, but for a factor."""
+        return self.name.partition(" (")[0] in ONE_MODULUS
+
+    def rows(self, part: str, method: str) -> pd.DataFrame:
+        """Those of a method in a part."""
+        rows: pd.DataFrame = getattr(self, part)
+        return rows[rows["method"] == method]
+
+
+Test = Callable[[pd.DataFrame, Task], Finding | str]
+
+
 def verdict(low: float, high: float, *, least: float = -math.inf, most: float = math.inf) -> str:
     """Of an interval against the criterion [least, most]."""
     if least <= low and high <= most:
@@ -59,15 +108,14 @@ def verdict(low: float, high: float, *, least: float = -math.inf, most: float = 
     return FAILS if high < least or low > most else UNDECIDED
 
 
-def rate(rows: pd.DataFrame, *, kappa: float) -> Finding | str:
+def rate(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(a) At equilibrium the error of JFB through K layers is proportional to κᴷ."""
-    bounds = {"least": 1 - MARGINS["rate"], "most": 1 + MARGINS["rate"]}
-    return _slope(rows, kappa, **bounds)
+    return _slope(rows, task.radius, least=1 - MARGINS["rate"], most=1 + MARGINS["rate"])
 
 
-def bound(rows: pd.DataFrame, *, kappa: float) -> Finding | str:
+def bound(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(a) It falls at least as fast as κᴷ, κ = ‖J‖ at x*."""
-    return _slope(rows, kappa, least=1 - MARGINS["bound"])
+    return _slope(rows, task.norm, least=1 - MARGINS["bound"])
 
 
 def _slope(rows: pd.DataFrame, kappa: float, **criterion: float) -> Finding | str:
@@ -92,13 +140,17 @@ def _told(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["gradient_error"] > 100 * rows["reference_residual"].fillna(0)]
 
 
-def restarts_close_the_gap(rows: pd.DataFrame, *, terms: pd.DataFrame) -> Finding | str:
+def restarts_close_the_gap(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(b) With more restarts the error at the same K approaches that at the exact equilibrium.
 
-    ``terms`` : rows of Neumann, whose error of K terms is that. The gap is the difference from it,
-    relative to it; the measure is the geometric mean over depths of the gap at the most restarts
-    over that at the fewest.
+    That is Neumann's, of K terms. The gap is the difference from it, relative to it; the measure is
+    the geometric mean over depths of the gap at the most restarts over that at the fewest.
     """
+    if rows["restarts"].isna().all():  # the control, in the place of the most restarts
+        own = task.rows("first", "Restarted-JFB")
+        few = own[own["restarts"] == own["restarts"].min()]
+        rows = pd.concat([few, rows.assign(restarts=math.inf)])
+    terms = task.rows("first", "Neumann")
     exact = _told(terms[terms["state_residual"] <= EXACT_STATE])
     exact = exact[exact["gradient_error"] > 100 * exact["state_residual"]]
     exact = exact.groupby(exact["parameters"].map(lambda own: float(own.get("terms", "nan"))))
@@ -118,7 +170,7 @@ def restarts_close_the_gap(rows: pd.DataFrame, *, terms: pd.DataFrame) -> Findin
     return Finding(float(np.exp(logs.mean())), found, note, float(low), float(high))
 
 
-def close_to_exact(rows: pd.DataFrame, *, kappa: float) -> Finding | str:
+def close_to_exact(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(c) Steps come arbitrarily close to the exact gradient: the error at the largest K tested,
     with the most restarts, which are chosen before any error is seen.
 
@@ -141,31 +193,31 @@ def close_to_exact(rows: pd.DataFrame, *, kappa: float) -> Finding | str:
     note = f"K = {known[-1]:g}, R = {most:g}; cosine {deepest['gradient_cosine'].median():.6f}"
     if found != HOLDS and len(known) > 1:
         before = rows[(depths == known[-2]) & (restarts == most)]["gradient_error"].median()
-        pace = min(kappa, 1.0) ** ((known[-1] - known[-2]) / 2)
+        pace = min(task.radius, 1.0) ** ((known[-1] - known[-2]) / 2)
         falling = value / before < min(0.9, pace)
         note += f"; {'still' if falling else 'no longer'} falling in K"
         found = UNDECIDED if falling else found
     return Finding(value, found, note, float(low), float(high))
 
 
-def works(rows: pd.DataFrame, *, ends: pd.DataFrame, deq: pd.DataFrame) -> Finding | str:
+def works(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(c) With the most restarts the cosine at the start is above 0 at every depth, and the trained
-    F (``ends``) at most 1 % above that of ``deq``, where both were trained.
+    F at most 1 % above DEQ's, where both were trained.
 
     It fails where a depth stops working in every repetition, and is undecided where in some, or
     where none does but only the cosine is known.
     """
-    rows, ends = (own[own["restarts"] == rows["restarts"].max()] for own in (rows, ends))
-    # of an estimate that is zero there is no cosine
-    lost = rows.assign(stops=~(rows["gradient_cosine"] > 0))[["layers", "repetition", "stops"]]
-    deq = deq[~(deq["gradient_error"] > FULL) & np.isfinite(deq["value"])]
-    target = (1 + MARGINS["limits"]) * deq.groupby("repetition")["value"].min()
-    target = ends["repetition"].map(target)
-    over = ends.assign(stops=ends["value"] > target)[target.notna()][
-        ["layers", "repetition", "stops"]
-    ]
+    ends, most = task.rows("ended", "Restarted-JFB"), rows["restarts"].max()
+    rows, ends = (own[own["restarts"] == most] for own in (rows, ends))
     if not rows["gradient_cosine"].notna().any():
         return "no gradient cosine of Restarted-JFB"
+    deq = task.rows("ended", "DEQ")
+    deq = deq[~(deq["gradient_error"] > FULL) & np.isfinite(deq["value"])]
+    target = ends["repetition"].map(deq.groupby("repetition")["value"].min())
+    target *= 1 + MARGINS["limits"]
+    over = ends.assign(stops=ends["value"] > target)[target.notna()]
+    # of an estimate that is zero there is no cosine
+    lost = rows.assign(stops=~(rows["gradient_cosine"] > 0))
     each = pd.concat([lost, over]).groupby(["layers", "repetition"])["stops"].any()
     share = each.groupby("layers").mean()
     stopped = share.index[share > 0]
@@ -181,7 +233,7 @@ def works(rows: pd.DataFrame, *, ends: pd.DataFrame, deq: pd.DataFrame) -> Findi
     return Finding(float((share == 0).mean()), found, note)
 
 
-def linear_memory(rows: pd.DataFrame) -> Finding | str:
+def linear_memory(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(d) Peak memory of differentiating K layers is a line in K, most of it due to K.
 
     The measure: of the line at the most layers, what lies above it at no layer. For a method
@@ -201,10 +253,11 @@ def linear_memory(rows: pd.DataFrame) -> Finding | str:
     return Finding(value, found, note, low, high)
 
 
-def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
+def flat_memory(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(d) Peak memory does not depend on how many layers are run: its growth in MiB per layer run,
     as a share of unrolling's.
     """
+    unrolled = task.rows("memory", "Unrolling")
     fit = line(unrolled["layers"], unrolled["peak_memory_mib"])
     if fit is None or not fit.slope > 0:
         return f"needs Unrolling at three depths, found {unrolled['layers'].nunique() or 'none'}"
@@ -217,7 +270,7 @@ def flat_memory(rows: pd.DataFrame, *, unrolled: pd.DataFrame) -> Finding | str:
     return Finding(value, found, f"layers run: {listed(memory.index)}", low, high)
 
 
-def not_less_accurate(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str:
+def not_less_accurate(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(e) Trained with it, the test PSNR is DEQ's or more, but for a margin (non-inferiority).
 
     HOLDS where the interval is above −margin; BETTER, if it is also above 0 and reaches beyond the
@@ -226,6 +279,7 @@ def not_less_accurate(rows: pd.DataFrame, *, deq: pd.DataFrame) -> Finding | str
     of a method the one with the least mean F(θ) at its end is taken: a choice by the training set,
     not by the test set.
     """
+    deq = task.rows("ended", "DEQ")
     if rows.empty or deq.empty:
         return "no trained runs of " + ("DEQ" if deq.empty else "Restarted-JFB")
     chosen = []

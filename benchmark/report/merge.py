@@ -9,16 +9,14 @@ Versions of torch and numpy may differ, and are noted. The inputs stay as they a
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from benchopt.results import read_results
 from benchopt.results.parquet import to_parquet
 
 from benchmark.measure.provenance import files_of
+from benchmark.options.whole import whole
 from benchmark.report.reading import NAMES, ReportError, read_file, repeated, writable
 
 SOURCES, IMAGES = "objective_sources_digest", "objective_images_digest"
@@ -35,14 +33,8 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
         raise ReportError(f"{out}: is one of the inputs, expected another name")
     tables = [checked(path) for path in parquet]
     rows = merged(parquet, tables, allow_other_sources=allow_other_sources)
-    with writable(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # there in full or not at all
-        with tempfile.TemporaryDirectory(prefix=".merge", dir=out.parent) as folder:
-            draft = Path(folder, out.name)
-            to_parquet(rows.droplevel(0).reset_index(drop=True), draft)
-            read_results(draft)
-            os.replace(draft, out)
+    with writable(out), whole(out) as draft:
+        to_parquet(rows.droplevel(0).reset_index(drop=True), draft)
     for number, (path, table) in enumerate(zip(parquet, tables, strict=True)):
         added = int((rows.index.get_level_values(0) == number).sum())
         dropped = len(table) - added
@@ -58,9 +50,8 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
 def merged(
     paths: Sequence[Path], tables: Sequence[pd.DataFrame], *, allow_other_sources: bool = False
 ) -> pd.DataFrame:
-    """The rows of all files without duplicates, by number of the file and row.
-
-    A ReportError where sources differ, or a task and repetition has other images than earlier.
+    """The rows of all files without duplicates, by number of the file and row; a ReportError where
+    sources differ, or a task and repetition has other images than earlier.
     """
     other = other_sources(paths, tables)
     if other and not allow_other_sources:

@@ -25,21 +25,16 @@ def extra(rows: pd.DataFrame) -> list[str]:
 
 
 def directions(rows: pd.DataFrame) -> dict[str, bool]:
-    """Whether higher is better, for the name of each metric of which the rows say it.
-
-    Raises
-    ------
-    ReportError
-        If the rows contradict each other, or what they say is no such object.
+    """Whether higher is better, for the name of each metric of which the rows say it; a ReportError
+    if they contradict each other, or say it in another form.
     """
     found: dict[str, bool] = {}
     for text in rows[DIRECTIONS].dropna().unique() if DIRECTIONS in rows else ():
         try:
-            stated = json.loads(text)
+            stated = dict(json.loads(text))
         except (TypeError, ValueError):
-            stated = None
-        known = isinstance(stated, dict) and all(isinstance(v, bool) for v in stated.values())
-        if not known:
+            stated = {"": None}
+        if not all(isinstance(higher, bool) for higher in stated.values()):
             raise ReportError(f"{DIRECTIONS}: {text!r}, expected an object of true and false")
         for name, higher in stated.items():
             if found.setdefault(name, higher) != higher:
@@ -54,7 +49,7 @@ def higher_is_better(name: str, rows: pd.DataFrame) -> bool | None:
 
 def losses(rows: pd.DataFrame) -> list[str]:
     """The upper losses behind the rows, sorted."""
-    return sorted(set(rows[LOSS].dropna())) if LOSS in rows else [MSE]
+    return sorted(set(rows.get(LOSS, pd.Series()).dropna())) or [MSE]
 
 
 def mixed(rows: pd.DataFrame) -> str:
@@ -64,18 +59,16 @@ def mixed(rows: pd.DataFrame) -> str:
 
 
 def called(name: str, rows: pd.DataFrame, known: Mapping[str, str]) -> str:
-    """What a column of the rows is called: one of the ``known`` names, else its own in words.
-
-    A metric: its name, with ↑ where higher is better and ↓ where lower is. F: its loss, in braces
-    in the known name, or after it if it is not the mean squared error.
+    """What a column of the rows is called: one of the ``known`` names, else its own in words; a
+    metric with ↑ or ↓, and F with its loss where that is not the mean squared error.
     """
     if name.startswith(METRIC):
         return name.removeprefix(METRIC) + ARROWS[higher_is_better(name, rows)]
     found = known.get(name, name.replace("_", " "))
     if name != "value":
         return found
-    several = losses(rows)
-    loss = several[0] if len(several) == 1 else "each task's own loss"
-    if "(MSE)" in found:
-        return found if loss == MSE else found.replace("(MSE)", f"({loss})")
-    return found if loss == MSE else f"{found}, {loss}"
+    loss, *others = losses(rows)
+    if loss == MSE and not others:
+        return found
+    loss = "each task's own loss" if others else loss
+    return found.replace("(MSE)", f"({loss})") if "(MSE)" in found else f"{found}, {loss}"

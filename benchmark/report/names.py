@@ -36,11 +36,11 @@ IN_ORDER = natsort_keygen(alg=ns.REAL)
 
 
 def problems(raw: pd.DataFrame) -> pd.DataFrame:
-    """A row for each ``PROBLEM``: ``task``, ``setting``, ``size``, ``batch``, ``ridge``.
+    """A row for each ``PROBLEM``: ``task``, ``setting``, ``size`` (side of the images, pixels),
+    ``batch`` (images of the probe), ``ridge``.
 
-    A task is named by the layer, the degradation, the upper loss if it is another than MSE, and
-    what else differs; a setting likewise, but for what is ``VARIED``: tasks of one setting differ
-    in nothing else. What is measured on the test images is no part of a task.
+    A task is named by the layer, the degradation, the upper loss if it is not MSE, and what else
+    differs; a setting likewise, but for what is ``VARIED``.
     """
     objectives = parameters(raw, "objective_name", "p_obj_")
     datasets = parameters(raw, "dataset_name", "p_dataset_")
@@ -53,24 +53,21 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
         probe, ridge = objective.get("probe_size"), layer.get("ridge", 0)
         numbers[key] = (dataset.get("size"), probe, dataset.get("n_train"), ridge)
         heads[key] = f"{lower}, {kind}"
-        upper = {} if key[2] == MSE else {LOSS: key[2]}
-        objective = {name: own for name, own in objective.items() if name not in UPPER}
-        own = dataset | {"dataset": source} | ({"images": key[3]} if key[3] else {})
         details[key] = _merged(
-            upper=upper, layer=layer, degradation=degradation, objective=objective, dataset=own
+            upper={} if key[2] == MSE else {LOSS: key[2]},
+            layer=layer,
+            degradation=degradation,
+            objective={name: own for name, own in objective.items() if name not in UPPER},
+            dataset=dataset | {"dataset": source} | ({"images": key[3]} if key[3] else {}),
         )
     columns = ["size", "batch", "n_train", "ridge"]
     found = pd.DataFrame.from_dict(numbers, orient="index", columns=columns)
     found = found.apply(pd.to_numeric, errors="coerce").astype(float)
     # the probe is of training images: all of them where it would be more
-    batch = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
-    names = {
-        "task": distinguish(heads, details, (LOSS,)),
-        "setting": distinguish(heads, _without(details, VARIED), (LOSS,)),
-    }
-    named = {name: np.array([*labels.values()], object) for name, labels in names.items()}
-    found.index = pd.MultiIndex.from_tuples(found.index)
-    return found.drop(columns="n_train").assign(batch=batch, **named)
+    found["batch"] = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
+    for name, own in {"task": details, "setting": _without(details, VARIED)}.items():
+        found[name] = pd.Series(distinguish(heads, own, (LOSS,)), dtype=object).to_numpy()
+    return found.drop(columns="n_train").set_axis(pd.MultiIndex.from_tuples(found.index))
 
 
 def drawn(raw: pd.DataFrame) -> pd.Series:

@@ -30,12 +30,8 @@ BLOCK = re.compile(r"(?ms)^(<!-- numbers: (\S+) -->\n).*?^(<!-- /numbers -->)$")
 
 
 def report(text: Sequence[Path], *, check: bool = False) -> int:
-    """The command line: every block of every text as its table gives it.
-
-    Raises
-    ------
-    ReportError
-        If a text has no block, a marker has no partner, or a CSV cannot be read.
+    """The command line: every block of every text as its table gives it; a ReportError if a text
+    has no block, a marker has no partner, or a table cannot be read.
     """
     stale = False
     for path in text:
@@ -59,10 +55,7 @@ def report(text: Sequence[Path], *, check: bool = False) -> int:
 
 
 def content(path: Path) -> str:
-    """What a ``headline.csv`` says: a sentence per task, the table, and what is bold in it.
-
-    Of a table in Markdown, itself.
-    """
+    """What a ``headline.csv`` says: a sentence per task and the table; of Markdown, itself."""
     if path.suffix == ".md":
         return read_text(path)
     name, _, part = path.name.partition("#")
@@ -92,10 +85,8 @@ def verdicts(claims: pd.DataFrame) -> Iterator[str]:
 
 
 def sentences(numbers: pd.DataFrame) -> Iterator[str]:
-    """Of each task with a trained θ: the best test PSNR, its gain, and who is not told from it.
-
-    And what is inconvenient: a search without gradients wins, a method is worse than it or than the
-    start, F falls and the test PSNR too.
+    """Of each task with a trained θ: the best test PSNR, its gain, who is not told from it, and
+    what is inconvenient.
     """
     for task, rows in numbers.groupby("task", sort=False):
         trained = rows[rows["configuration"] != headline.START]
@@ -113,24 +104,24 @@ def sentences(numbers: pd.DataFrame) -> Iterator[str]:
 
 
 def _inconvenient(rows: pd.DataFrame, trained: pd.DataFrame, best: pd.Series) -> Iterator[str]:
-    """What a page about gradient methods would rather not say."""
-    searches = trained[trained["method"].isin(headline.SEARCHES)]
+    """A search without gradients wins, a method is worse than it or than the start, F falls and the
+    test PSNR too.
+    """
     if best["method"] in headline.SEARCHES:
         yield f"No method with a gradient is above {best['configuration']}, a search without."
-    of = {"the start": trained[trained["to_start"] == "worse"]}
+    references = {"to_start": ("the start", ["worse"])}
+    searches = trained[trained["method"].isin(headline.SEARCHES)]
     if searches["test_psnr"].notna().any():
-        of[searches.loc[searches["test_psnr"].idxmax(), "configuration"]] = trained
-    for reference, own in of.items():
-        column = "to_start" if reference == "the start" else "to_search"
-        for verdict in ("better", "worse"):
-            if names := ", ".join(own.loc[own[column] == verdict, "configuration"]):
+        name = searches.loc[searches["test_psnr"].idxmax(), "configuration"]
+        references["to_search"] = (name, ["better", "worse"])
+    for column, (reference, verdicts) in references.items():
+        for verdict in verdicts:
+            if names := ", ".join(trained.loc[trained[column] == verdict, "configuration"]):
                 yield f"Significantly {verdict} than {reference}: {names}."
     start = rows.loc[rows["configuration"] == headline.START, "value"].iloc[0]
     worse = trained[(trained["value"] < start) & (trained["gain"] < 0)]
-    if len(worse):
-        lost = ", ".join(f"{row.configuration} ({row.gain:+.2f} dB)" for row in worse.itertuples())
+    if lost := ", ".join(f"{row.configuration} ({row.gain:+.2f} dB)" for row in worse.itertuples()):
         yield f"F is lower than at the start and the test PSNR too (over-fitting): {lost}."
     fell = trained[trained["fell"] >= FELL]
-    if len(fell):
-        lost = ", ".join(f"{row.configuration} (−{row.fell:.2f} dB)" for row in fell.itertuples())
+    if lost := ", ".join(f"{row.configuration} (−{row.fell:.2f} dB)" for row in fell.itertuples()):
         yield f"While F fell on, the test PSNR fell from its highest along training: {lost}."

@@ -33,37 +33,35 @@ class Panel(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A square part of an image: its first row and column, and its side, in pixels."""
+    """A square part of an image, in pixels."""
 
     row: int
     column: int
     side: int
 
     def of(self, image: np.ndarray) -> np.ndarray:
-        """What an image (height, width, …) shows in it."""
+        """What an image shows in it."""
         return image[self.row : self.row + self.side, self.column : self.column + self.side]
 
 
 def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Reconstructions.
-
-    Of one task. Of each method the run with the most outer steps is shown (then the best test
-    PSNR, then the first repetition).
+    """Reconstructions, of one task: of each method of the run with the most outer steps (then the
+    best test PSNR, then the first repetition).
     """
     last = last_rows(frame)
     images = last[[*IMAGES]].map(lambda image: np.ndim(image) == 3).all(axis=1)
     by, descending = ["outer_step", "test_psnr", "repetition", *RUN], ("outer_step", "test_psnr")
     order = {"ascending": [name not in descending for name in by], "kind": "stable"}
-    chosen = last[images].sort_values(by, **order).groupby("method", sort=False).head(1)
+    chosen = last[images].sort_values(by, **order).drop_duplicates("method")
     if chosen.empty:
         raise NothingToDrawError("no images in the data")
-    truth, shape = chosen["truth"].iloc[0], chosen["truth"].iloc[0].shape
+    truth = chosen["truth"].iloc[0]
     same = chosen["truth"].map(lambda image: np.array_equal(image, truth))
-    chosen = chosen[same & chosen["reconstruction"].map(lambda image: image.shape == shape)]
+    chosen = chosen[same & chosen["reconstruction"].map(lambda image: image.shape == truth.shape)]
     if chosen.empty:
         raise NothingToDrawError("no reconstruction of the same size as the truth")
-    chosen = renamed(chosen).set_index("method").loc[method_order(chosen["method"])]
-    ends = endings(chosen.reset_index(), "method")
+    chosen, ends = renamed(chosen).set_index("method", drop=False), endings(chosen, "method")
+    chosen = chosen.loc[method_order(chosen.index)]
     shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
     shown += [
         Panel(row.configuration + ends[row.Index], row.reconstruction, page.styles[row.Index].color)
@@ -92,18 +90,18 @@ def window(images: Sequence[np.ndarray], truth: np.ndarray) -> Window:
 
 
 def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
-    """Images above (the first is the truth), then close up, then their errors on one scale.
-
-    What does not fit in a line comes in several such blocks of lines. The scale is that of the
-    reconstructions; the observation's errors may be off it, or it may have another size.
+    """Images above (the first is the truth), then close up, then their errors on one scale: that of
+    the reconstructions. What does not fit in a line comes in several such blocks of lines.
     """
     truth = panels[0].image
     part = window([panel.image for panel in panels[2:]], truth)
-    gaps = [
+    gaps = [  # the observation may have another size
         panel.image.astype(float) - truth if panel.image.shape == truth.shape else None
         for panel in panels
     ]
-    top = max(float(np.quantile(_mean(gap), 0.995)) for gap in gaps[2:]) or 1 / 255
+    # mean over colours, of 8-bit images, in [0, 1]
+    errors = [None if gap is None else np.abs(gap).mean(axis=2) / 255 for gap in gaps]
+    top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
     captions = [panels[0].label, *map(_caption, panels[1:], gaps[1:])]
     blocks = math.ceil(len(panels) / max(3, int(width)))
     columns = math.ceil(len(panels) / blocks)
@@ -111,34 +109,27 @@ def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
     whole = side * truth.shape[0] / truth.shape[1]
     lines = 1 + max(caption.count("\n") for caption in captions)
     size = (width, blocks * (2 * whole + side + 0.12 * lines + 0.1) + 0.3)
-    ratios = [whole, side, whole] * blocks
-    figure, axes = grid(LINES * blocks, columns, size, height_ratios=ratios)
+    figure, axes = grid(LINES * blocks, columns, size, height_ratios=[whole, side, whole] * blocks)
     for axis in axes.flat:
         axis.set_axis_off()
     cells = zip(*(axes[line::LINES].flat for line in range(LINES)), strict=True)
-    drawn = zip(panels, captions, gaps, cells, strict=False)
-    for panel, caption, gap, (upper, close, lower) in drawn:
+    drawn = zip(panels, captions, errors, cells, strict=False)
+    for panel, caption, error, (upper, close, lower) in drawn:
         _picture(upper, panel.image, panel.color)
         upper.set_title(caption, fontsize=6.5)
-        if gap is not None:
+        if error is not None:
             corner = (part.column - 0.5, part.row - 0.5)
             for look in BOX:
                 upper.add_patch(Rectangle(corner, part.side, part.side, fill=False, **look))
             _picture(close, part.of(panel.image), panel.color)
-        if gap is not None and panel is not panels[0]:
+        if error is not None and panel is not panels[0]:
             options = {"cmap": "magma", "vmin": 0, "vmax": top, "interpolation": "nearest"}
-            errors = lower.imshow(_mean(gap), **options)
+            scale = lower.imshow(error, **options)
     beside = axes[LINES - 1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
-    bar = figure.colorbar(errors, cax=beside, extend="max")
+    bar = figure.colorbar(scale, cax=beside, extend="max")
     bar.set_label("absolute error\n(1: full range)", fontsize=6.5)
-    bar.ax.yaxis.set_ticks_position("left")
-    bar.ax.yaxis.set_label_position("left")
+    bar.ax.yaxis.set(ticks_position="left", label_position="left")
     return figure
-
-
-def _mean(gap: np.ndarray) -> np.ndarray:
-    """Mean absolute difference over colours, of 8-bit images, in [0, 1]."""
-    return np.abs(gap).mean(axis=2) / 255
 
 
 def _picture(axis: Axes, image: np.ndarray, color: str) -> None:

@@ -39,10 +39,8 @@ class ReportError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """An input file: its name and digest, and its rows.
-
-    ``left_out`` counts by reason the rows that do not reach the tidy frame, ``incomplete`` those
-    that do but lack numbers: failures, and gradients without a reference to compare them with.
+    """An input file, and its rows: counted by reason those that are ``left_out`` of the tidy frame,
+    and those that lack numbers: failures, and gradients without a reference to compare them with.
     """
 
     file: str
@@ -140,12 +138,8 @@ def read(paths: Iterable[Path]) -> Results:
     """Read benchopt parquet files and put their rows together.
 
     Left out and counted: a file with the same content as an earlier one, rows without a name, rows
-    with the same names, time and numbers as an earlier row.
-
-    Raises
-    ------
-    ReportError
-        If a file is missing, unreadable, lacks a column that is needed, or if no row is left.
+    with the same names, time and numbers as an earlier row. A ReportError if a file is missing,
+    unreadable, lacks a column that is needed, or if no row is left.
     """
     paths = list(paths)
     tables = [read_file(path) for path in paths]
@@ -185,13 +179,11 @@ def read_file(path: Path) -> pd.DataFrame:
     for name in [name for name, kind in kinds.items() if kind.endswith("binary")]:
         if name in NUMBERS or name.startswith(f"objective_{METRIC}"):
             raise ReportError(f"{path}: column {name} holds packed objects, expected numbers")
-        images = name.removeprefix("objective_") in IMAGES
         with readable(path, f"a file whose column {name} can be unpacked"):
-            found = [
-                unpacked(value) for value in (raw[name] if images else raw[name].dropna().head(1))
-            ]
-        if images:
-            raw[name] = found
+            if name.removeprefix("objective_") in IMAGES:
+                raw[name] = raw[name].map(unpacked)
+            else:
+                raw[name].dropna().head(1).map(unpacked)
     needed = (*NAMES, *NUMBERS, "objective_status")
     return conforming(raw, {name: pa.Column(nullable=True) for name in needed}, path)
 
@@ -202,9 +194,8 @@ def unpacked(value: object) -> object:
 
 
 def repeated(tables: Sequence[pd.DataFrame]) -> list[np.ndarray]:
-    """For each table, which of its rows are in an earlier one or above.
-
-    That is: names, time and numbers, the device and the images.
+    """For each table, which of its rows are in an earlier one or above, but for what is not told:
+    names, time, numbers, device and images are.
     """
     keys = []
     for raw in tables:

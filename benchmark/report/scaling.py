@@ -1,9 +1,7 @@
 """What one hypergradient costs against image size, batch, depth and contraction.
 
-In a panel one quantity varies and the others are held: the size of the images, the batch, the
-layer's ridge, and of each method one configuration. They are held at the values at which the
-quantity takes the most values in the data; the panel names them. Costs are compared within one
-file.
+In a panel one quantity varies and the others are held, at the values at which it takes the most
+values in the data; the panel names them. Costs are compared within one file.
 """
 
 from __future__ import annotations
@@ -23,28 +21,22 @@ COSTS = ["gradient_seconds", "peak_memory_mib", "evals"]
 SPENT = (*COSTS[:2], "layer_evals", "vjp_evals")
 PROBLEM = ("source", "setting", "size", "batch", "ridge")
 HELD = {"size": "{0:g} × {0:g}", "batch": "batch {:g}", "ridge": "ridge {:g}"}
-
-
-class Quantity(NamedTuple):
-    """What a panel is drawn against: the column that is varied, and the one on the axis."""
-
-    varied: str
-    x: str
-    noun: str
-
-
-QUANTITIES = (
-    Quantity("size", "pixels", "image size"),
-    Quantity("batch", "batch", "batch"),
-    Quantity("layers", "layers", "depth"),
-    Quantity("ridge", "slowness", "contraction"),
-)
+#: what panels are drawn against: the column that is varied, and the one on the axis
+QUANTITIES = {
+    "image size": ("size", "pixels"),
+    "batch": ("batch", "batch"),
+    "depth": ("layers", "layers"),
+    "contraction": ("ridge", "slowness"),
+}
 
 
 class Panels(NamedTuple):
-    """One quantity: its rows, at what the others are held (as text), and how else they could be."""
+    """The rows in which one quantity varies, at what the others are ``held`` (as text), and how
+    many ``others`` they could be held at.
+    """
 
-    quantity: Quantity
+    varied: str
+    x: str
     rows: pd.DataFrame
     held: str
     setting: str
@@ -62,12 +54,14 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     if rows.empty:
         raise NothingToDrawError("no time of a hypergradient in the data")
     middle = {method: middle_configuration(group) for method, group in rows.groupby("method")}
-    every = {quantity.noun: select(rows, quantity, middle) for quantity in QUANTITIES}
-    found, notes = [panels for panels in every.values() if panels], []
-    for noun, panels in every.items():
+    found, notes = [], []
+    for noun, (varied, x) in QUANTITIES.items():
+        panels = select(rows, varied, x, middle)
         if panels is None:
             notes.append(f"against {noun}: it does not vary while the others are held")
-        elif panels.others:
+            continue
+        found.append(panels)
+        if panels.others:
             plural = "s" if panels.others > 1 else ""
             notes.append(f"against {noun}: {panels.others} other problem{plural}")
     if not found:
@@ -76,13 +70,14 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
         notes.append(f"{AXES[COSTS[-1]]}: {drawing.WIDER}")
     settings = {panels.setting for panels in found}
     figure = _drawn(found, page, named=len(settings) > 1)
+    if all(panels.varied == "layers" for panels in found):
+        names = rows.set_index("gradient")["series"].to_dict()
+        middle = {method: names[name] for method, name in middle.items()}
     methods = method_order(method for panels in found for method in panels.rows["method"])
-    alone = all(panels.quantity.varied == "layers" for panels in found)
-    names = rows.set_index("gradient")["series"].to_dict() if alone else {}
-    looks = {names.get(middle[method], middle[method]): page.styles[method] for method in methods}
-    title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
     ended = endings(frame, "method")
-    ends = {label: ended[method] for label, method in zip(looks, methods, strict=True)}
+    looks = {middle[method]: page.styles[method] for method in methods}
+    ends = {middle[method]: ended[method] for method in methods}
+    title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
     return drawing.finish(figure, title, drawing.entries(looks, ends), notes)
 
 
@@ -105,39 +100,34 @@ def middle_configuration(rows: pd.DataFrame) -> str:
     return str(known["gradient"].iloc[0])
 
 
-def select(rows: pd.DataFrame, quantity: Quantity, middle: Mapping[str, str]) -> Panels | None:
+def select(rows: pd.DataFrame, varied: str, x: str, middle: Mapping[str, str]) -> Panels | None:
     """The rows in which one quantity varies alone; None if it does not.
 
     Of several problems the one in which it takes the most values; of those, the one whose other
     values are the most frequent in the data.
     """
-    chosen, column = rows["method"].map(middle), "gradient"
-    if quantity.varied == "layers":
-        series = rows.drop_duplicates("gradient").set_index("gradient")["series"]
-        chosen, column = chosen.map(series), "series"
-    own = rows[rows[column] == chosen]
-    held = [name for name in PROBLEM if name != quantity.varied]
+    own = rows[rows["gradient"] == rows["method"].map(middle)]
+    if varied == "layers":  # all depths of these
+        own = rows[rows["series"].isin(own["series"])]
+    held = [name for name in PROBLEM if name != varied]
     frequent = sum(own[name].map(rows[name].value_counts()) for name in held)
     candidates = []
     for values, group in own.groupby(held, sort=True):
         at = group[group[COSTS].notna().any(axis=1)]
         # by itself, in one method: two methods with a depth of their own are no sweep
-        varied = at[at[quantity.x] > 0].groupby("method")[quantity.varied].nunique().max()
-        if varied > 1:
-            candidates.append(((varied, frequent[group.index[0]]), values, at))
+        count = at[at[x] > 0].groupby("method")[varied].nunique().max()
+        if count > 1:
+            candidates.append(((count, frequent[group.index[0]]), values, at))
     if not candidates:
         return None
-    (_, values, group) = max(candidates, key=lambda candidate: candidate[0])
+    _, values, group = max(candidates, key=lambda candidate: candidate[0])
     fixed = dict(zip(held, values, strict=True))
-    words = [text.format(fixed[name]) for name, text in HELD.items() if fixed.get(name)]
-    return Panels(quantity, group, ", ".join(words), str(fixed["setting"]), len(candidates) - 1)
+    words = ", ".join(text.format(fixed[name]) for name, text in HELD.items() if fixed.get(name))
+    return Panels(varied, x, group, words, str(fixed["setting"]), len(candidates) - 1)
 
 
 def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
-    """A column of panels per quantity, or in one column of a page a line; ``named`` by setting.
-
-    Ticks are at the median x of each value of the quantity.
-    """
+    """A column of panels per quantity, or in one column of a page a line; ``named`` by setting."""
     costs, quantities = COSTS[: 2 if page.narrow else 3], len(found)
     if page.narrow:
         size = (page.width, 0.3 + 1.5 * quantities)
@@ -147,17 +137,15 @@ def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
         size = (page.width * share, 0.5 + 1.25 * len(costs))
         figure, axes = drawing.grid(len(costs), quantities, size, sharex="col", sharey="row")
         axes = axes.T
-    for panels, cells in zip(found, axes, strict=True):
-        held = f"{panels.setting}\n{panels.held}" if named else panels.held
-        cells[0].set_title(held, fontsize=6.5, loc="left")
-        rows, (varied, x, _) = panels.rows, panels.quantity
+    for cells, (varied, x, rows, held, setting, _) in zip(axes, found, strict=True):
+        cells[0].set_title(f"{setting}\n{held}" if named else held, fontsize=6.5, loc="left")
         ends = (rows["layers"].min(), rows["layers"].max())
         at = rows[rows[x] > 0].groupby(varied)[x].median()
         at = sorted(float(f"{value:.2g}") if x == "slowness" else value for value in at)
         for axis, cost in zip(cells, costs, strict=True):
             drawing.curves(axis, rows, ("method", varied), x, cost, page.styles, ends)
             drawing.ticks(axis, at)
-            if page.narrow or panels is found[0]:
+            if page.narrow or rows is found[0].rows:
                 label = "seconds" if cost == "gradient_seconds" else AXES[cost]
                 axis.set_ylabel(label.removeprefix("peak " if page.narrow else ""))
             if page.narrow or axis is cells[-1]:

@@ -26,7 +26,7 @@ from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 
 from benchmark.report.reading import ReportError, writable, write
-from benchmark.report.study import DATA, failures, find_studies, read_claims
+from benchmark.report.study import failures, find_studies, read_claims
 from benchmark.report.style import PAGES, Style, method_order, method_styles
 
 ASSETS = ("site.css", "site.js")
@@ -41,12 +41,7 @@ def report(results: Path, out: Path) -> None:
     """Write the site of the studies below ``results`` into the folder ``out``.
 
     An earlier build in ``out`` is replaced once the new one is complete; a folder with anything
-    else in it is refused.
-
-    Raises
-    ------
-    ReportError
-        If ``results`` holds no study or one that cannot be read, or ``out`` cannot be used.
+    else in it is refused. A ReportError if ``results`` holds no study or one that cannot be read.
     """
     results, out = results.resolve(), out.resolve()
     check_target(out, results=results)
@@ -83,9 +78,9 @@ def check_target(out: Path, *, results: Path) -> None:
 
 def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out: Path) -> None:
     """Write every page, the assets, the studies' files and the marker."""
-    blocks = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
-    strict = {"autoescape": True, "undefined": jinja2.StrictUndefined}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), **strict, **blocks)
+    options = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
+    options |= {"autoescape": True, "undefined": jinja2.StrictUndefined}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), **options)
     environment.filters |= {
         "href": lambda path: quote(str(path)),
         "powers": powers,
@@ -104,24 +99,22 @@ def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out:
     write(out / "index.html", page)
     for study in studies:
         root = "../" * (study.name.count("/") + 1)
-        pictures = {task: [p for p in study.pictures if p["task"] == task] for task in study.tasks}
-        pictures[None] = [p for p in study.pictures if p["task"] not in study.tasks]
         page = environment.get_template("study.html").render(
-            root=root,
-            study=study,
-            files=f"{root}files/{study.name}/",
-            groups={task: found for task, found in pictures.items() if found},
-            downloads={n: DATA[Path(n).suffix] for n in study.files if Path(n).suffix in DATA},
+            root=root, study=study, files=f"{root}files/{study.name}/"
         )
         write(out / study.page, page)
-        (out / "files" / study.name).mkdir(parents=True)
         for name in study.files:
-            shutil.copyfile(study.folder / name, out / "files" / study.name / name)
-    (out / "assets").mkdir()
+            copy(study.folder / name, out / "files" / study.name / name)
     for name in ASSETS:
-        shutil.copyfile(PAGES / name, out / "assets" / name)
+        copy(PAGES / name, out / "assets" / name)
     record = {"made_by": MADE_BY, "studies": [study.name for study in studies]}
     write(out / MARKER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def copy(file: Path, to: Path) -> None:
+    """A copy of a file, in a folder that need not be there."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, to)
 
 
 def powers(text: str) -> Markup:

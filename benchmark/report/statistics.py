@@ -47,10 +47,7 @@ MEAN, ALONE = "", "the image "
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence interval; ``how`` says what it was taken over.
-
-    The bounds are NaN where there are not two units to take it over.
-    """
+    """A mean and its confidence interval (NaN without two units), and ``how`` it was taken."""
 
     mean: float
     low: float

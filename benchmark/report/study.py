@@ -7,9 +7,9 @@ them; every number on its page is one of theirs.
 from __future__ import annotations
 
 import ast
-import itertools
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,18 +19,17 @@ import pandas as pd
 from PIL import Image
 
 from benchmark.report import headline
-from benchmark.report.build import captioned, kind_and_task
 from benchmark.report.metrics import extra
-from benchmark.report.names import file_names
 from benchmark.report.numbers import sentences
 from benchmark.report.reading import ReportError, digest, read_csv, read_record, read_text, readable
-from benchmark.report.style import method_order, method_styles
+from benchmark.report.style import PAGES, method_order, method_styles
 from benchmark.report.tables import MISSING, spelled
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TOOLS = CONFIGS.with_name("tools")
 DATA = {".parquet": "rows of the runs", ".csv": "numbers", ".tex": "LaTeX", ".md": "Markdown"}
 DATA |= {".html": "page", ".json": "record"}
+CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind").to_dict("index")
 CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
 
 
@@ -47,32 +46,28 @@ def find_studies(results: Path) -> list[SimpleNamespace]:
 def read_study(folder: Path, results: Path) -> SimpleNamespace:
     """One study's folder as its page shows it; ``name`` is its path below the results folder.
 
-    Raises
-    ------
-    ReportError
-        If its ``provenance.json`` or its ``table.csv`` is missing, damaged or not the report's.
+    A ReportError if its ``provenance.json`` or ``table.csv`` is missing or not the report's.
     """
     relative, made_by = folder.relative_to(results).as_posix(), folder / "provenance.json"
     name = results.name if relative == "." else relative
     record, numbers = read_record(made_by), read_table(folder / "table.csv")
     present = sorted(path.name for path in folder.iterdir() if path.is_file())
-    names = file_names(numbers["task"])
     with readable(made_by, "as the report writes it: artefacts"):
-        artefacts = [_artefact(entry, names) for entry in record["artefacts"]]
+        artefacts = [_artefact(**entry) for entry in record["artefacts"]]
     with readable(made_by, "as the report writes it: inputs"):
-        inputs = [_input(entry, folder) for entry in record["inputs"]]
-    pictures = list(_pictures(artefacts, folder, present, names))
-    made = {"table.html", *(file for artefact in artefacts for file in artefact["files"])}
+        inputs = [_input(folder, **entry) for entry in record["inputs"]]
+    pictures = list(_pictures(artefacts, folder, present))
+    made = {file for artefact in artefacts for file in artefact["files"]} | {"table.html"}
     shown = {file for picture in pictures for file in (picture["png"], picture["pdf"])}
-    files = [file for file in present if file in shown or Path(file).suffix in DATA]
+    files = {file: DATA.get(Path(file).suffix) for file in present}
+    files = {file: what for file, what in files.items() if what or file in shown}
     curve = (record.get("memory_curve") or {}).get("file")
     curve = curve if curve in present else None
     sampled = read_csv(folder / curve, texts=["method"])["method"] if curve else ()
     means = numbers.filter(regex="_mean$").dropna(axis="columns", how="all")
-    short, out = list(shorts(numbers)), folder.relative_to(results.parent).as_posix()
+    short, words = list(shorts(numbers)), folder.name.replace("_", " ")
     rows = [entry["file"] for entry in inputs if entry["file"] in present]
     cells = {one["header"]: one["cells"] for one in short}
-    words = name.rsplit("/", 1)[-1].replace("_", " ")
     compared = headline.read(folder / "headline.csv") if "headline.csv" in present else None
     return SimpleNamespace(
         folder=folder,
@@ -92,13 +87,13 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         claims=read_claims(folder),
         styles=method_styles([*numbers["method"], *sampled]),
         pictures=pictures,
-        skipped=[entry for entry in artefacts if entry["skipped"] is not None],
+        artefacts=artefacts,
         missing=sorted(made.difference(present, {"table.html"})),
         files=files,
         interactive=[file for file in files if file.endswith(".html") and file not in made],
         inputs=inputs,
         facts=_facts(record),
-        commands=commands(name, out, rows, curve, record),
+        commands=commands(name, folder.relative_to(results.parent).as_posix(), rows, curve, record),
     )
 
 
@@ -119,10 +114,8 @@ def read_claims(folder: Path) -> pd.DataFrame:
 
 
 def shorts(numbers: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """The table in short: its accuracy (of training, by every metric, or of the gradient), costs.
-
-    A cell, for a method and a task, is a value or a range over configurations; without a number it
-    says how the runs failed.
+    """The table in short, a column of it each: for a method and a task a value or a range over
+    configurations; without a number how the runs failed.
     """
     trained = "outer_step_mean" in numbers and (numbers["outer_step_mean"] > 0).any()
     metrics = [name.removesuffix("_mean") for name in extra(numbers) if name.endswith("_mean")]
@@ -160,10 +153,9 @@ def described(name: str) -> str:
         said = ast.get_docstring(ast.parse(read_text(tool))) or ""
         return " ".join(said.split("\n\n")[2].split())
     path = CONFIGS / f"{name}.yml"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
-    text = [line.lstrip("#").strip() for line in comment]
-    return " ".join(line for line in text if not line.startswith("benchopt run"))
+    text = re.match("(#.*\n)*", path.read_text(encoding="utf-8") if path.is_file() else "")[0]
+    lines = [line.lstrip("#").strip() for line in text.splitlines()]
+    return " ".join(line for line in lines if not line.startswith("benchopt run"))
 
 
 def commands(
@@ -193,46 +185,46 @@ def commands(
     return {does: line for does, line in found.items() if line}
 
 
-def _artefact(entry: Mapping[str, object], names: Mapping[str, str]) -> dict[str, object]:
+def _artefact(
+    name: str,
+    kind: str = "",
+    task: str | None = None,
+    files: Sequence[str] = (),
+    skipped: str | None = None,
+    left_out: Sequence[str] = (),
+    **_: object,
+) -> dict[str, object]:
     """What the report made, or why it did not, and what was left out of it."""
-    files = [Path(str(file)).name for file in entry.get("files", [])]
-    notes = [str(note) for note in entry.get("left_out", [])]
-    about = {"files": files, "skipped": entry.get("skipped"), "left_out": notes}
-    return _captioned(str(entry["name"]), names) | about
+    about = CAPTIONS.get(kind, {"title": name, "caption": ""})
+    alt = f"{about['title']}: {task}" if task else about["title"]
+    made = {"files": [Path(file).name for file in files], "skipped": skipped, "left_out": left_out}
+    return {**about, **made, "name": name, "task": task, "alt": alt}
 
 
-def _captioned(name: str, names: Mapping[str, str]) -> dict[str, str | None]:
-    kind, task = kind_and_task(name, tasks=names)
-    title, caption = captioned(kind)
-    alt = f"{title}: {task}" if task else title
-    return {"name": name, "title": title, "caption": caption, "task": task, "alt": alt}
-
-
-def _input(entry: Mapping[str, object], folder: Path) -> dict[str, object]:
+def _input(
+    folder: Path, *, file: str, sha256: str, rows_read: int, rows_used: int, left_out: Mapping, **_
+) -> dict[str, object]:
     """What it was made of; ``matches``: the copy beside it has this digest (None: no copy)."""
-    copy = folder / Path(entry["file"]).name
-    matches = digest(copy) == entry["sha256"] if copy.is_file() else None
-    counted = {key: entry[key] for key in ("rows_read", "rows_used", "left_out")}
-    return {"file": entry["file"], "sha256": entry["sha256"], "matches": matches, **counted}
+    copy = folder / Path(file).name
+    matches = digest(copy) == sha256 if copy.is_file() else None
+    rows = {"rows_read": rows_read, "rows_used": rows_used, "left_out": left_out}
+    return {"file": file, "sha256": sha256, "matches": matches, **rows}
 
 
 def _pictures(
-    artefacts: Sequence[Mapping[str, object]],
-    folder: Path,
-    present: Sequence[str],
-    names: Mapping[str, str],
+    artefacts: Sequence[Mapping[str, object]], folder: Path, present: Sequence[str]
 ) -> Iterator[dict[str, object]]:
     """The PNGs the report lists, in its order, then those it does not list; in CSS pixels."""
-    listed = {f: made for made in artefacts for f in made["files"] if f.endswith(".png")}
-    for png in dict.fromkeys([*listed, *(name for name in present if name.endswith(".png"))]):
-        if png not in present:
+    listed = {file: made for made in artefacts for file in made["files"]}
+    for png in dict.fromkeys([*listed, *present]):
+        if png not in present or Path(png).suffix != ".png":
             continue
-        stem = Path(png).stem
         with readable(folder / png, "a readable image"), Image.open(folder / png) as image:
             width, height = (round(CSS_PIXELS_PER_PIXEL * side) for side in image.size)
-        pdf = f"{stem}.pdf" if f"{stem}.pdf" in present else None
-        made = listed.get(png) or _captioned(stem, names) | {"left_out": ()}
-        yield {**made, "png": png, "pdf": pdf, "width": width, "height": height}
+        pdf = png.removesuffix(".png") + ".pdf"
+        made = listed.get(png) or _artefact(png.removesuffix(".png"))
+        size = {"width": width, "height": height}
+        yield made | size | {"png": png, "pdf": pdf if pdf in present else None}
 
 
 def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
@@ -244,6 +236,7 @@ def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
         label, grouped = name.replace("_", " "), isinstance(value, Mapping)
         for key, inner in (value if grouped else {label: value}).items():
             values = [v for v in (inner if isinstance(inner, list) else [inner]) if v is not None]
-            texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
-            found.setdefault(label if grouped else "", {}).update({key: texts} if texts else {})
+            if values:
+                texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+                found.setdefault(label if grouped else "", {})[key] = texts
     return {group: facts for group, facts in found.items() if facts}

@@ -1,8 +1,8 @@
 """One colour, marker and dash per method: told apart by the colour-blind and in black and white.
 
 The looks are in ``pages/looks.csv``: Okabe and Ito's palette without its yellow (too light on
-white), then Tol's muted one. A look belongs to a name, whichever other methods there are; no two
-share marker and fill. Those without a name are for methods that are not listed.
+white), then Tol's muted one. A look belongs to a name; no two share marker and fill. Those without
+a name are for methods that are not listed.
 """
 
 from __future__ import annotations
@@ -50,12 +50,10 @@ class Style:
         return {"color": self.color, "marker": self.marker, **faces, "linestyle": "none"}
 
 
-_LOOKS = [
-    (name, Style(*look))
-    for name, *look in pd.read_csv(PAGES / "looks.csv").itertuples(index=False, name=None)
-]
-KNOWN = {name: style for name, style in _LOOKS if isinstance(name, str)}
-FREE = tuple(style for name, style in _LOOKS if not isinstance(name, str))
+_LOOKS = pd.read_csv(PAGES / "looks.csv", keep_default_na=False).itertuples(index=False, name=None)
+_LOOKS = [(name, Style(*look)) for name, *look in _LOOKS]
+KNOWN = {name: style for name, style in _LOOKS if name}
+FREE = tuple(style for name, style in _LOOKS if not name)
 
 
 def method_order(methods: Iterable[str]) -> list[str]:
@@ -65,10 +63,7 @@ def method_order(methods: Iterable[str]) -> list[str]:
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
-    """A style for each method; an unknown one takes the next free entry, in sorted order.
-
-    Past the end of ``FREE`` the colours come again with full markers.
-    """
+    """A style for each method; unknown ones have the next free entry, at last with full markers."""
     free = itertools.cycle([*FREE, *(replace(style, filled=True) for style in FREE)])
     return {name: KNOWN.get(name) or next(free) for name in method_order(methods)}
 
@@ -93,8 +88,9 @@ def labelled_styles(
     """A shade of its method's style for each name in a column, light to full with restarts."""
     ordered = frame.sort_values(["restarts", "layers"], kind="stable").drop_duplicates(name)
     labels = ordered.groupby("method")[name].agg(list)
-    found = {}
-    for method in method_order(labels.index):
-        shades = variants(styles[method], len(labels[method]))
-        found |= dict(zip(labels[method], shades, strict=True))
-    return found
+    shades = {method: variants(styles[method], len(own)) for method, own in labels.items()}
+    return {
+        label: shade
+        for method in method_order(labels.index)
+        for label, shade in zip(labels[method], shades[method], strict=True)
+    }

@@ -13,14 +13,8 @@ import numpy as np
 import pandas as pd
 from tabulate import DataRow, TableFormat
 
-from benchmark.report.frame import (
-    AT_COMMON,
-    COMMON,
-    cost_column,
-    counted_rows,
-    how_ended,
-    last_rows,
-)
+from benchmark.report import frame as tidied
+from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, how_ended
 from benchmark.report.metrics import DIRECTIONS, LOSS, MSE, called, directions, extra, losses
 from benchmark.report.reading import unpacked
 from benchmark.report.statistics import PHOTOGRAPHS, PSNR_IMAGES
@@ -32,10 +26,10 @@ HEADERS = COLUMNS["header"].dropna()
 Bold = Set[tuple[int, str]]
 #: what the headers speak of
 TERMS = (
-    "start: the θ at which all methods begin; exact θ: that which exact gradients reach from it, "
+    "Start: the θ at which all methods begin; exact θ: that which exact gradients reach from it, "
     "the same for all; own θ: where a method itself has come to; cold: nothing is carried over; "
     "warm: with what a method carries from step to step; inexact: a gradient's error, or the "
-    "method's estimate of it, was above its tolerance"
+    "method's estimate of it, was above its tolerance."
 )
 LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
@@ -79,7 +73,7 @@ def summarised(frame: pd.DataFrame) -> Table:
     numbers = summary(frame)
     heads = numbers[["task", "configuration"]]
     text = pd.concat([heads, spelled(numbers, columns(frame)), numbers["status"]], axis=1)
-    return Table("table", numbers, text, note=f"{taken_over(frame)} {TERMS[0].upper()}{TERMS[1:]}.")
+    return Table("table", numbers, text, note=f"{taken_over(frame)} {TERMS}")
 
 
 def columns(frame: pd.DataFrame) -> list[str]:
@@ -89,10 +83,10 @@ def columns(frame: pd.DataFrame) -> list[str]:
     """
     names = list(HEADERS.index)
     after = names.index("test_ssim") + 1
-    found = [*names[:after], *extra(frame), *names[after:]]
     without = {name for name in AT_COMMON if frame[name].isna().all()}
     if not (frame["outer_step"] > 0).any():
         without |= {name for name in COMMON if f"{name}_start" not in without}
+    found = [*names[:after], *extra(frame), *names[after:]]
     return [name for name in found if name not in without]
 
 
@@ -127,25 +121,18 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Numbers of the table: for each of ``columns`` its mean, standard deviation and count.
 
     They are taken over ``counted_rows`` (``ddof=1``, NaN for one run); a configuration whose runs
-    all failed keeps its row. ``runs``, ``ok`` and ``status`` say how many runs there are, how the
-    others ended and which are inexact; ``repetitions`` and ``test_images`` of how many;
-    ``solver_name`` spells out every parameter. ``loss`` and ``higher_is_better`` are there where a
-    loss is not MSE, or a metric was added.
+    all failed keeps its row. ``solver_name`` spells out every parameter; ``loss`` is there where
+    one is not MSE, and ``higher_is_better`` where a metric was added.
     """
-    ends, key = last_rows(frame), ["task", "configuration"]
+    ends, key = tidied.last_rows(frame), ["task", "configuration"]
     good = with_time_ratio(counted_rows(frame))
     counted = good.groupby(key, sort=False)[columns(frame)].agg(["mean", "std", "count"])
     counted.columns = [f"{name}_{part}" for name, part in counted.columns]
     groups = ends.assign(ok=ends["ending"] == "ok").groupby(key, sort=False)
-    heads = groups.agg(
-        method=("method", "first"),
-        runs=("status", "size"),
-        ok=("ok", "sum"),
-        repetitions=("repetition", "nunique"),
-    )
-    of_task = heads.index.get_level_values("task")
-    heads = heads.assign(**test_images(frame).reindex(of_task).set_axis(heads.index))
-    heads.insert(1, "status", [_status(own) for _, own in groups])
+    parts = {"method": ("method", "first"), "status": ("ok", "size"), "runs": ("ok", "size")}
+    parts |= {"ok": ("ok", "sum"), "repetitions": ("repetition", "nunique")}
+    heads = groups.agg(**parts).join(test_images(frame), on="task")
+    heads["status"] = [_status(own) for _, own in groups]
     solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
     numbers = heads.join(counted).assign(solver_name=solvers)
     if losses(frame) != [MSE]:
@@ -157,13 +144,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_time_ratio(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add ``time_ratio``: a hypergradient's seconds over those of the task's fastest configuration.
-
-    Ratios are taken within one source and one repetition: times of different machines, and of
-    different runs of the benchmark, are not comparable. The fastest is the configuration with the
-    least median on a machine. NaN where it has no time.
+    """Add ``time_ratio``: a hypergradient's seconds over those of the task's fastest configuration,
+    the one with the least median on a machine, in the same source and repetition: other times are
+    not comparable. NaN where it has none.
     """
-    timed = rows.assign(seconds=rows[cost_column(rows, "gradient_seconds")])
+    timed = rows.assign(seconds=rows[tidied.cost_column(rows, "gradient_seconds")])
     found = timed.groupby(["task", "device", "configuration"])["seconds"].agg(["count", "median"])
     # one that was timed everywhere, if there is one: the others have ratios there alone
     found = found.reset_index().sort_values(["count", "median"], ascending=[False, True])
@@ -180,10 +165,9 @@ def _status(ends: pd.DataFrame) -> str:
 
 
 def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """Columns of numbers as text under their headers: ``28.31 ± 0.04``, ``28.31`` for a single run.
+    """Columns of numbers as text under their headers (``metrics.called``).
 
-    The values of ``name`` are in that column, or in ``name_mean`` and ``name_std``. One that is not
-    in ``HEADERS`` has its name for a header (``metrics.called``), and three significant digits.
+    The values of ``name`` are in that column, or in ``name_mean`` and ``name_std``.
     """
     text = {}
     for name in names:
@@ -257,10 +241,7 @@ def _latex(cell: str) -> str:
 
 
 def to_html(text: pd.DataFrame, bold: Bold = frozenset(), *, name: str, note: str = "") -> str:
-    """A page fragment with its own style, grouped by the first column; the note stands below.
-
-    The second column names the rows.
-    """
+    """A page fragment, grouped by the first column, rows named by the second; the note below."""
     from great_tables import GT, loc, style  # here: benchopt's pages do without it
 
     group, named = text.columns[:2]
