@@ -19,8 +19,10 @@ directions, values of F, a step). Rows are as benchopt writes them, a repetition
 settings that were tried and not timed are there without a time.
 
 What is finished of a problem and method is kept in ``outputs/time_to_accuracy``; the same command
-goes on there. Cost: about an hour on one core. One process on a quiet machine, or times mean
-nothing.
+goes on there, whatever has become of the code: remove the folder where it has changed. Cost: on one
+core a 32×32 problem takes some minutes of search, most of it for the methods that need a thousand
+layers and more, and ``TIMING_BUDGET``; all of them hours. One process on a quiet machine, or times
+mean nothing.
 """
 
 from __future__ import annotations
