@@ -31,9 +31,13 @@ def sources(roots: Iterable[Path], *, package: Path = PACKAGE) -> dict[str, str]
     outside of the checkout goes by its name alone, two of one name together. Each file is read once
     in a process: what has been imported is what counts. Cost: some ms for each file that is new.
     """
-    package = package.resolve()
+    return dict(_sources(tuple(Path(root).resolve() for root in roots), package.resolve()))
+
+
+@cache
+def _sources(roots: tuple[Path, ...], package: Path) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    waiting = list(dict.fromkeys(Path(root).resolve() for root in roots))
+    waiting = list(dict.fromkeys(roots))
     seen = set(waiting)
     while waiting:
         file = waiting.pop()
