@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEGRADATION_SPECS, SHIPPED_WEIGHTS, small_task
+from conftest import DEGRADATION_SPECS, SHIPPED_WEIGHTS, gradient_methods, small_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import central_difference, relative_error
@@ -28,7 +28,8 @@ SHAPE = (3, 16, 16)
 #: the starting values of the documentation, and a stepsize, level and relaxation of no distinction
 PNP_SPECS = ("pnp", "pnp(stepsize=1.6,noise_level=0.1,regularisation=0.5,relaxation=0.8)")
 DRUNET_SPEC = "drunet(learn_stepsize=True,learn_noise_level=True,learn_regularisation=True)"
-
+UNTRAINED = "drunet(denoiser='small_drunet(trained=False,seed=3)')"
+METHODS = sorted(gradient_methods())
 
 TASK = small_task(lower="pnp(denoiser='wavelet(levels=1)')", size=8)
 
@@ -250,10 +251,16 @@ def test_float32_is_close_to_float64():
 
 @pytest.mark.filterwarnings("ignore::benchmark.solve.convergence.NotConverged")
 @pytest.mark.parametrize(
-    "lower", ["pnp", DRUNET_SPEC, "drunet(denoiser='small_drunet(trained=False,seed=3)')"]
+    ("name", "lower"),
+    [
+        *((name, "pnp") for name in METHODS),
+        *((name, DRUNET_SPEC) for name in METHODS[::2]),
+        *((name, UNTRAINED) for name in METHODS[1::2]),
+    ],
 )
-def test_every_method_learns(gradient_method, lower):
+def test_every_method_learns(name, lower):
     """Two outer steps: finite, θ moves, what is frozen does not."""
+    gradient_method = gradient_methods()[name]
     if "max_parameters" in gradient_method.parameters and lower != "pnp":
         pytest.skip("for few parameters")
     task = small_task(lower=lower, degradation="denoising(sigma=0.1)", size=8)
