@@ -120,7 +120,7 @@ def _as_no_daemon() -> Generator[None, None, None]:
 
 def interrupt_all() -> None:
     """Ask the runs of all processes that descend from this one to end, as a signal does, and wait
-    for them: whoever works on several at a time ends its workers at once.
+    for them: joblib kills its workers as soon as anything is raised here.
     """
     with suppress(psutil.Error):
         running = [

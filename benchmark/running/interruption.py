@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -21,19 +21,24 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Asked:
-    """What this process was asked: the name of the signal, while a step is being finished."""
+    """What this process was asked: the name of the signal, while a step is being finished; and what
+    is to be done first.
+    """
 
     finishing = False
     by = ""
+    first: Callable[[], object] | None = None
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """Inside, in the main thread, each of ``SIGNALS`` raises Interrupted; see ``finishing``."""
+def heeded(*, first: Callable[[], object] | None = None) -> Iterator[None]:
+    """Inside, in the main thread, each of ``SIGNALS`` raises Interrupted, after ``first()`` was
+    called for the first of them; see ``finishing``.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _Asked.finishing, _Asked.by = False, ""
+    _Asked.finishing, _Asked.by, _Asked.first = False, "", first
     before = {number: signal.signal(number, _end) for number in (*SIGNALS, signal.SIGALRM)}
     try:
         yield
@@ -69,5 +74,7 @@ def _end(number: int, _: object) -> None:
 
 def _raise(name: str) -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
-    _Asked.by = ""
+    first, _Asked.by, _Asked.first = _Asked.first, "", None
+    if first is not None:
+        first()
     raise Interrupted(name)

@@ -54,7 +54,8 @@ def ended(names: Sequence[str], rows: list[Row], status: str, reason: str, cache
     bad = next((r for r in rows if r.get("objective_status", "ok") != "ok"), None)
     if bad is not None:
         reason = f"{bad['objective_status']}: {bad.get('objective_message', '')}"
-        how = "failed"
+        how = "interrupted" if bad["objective_status"] == "interrupted" else "failed"
+        cached = cached and how == "failed"
     elif not rows and status in ("error", "diverged", "done"):
         reason, how = reason or "an exception: its message is above", "failed"
     elif rows and rows[-1].get("objective_ended") == "finished":

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.running import ending
+from benchmark.running.child import interrupt_all
 from benchmark.running.faults import InvalidStudyError
 from benchmark.running.interruption import heeded
 from benchmark.running.labels import labels
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = planned(options, arguments)
     if plan is None:
         return 2
-    with claimed(plan.path) as path, heeded():
+    with claimed(plan.path) as path, heeded(first=interrupt_all):
         if path != plan.path:
             say(f"note: another study is writing {plan.path.name}: rows go to {path.name}")
             plan = replace(plan, path=path)

@@ -21,7 +21,6 @@ from benchopt.runner import FailedRun, run_one_to_cvg
 from benchopt.utils.run_context import RunContext
 
 from benchmark.running import ending
-from benchmark.running.child import interrupt_all
 from benchmark.running.faults import said
 from benchmark.running.outcome import Row, Run, ended, passing
 from benchmark.running.record import Record
@@ -165,7 +164,6 @@ def execute(plan: Plan, *, rich: bool, report: Callable[[Run, Study], None]) -> 
                 cache.drop(run)
     except KeyboardInterrupt:
         study.interrupted = True
-        interrupt_all()
     except (Exception, SystemExit) as error:
         if not isinstance(error, OSError):
             traceback.print_exc()
