@@ -100,16 +100,7 @@ def recycled(
         return replace(found, solution=replace(found.solution, x=complex_x))
     tol = checked_tolerance(tol, max_steps, b.dtype)
     scale = norm(b).clamp_min(torch.finfo(b.dtype).tiny)
-    x = torch.zeros_like(b) if x0 is None else start(x0, b)
-    r, used = (b, 0) if x0 is None else (b - matvec(x), 1)
-    known = _Directions(b)
-    # of a sample with fewer directions the others are zero, and so are their images
-    for u in () if space is None else space.to(b.dtype).unbind(1):
-        known.add(u, rows(matvec(u.view_as(b))))
-        used += 1
-    along = products(known.c, rows(r))
-    x = x + combination(along, known.p).view_as(b)
-    r = r - combination(along, known.c).view_as(b)
+    x, r, known, used = _begun(matvec, b, space, x0)
     steps = torch.full_like(scale, used, dtype=torch.int64)
     for _ in range(_ROUNDS):
         before = norm(r) / scale
@@ -132,3 +123,19 @@ def recycled(
     known.keep(keep)
     handed = pad(known.p, (0, 0, 0, keep - known.p.shape[1]))
     return Recycled(LinearSolution(x, residual, steps, residual <= tol), handed)
+
+
+def _begun(
+    matvec: MatVec, b: Tensor, space: Tensor | None, x0: Tensor | None
+) -> tuple[Tensor, Tensor, _Directions, int]:
+    """x with the least r = b − A x over ``space`` from ``x0``, r, the directions, the products."""
+    x = torch.zeros_like(b) if x0 is None else start(x0, b)
+    r, used = (b, 0) if x0 is None else (b - matvec(x), 1)
+    known = _Directions(b)
+    # of a sample with fewer directions the others are zero, and so are their images
+    for u in () if space is None else space.to(b.dtype).unbind(1):
+        known.add(u, rows(matvec(u.view_as(b))))
+        used += 1
+    along = products(known.c, rows(r))
+    x = x + combination(along, known.p).view_as(b)
+    return x, r - combination(along, known.c).view_as(b), known, used
