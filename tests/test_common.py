@@ -13,11 +13,12 @@ from conftest import plugins, small_task
 from oracles import LayerProblem
 
 from benchmark.imaging.images import simulated
-from benchmark.measure import common, evaluation, exact_descent, kept, memory, reference, timing
+from benchmark.measure import common, exact_descent, kept, memory, reference, timing
+from benchmark.measure import truth as truths
 from benchmark.measure.common import BEFORE, at_common_theta
-from benchmark.measure.evaluation import Truth
 from benchmark.measure.failure import DivergedError, Outcome
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.measure.truth import Truth, at_theta
 from benchmark.options.columns import PLACES
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.rows import Rows
@@ -63,7 +64,7 @@ def test_exact_gradients_go_down_until_the_gradient_is_a_tenth(task, truth):
     assert all(torch.equal(theta[name], again[name]) for name in theta)
     start, end = truth.accuracy(truth.start).value, truth.accuracy(theta).value
     assert end < 0.8 * start
-    moved = evaluation.at_theta(task.lower, theta)
+    moved = at_theta(task.lower, theta)
     first, last = (reference_hypergradient(at, task.train).gradient for at in (task.lower, moved))
     assert last.norm() <= 0.11 * first.norm()
 
@@ -251,7 +252,7 @@ def test_a_black_image_has_an_equilibrium():
     options = {"lower": SPEC, "degradation": "denoising(sigma=0)", "probe_size": 2, "seed": 0}
     task = make_task(train=black, test=black, **options)
     found = Truth(task).accuracy(Truth(task).start)
-    assert found.equilibrium_residual <= evaluation.EQUILIBRIUM_TOL
+    assert found.equilibrium_residual <= truths.FIRST_TOL
     assert np.isfinite(found.value)
 
 
@@ -259,9 +260,9 @@ def test_a_residual_that_is_no_number_is_not_hidden(task, monkeypatch):
     """Python's max(1e-9, nan) is 1e-9."""
     found = iter([1e-9, np.nan])
     monkeypatch.setattr(
-        evaluation,
+        truths,
         "true_equilibrium",
-        lambda lower, y, tol: reference.TrueEquilibrium(lower.init(y), next(found)),
+        lambda lower, y, tol, x0: reference.TrueEquilibrium(lower.init(y), next(found)),
     )
     with pytest.raises(DivergedError, match="no equilibrium within reach"):
         Truth(task).accuracy(Truth(task).start)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import plugins, small_task
 
-from benchmark.measure.evaluation import Truth
+from benchmark.measure.truth import Truth
 from benchmark.plugins.bilevel_solver import StateMethod
 from benchmark.plugins.rows import Rows
 from benchmark.running import checkpoint, ending
@@ -48,7 +48,7 @@ def solver_of(name, parameters, task=None):
     return solver
 
 
-def columns(theta, method, outer_step, training, training_layer_evals, training_vjp_evals, last):
+def columns(theta, method, outer_step, training, training_layer_evals, last, **_):
     """What a row holds of the loop, and what the next estimate would be: no more is needed here."""
     row = {name: value.numpy() for name, value in theta.items()}
     if hasattr(method, "hypergradient_on_probe"):

@@ -23,8 +23,8 @@ from conftest import plugins, small_task
 from torch.nn.modules.module import register_module_forward_hook
 
 from benchmark.measure import cost
-from benchmark.measure.evaluation import Truth
 from benchmark.measure.surroundings import EVERYTHING, kept
+from benchmark.measure.truth import Truth
 from benchmark.options.columns import must_repeat
 from benchmark.plugins import rows as rows_module
 from benchmark.plugins.bilevel_solver import BilevelSolver, PairMethod, StateMethod

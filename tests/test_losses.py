@@ -12,9 +12,10 @@ from benchmark.imaging import metrics
 from benchmark.imaging.extra_metrics import directions, make_metrics, measure_all
 from benchmark.imaging.images import simulated
 from benchmark.imaging.losses import UPPER_LOSSES, make_loss, require_loss
-from benchmark.measure.evaluation import Truth, evaluate
+from benchmark.measure.evaluation import evaluate
 from benchmark.measure.failure import Outcome
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.measure.truth import Truth
 from benchmark.plugins.task import make_task
 from benchmark.problems.bilevel import upper_loss
 from benchmark.problems.lower_level import set_theta

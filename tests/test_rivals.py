@@ -25,8 +25,9 @@ from test_methods import CHEAP, known_to
 from torch import nn
 
 from benchmark.measure.counting import CountedLayer
-from benchmark.measure.evaluation import Truth, evaluate
+from benchmark.measure.evaluation import evaluate
 from benchmark.measure.reference import reference_hypergradient
+from benchmark.measure.truth import Truth
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.convergence import NotConverged
 

@@ -14,6 +14,7 @@ from benchmark.imaging.metrics import psnr
 from benchmark.measure import evaluation
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
+from benchmark.measure.truth import Truth
 from benchmark.plugins.task import make_task
 from benchmark.problems.bilevel import MixedBatch, upper_loss
 from benchmark.problems.lower_level import set_theta, with_operators
@@ -124,7 +125,7 @@ def test_reference_is_the_slope_of_the_mean_over_images(task):
 @pytest.fixture(scope="module")
 def truth():
     """Of the task on which all methods take their steps: what is true at the start, once."""
-    return evaluation.Truth(mixed_task())
+    return Truth(mixed_task())
 
 
 @pytest.mark.parametrize("name", sorted(gradient_methods()))
@@ -155,7 +156,7 @@ def test_every_method_trains_on_several_sizes(name, truth):
 
 def test_columns_are_means_over_images(task):
     theta = {name: p.detach() for name, p in task.lower.theta().items()}
-    found = evaluation.Truth(task).accuracy(theta)
+    found = Truth(task).accuracy(theta)
     assert found.value == pytest.approx(loss(task, theta), rel=1e-9)
     each = []
     for part in task.test.parts:

@@ -21,8 +21,8 @@ from fault import Fault
 
 from benchmark.imaging.images import simulated
 from benchmark.measure import cost
-from benchmark.measure.evaluation import Truth
 from benchmark.measure.surroundings import EVERYTHING
+from benchmark.measure.truth import Truth
 from benchmark.options.columns import must_repeat
 from benchmark.plugins.rows import Rows
 from benchmark.plugins.task import make_task

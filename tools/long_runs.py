@@ -24,7 +24,7 @@ from statistics import median
 from benchopt.benchmark import Benchmark
 
 from benchmark.imaging.images import simulated
-from benchmark.measure.evaluation import Truth
+from benchmark.measure.truth import Truth
 from benchmark.plugins.task import make_task
 from benchmark.running import ending
 from benchmark.running.course import Course

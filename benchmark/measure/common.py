@@ -14,8 +14,9 @@ from typing import Protocol, runtime_checkable
 
 from benchmark.measure import cost, memory, timing
 from benchmark.measure.counting import CountedProblem
-from benchmark.measure.evaluation import EstimatesGradients, Theta, Truth, at_theta, estimate
+from benchmark.measure.evaluation import EstimatesGradients, estimate
 from benchmark.measure.failure import attempt
+from benchmark.measure.truth import Theta, Truth, at_theta
 from benchmark.options.columns import COMMON
 from benchmark.problems.bilevel import BilevelTask, Images
 from benchmark.problems.lower_level import LowerLevelProblem
@@ -57,14 +58,17 @@ def nowhere() -> dict[str, object]:
     return {**dict.fromkeys(COMMON, nan), "common_message": ""}
 
 
-def at_common_theta(method: object, *, truth: Truth, task: BilevelTask) -> dict[str, object]:
+def at_common_theta(
+    method: object, *, truth: Truth, task: BilevelTask, seconds: float = 0.0
+) -> dict[str, object]:
     """The columns of ``nowhere``; ``common_message`` says why some are empty.
 
     Empty for methods that estimate no gradients. What fails at a common θ is no failure of the run.
     Cost: the reference at both θ and, once for a task, the descent of
-    ``benchmark.measure.exact_descent``; seven hypergradients and what their timing takes.
+    ``benchmark.measure.exact_descent``; a dozen hypergradients and what their timing takes, a share
+    of the ``seconds`` that training took.
     """
-    row = nowhere()
+    row, given = nowhere(), {"truth": truth, "task": task, "budget": SHARE * cost.budget(seconds)}
     if not isinstance(method, EstimatesGradients):
         return row
 
@@ -74,22 +78,28 @@ def at_common_theta(method: object, *, truth: Truth, task: BilevelTask) -> dict[
         if not outcome.ok:
             row["common_message"] = row["common_message"] or outcome.message
 
-    measured(lambda: _cold(method, truth.start, "start", truth=truth, task=task))
+    measured(lambda: _cold(method, truth.start, "start", **given))
     measured(lambda: {"jacobian_norm_start": truth.norm()})
-    measured(lambda: _cold(method, truth.reached(), "reached", truth=truth, task=task))
+    measured(lambda: _cold(method, truth.reached(), "reached", **given))
     if row["common_message"] == "":
         cold = {name: row[f"{name}_reached"] for name in vars(AtTheta())}
-        measured(lambda: _warm(method, cold, truth=truth, task=task))
+        measured(lambda: _warm(method, cold, **given))
     return row
 
 
 def _cold(
-    method: EstimatesGradients, theta: Theta, place: str, *, truth: Truth, task: BilevelTask
+    method: EstimatesGradients,
+    theta: Theta,
+    place: str,
+    *,
+    truth: Truth,
+    task: BilevelTask,
+    budget: float,
 ) -> dict[str, float]:
     theta = _rounded(theta, task)
     reference = truth.reference(theta)
     with _carrying(method, [], task.probe):
-        found = _measured(method, theta, truth=truth, task=task)
+        found = _measured(method, theta, truth=truth, task=task, budget=budget)
     return _named(found, place) | {
         f"gradient_norm_{place}": float(reference.gradient.norm()),
         f"reference_residual_{place}": reference.residual,
@@ -97,7 +107,12 @@ def _cold(
 
 
 def _warm(
-    method: EstimatesGradients, cold: dict[str, float], *, truth: Truth, task: BilevelTask
+    method: EstimatesGradients,
+    cold: dict[str, float],
+    *,
+    truth: Truth,
+    task: BilevelTask,
+    budget: float,
 ) -> dict[str, float]:
     """With what is carried; where nothing is, ``cold``."""
     theta, start = _rounded(truth.reached(), task), truth.start
@@ -106,7 +121,8 @@ def _warm(
         for k in range(1, BEFORE + 1)
     )
     with _carrying(method, before, task.probe) as anything:
-        found = _measured(method, theta, truth=truth, task=task) if anything else AtTheta(**cold)
+        given = {"truth": truth, "task": task, "budget": budget}
+        found = _measured(method, theta, **given) if anything else AtTheta(**cold)
     return _named(found, "reached_warm")
 
 
@@ -119,7 +135,7 @@ def _carrying(
 
 
 def _measured(
-    method: EstimatesGradients, theta: Theta, *, truth: Truth, task: BilevelTask
+    method: EstimatesGradients, theta: Theta, *, truth: Truth, task: BilevelTask, budget: float
 ) -> AtTheta:
     lower = at_theta(task.lower, theta)
 
@@ -127,7 +143,7 @@ def _measured(
         return method.hypergradient_on_probe(lower, task.probe)
 
     mib = nan if lower.compiled else memory.live_memory(hypergradient)
-    seconds, budget = timing.elapsed(hypergradient, task.device), SHARE * cost.TIMING_BUDGET
+    seconds = timing.elapsed(hypergradient, task.device)
     if seconds < budget:
         timed = timing.seconds({"gradient": hypergradient}, task.device, budget=budget)
         seconds = timed["gradient"].seconds

@@ -14,8 +14,18 @@ from benchmark.measure.counting import CountedProblem
 from benchmark.problems.bilevel import Batch, BilevelTask, Images
 from benchmark.problems.lower_level import LowerLevelProblem
 
-#: seconds that the timing of one method may take
-TIMING_BUDGET = 5.0
+#: seconds that the timing of one method may take, of which less than all where that is more than a
+#: share of what its training took, but not less than a few rounds of short calls need
+TIMING_BUDGET, TIMING_SHARE, LEAST_BUDGET = 5.0, 0.1, 0.5
+
+
+def budget(training: float) -> float:
+    """Seconds for the timing of a method that has trained for so many; 0: it has not, and the
+    timing is what the run is for.
+    """
+    if training == 0:
+        return TIMING_BUDGET
+    return min(TIMING_BUDGET, max(LEAST_BUDGET, TIMING_SHARE * training))
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,11 @@ def cost(
     estimate: Callable[[LowerLevelProblem, Images], Hypergradient],
     task: BilevelTask,
     counted: CountedProblem,
+    *,
+    budget: float,
 ) -> Cost:
     """Time and memory of one hypergradient on the probe, each in calls of its own that are not
-    counted; ``counted`` has counted one.
+    counted; ``counted`` has counted one. Timing takes ``budget`` seconds, or a little more.
     """
     batches = task.probe.parts
     device, dtype = batches[0].truth.device, batches[0].truth.dtype
@@ -66,7 +78,7 @@ def cost(
         posed = lower if precision == dtype else lower.copied(torch.float64)
         single_calls = _single_calls(posed, task.probe.to(dtype=precision))
         calls |= {(name, precision): call for name, call in single_calls.items()}
-    timings = timing.seconds(calls, device, budget=TIMING_BUDGET)
+    timings = timing.seconds(calls, device, budget=budget)
     gradient, single, product = (timings[n, dtype] for n in ("gradient", "layer", "product"))
     parts = [
         part

@@ -5,13 +5,11 @@ Nothing here changes the method or the task. A column that could not be measured
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
-from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,10 +17,9 @@ from torch import Tensor
 
 from benchmark.gradients.result import Hypergradient
 from benchmark.imaging import metrics
-from benchmark.imaging.extra_metrics import Measured, Metric, measure_all, unmeasured
+from benchmark.imaging.extra_metrics import unmeasured
 from benchmark.imaging.images import to_uint8
-from benchmark.measure import exact_descent
-from benchmark.measure.cost import Cost, cost, of_the_batch
+from benchmark.measure.cost import Cost, budget, cost, of_the_batch
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.failure import DivergedError, Outcome, attempt, require_finite
 from benchmark.measure.handed import (
@@ -33,27 +30,13 @@ from benchmark.measure.handed import (
     states_of,
     untouched,
 )
-from benchmark.measure.jacobian import jacobian_norm
-from benchmark.measure.kept import Kept, digest_of
-from benchmark.measure.reference import (
-    MAX_LAYERS,
-    Reference,
-    reference_hypergradient,
-    true_equilibrium,
-)
-from benchmark.problems.bilevel import Batch, BilevelTask, Images, mean_over, upper_loss
-from benchmark.problems.lower_level import LowerLevelProblem, set_theta
+from benchmark.measure.reference import Reference
+from benchmark.measure.truth import Accuracy, Theta, Truth, at_theta
+from benchmark.problems.bilevel import Batch, BilevelTask, Images, mean_over
+from benchmark.problems.lower_level import LowerLevelProblem
 
-V = TypeVar("V")
-
-#: the learned tensors by name
-Theta = Mapping[str, Tensor]
 #: entries of θ up to which a row holds them all
 MOST_LEARNED = 256
-#: relative residual to which the equilibria behind F and the PSNR are solved
-EQUILIBRIUM_TOL = 1e-8
-#: relative residual above which a state is no equilibrium to judge θ by
-NO_EQUILIBRIUM = 1e-4
 
 
 class Deploys(Protocol):
@@ -69,22 +52,6 @@ class EstimatesGradients(Deploys, Protocol):
 
     def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Images) -> Hypergradient:
         """The estimate that the next outer step would compute, without effect."""
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Of θ alone, the same for every method, in float64 at the true equilibrium.
-
-    value : F(θ) on the training set; test_psnr : dB; test_ssim : in [0, 1]; equilibrium_residual :
-    the larger relative residual of the two equilibria; test_psnr_images : of each test image, dB.
-    Where there is no equilibrium to be found they are empty, and the row's status ``diverged``.
-    """
-
-    value: float = nan
-    test_psnr: float = nan
-    test_ssim: float = nan
-    equilibrium_residual: float = nan
-    test_psnr_images: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -134,140 +101,6 @@ class Estimate:
     vjp_evals: float = nan
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Of θ alone: what is always measured, and the metrics that were asked for."""
-
-    accuracy: Accuracy
-    extra: Measured
-
-
-class Truth:
-    """What is true at a θ whichever method reached it, in float64; computed once for each θ."""
-
-    def __init__(self, task: BilevelTask, metrics: Sequence[Metric] = ()) -> None:
-        """``task`` in float64, on the device of the run; ``metrics`` of its test set."""
-        self.task, self.metrics = task, metrics
-        self._judged: Kept[Judged] = Kept(len(task.test))
-        size = sum(value.numel() for value in task.lower.theta().values())
-        self._reference: Kept[Reference] = Kept(size)
-        self._reached: Kept[dict[str, Tensor]] = Kept(size)
-        self._norm: Kept[float] = Kept(1)
-        self._computed: dict[str, Kept] = {
-            "judged": self._judged,
-            "reference": self._reference,
-            "reached": self._reached,
-            "norm": self._norm,
-        }
-        #: where θ that exact gradients reach is kept, if anywhere, for other runs of the same task
-        self.kept_in: Path | None = None
-
-    def known(self) -> set[tuple[str, bytes]]:
-        """Names of what has been computed so far."""
-        return {(kind, key) for kind, of in self._computed.items() for key in of}
-
-    def taught(self, names: set[tuple[str, bytes]]) -> dict[tuple[str, bytes], object]:
-        """What goes by these names, for the ``learn`` of another."""
-        return {(kind, key): self._computed[kind][key] for kind, key in names}
-
-    def learn(self, found: Mapping[tuple[str, bytes], object]) -> None:
-        """Take over what another has computed for the same task."""
-        for (kind, key), value in found.items():
-            self._computed[kind].put(key, value)
-
-    def accuracy(self, theta: Theta) -> Accuracy:
-        """F on the training set and the metrics on the test set, both at the true equilibrium.
-
-        Raises DivergedError where it cannot be found.
-        """
-        found = self._once(self._judged, theta, self._judge).accuracy
-        if not found.equilibrium_residual <= NO_EQUILIBRIUM:
-            raise DivergedError(
-                "the layer has no equilibrium within reach: relative residual "
-                f"{found.equilibrium_residual:.1e} after {2 * MAX_LAYERS} layers and more, "
-                f"expected at most {NO_EQUILIBRIUM:g}"
-            )
-        return found
-
-    def extra(self, theta: Theta) -> Measured:
-        """``metrics`` on the test set at the true equilibrium; empty where ``accuracy`` raises."""
-        return self._once(self._judged, theta, self._judge).extra
-
-    def reference(self, theta: Theta) -> Reference:
-        """The reference hypergradient on the probe."""
-        return self._once(
-            self._reference, theta, lambda lower: reference_hypergradient(lower, self.task.probe)
-        )
-
-    @property
-    def start(self) -> Theta:
-        """θ where all methods start."""
-        return {name: p.detach() for name, p in self.task.lower.theta().items()}
-
-    def reached(self) -> Theta:
-        """θ that exact gradients reach from there (``benchmark.measure.exact_descent``).
-
-        Raises DivergedError where there are none.
-        """
-
-        def compute() -> dict[str, Tensor]:
-            found = None if self.kept_in is None else exact_descent.read(self.kept_in)
-            if found is None:
-                found = exact_descent.reached_by_exact_gradients(self.task)
-                if self.kept_in is not None:
-                    exact_descent.write(self.kept_in, found)
-            return {name: value.to(self.task.device) for name, value in found.items()}
-
-        return self._reached.once(b"", compute)
-
-    def norm(self) -> float:
-        """‖J‖ on the probe at the θ where all methods start (``benchmark.measure.jacobian``)."""
-        return self._once(
-            self._norm, self.start, lambda lower: jacobian_norm(lower, self.task.probe)
-        )
-
-    def _once(self, known: Kept[V], theta: Theta, compute: Callable[[LowerLevelProblem], V]) -> V:
-        return known.once(digest_of(theta), lambda: compute(at_theta(self.task.lower, theta)))
-
-    @torch.no_grad()
-    def _judge(self, lower: LowerLevelProblem) -> Judged:
-        train, test = (
-            {
-                part.operator: true_equilibrium(
-                    lower.at(part.operator), part.observation, tol=EQUILIBRIUM_TOL
-                )
-                for part in batch.parts
-            }
-            for batch in (self.task.train, self.task.test)
-        )
-        residuals = [found.residual for found in (*train.values(), *test.values())]
-        residual = float(np.max(residuals))  # not max(), which can hide what is no number
-        if not residual <= NO_EQUILIBRIUM:
-            return Judged(Accuracy(equilibrium_residual=residual), unmeasured(self.metrics))
-        images = {k: lower.at(k).reconstruct(found.x) for k, found in test.items()}
-
-        def loss(at: LowerLevelProblem, part: Batch) -> float:
-            return float(upper_loss(at, train[part.operator].x, part))
-
-        def judged(metric: Callable[[Tensor, Tensor], float]) -> float:
-            return mean_over(
-                lower, self.task.test, lambda _, part: metric(images[part.operator], part.truth)
-            )
-
-        each = [
-            metrics.psnr_of_each(images[part.operator], part.truth) for part in self.task.test.parts
-        ]
-        accuracy = Accuracy(
-            value=mean_over(lower, self.task.train, loss),
-            test_psnr=judged(metrics.psnr),
-            test_psnr_images=torch.cat(each).cpu().numpy(),
-            test_ssim=judged(metrics.ssim),
-            equilibrium_residual=residual,
-        )
-        pairs = [(images[part.operator], part.truth) for part in self.task.test.parts]
-        return Judged(accuracy, measure_all(self.metrics, pairs))
-
-
 def evaluate(
     method: Deploys,
     theta: Theta,
@@ -276,11 +109,13 @@ def evaluate(
     task: BilevelTask,
     training: Outcome,
     last: bool,
+    seconds: float = 0.0,
 ) -> dict[str, object]:
     """All columns of a row: those above, ``status``, ``message``, and ``learned``: θ itself where
     it is small, as JSON: for each parameter the list of its entries (else empty).
 
-    ``truth`` is that of ``task``. Costs and pictures are taken in the ``last`` row of a run alone.
+    ``truth`` is that of ``task``. Costs and pictures are taken in the ``last`` row of a run alone;
+    timing them takes a share of the ``seconds`` that training took.
     What fails leaves its columns empty and its status in the row; the rest is measured. A metric of
     ``truth`` that fails leaves its column ``metric_NAME`` empty, and says why in the message of a
     row that is "ok" all the same.
@@ -303,7 +138,8 @@ def evaluate(
             counted = CountedProblem(at_theta(task.lower, theta))
             measure(lambda: estimate(method, task, counted, truth.reference(theta)))
             if last:
-                measure(lambda: cost(method.hypergradient_on_probe, task, counted))
+                own = method.hypergradient_on_probe
+                measure(lambda: cost(own, task, counted, budget=budget(seconds)))
     else:
         outcomes.append(Outcome("diverged", "θ is not finite"))
     worst = next((o for o in outcomes if not o.ok), Outcome(message=extra.message))
@@ -386,10 +222,3 @@ def _as_text(theta: Theta) -> str | None:
     if sum(value.numel() for value in theta.values()) > MOST_LEARNED:
         return None
     return json.dumps({name: value.flatten().tolist() for name, value in theta.items()})
-
-
-def at_theta(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:
-    """A copy of ``lower`` at ``theta``."""
-    lower = copy.deepcopy(lower)
-    set_theta(lower, theta)
-    return lower

@@ -8,6 +8,8 @@ forms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
@@ -23,13 +25,16 @@ from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import FAR, anderson, fista
 from benchmark.solve.krylov import gmres
 from benchmark.solve.system import LinearSolution
-from benchmark.solve.vectors import expand, norm
+from benchmark.solve.vectors import expand, norm, select
 
 #: layers that an equilibrium may take by each of two solvers: where it needs more, a layer hardly
 #: has one that could be judged
 MAX_LAYERS = 4000
 #: layers for all samples of a batch together; those that need more go on alone
-_TOGETHER = 100
+_TOGETHER = 30
+#: where float32 leads up: the residual and the layers at which it ends, and the residual at which
+#: it has led somewhere
+_LED_UP, _LED_LAYERS, _SOMEWHERE = 1e-5, 300, 1e-3
 #: numbers in the states that are solved for at once: a solver holds some thirty times as many
 _AT_ONCE = 2**22
 #: residual above which nothing computed at a state may serve as a reference
@@ -86,18 +91,39 @@ def true_equilibrium(
 ) -> TrueEquilibrium:
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph.
 
-    ``x0`` is where to start, ``lower.init(y)`` if it is None. Up to ``max_layers`` layers of
-    either solver, after the first ``_TOGETHER`` for the samples alone that are not there yet; of
-    no more samples together than have ``_AT_ONCE`` numbers.
+    ``x0`` is where to start; if it is None, where float32 leads to from ``lower.init(y)``. Up to
+    ``max_layers`` layers of either solver, after the first ``_TOGETHER`` for the samples alone
+    that are not there yet; of no more samples together than have ``_AT_ONCE`` numbers.
     """
     with torch.no_grad():
         x = (lower.init(y) if x0 is None else x0).clone()
+        single = _in_float32(lower, y, x) if x0 is None else None
         together = max(1, _AT_ONCE // max(1, x[:1].numel()))
         residuals = []
         for rows in torch.arange(len(y), device=y.device).split(together):
-            x[rows] = _solved(lower, y[rows], x[rows], tol=tol, max_layers=max_layers)
+            start = x[rows] if single is None else _led_up(single, y[rows], x[rows])
+            x[rows] = _solved(lower, y[rows], start, tol=tol, max_layers=max_layers)
             residuals.append(_residuals(lower, x[rows], y[rows]))
     return TrueEquilibrium(x, float(torch.cat(residuals).max()))
+
+
+def _in_float32(lower: LowerLevelProblem, y: Tensor, x: Tensor) -> LowerLevelProblem | None:
+    """A copy of ``lower`` in float32, of one in float64 and of real states alone."""
+    if x.dtype != torch.float64 or y.dtype != torch.float64:
+        return None
+    return lower.copied(torch.float32)
+
+
+def _led_up(single: LowerLevelProblem, y: Tensor, x: Tensor) -> Tensor:
+    """Where Anderson's method in float32 leads from ``x``, at a fraction of the cost; ``x`` itself
+    for the samples that it leads nowhere, and where a layer cannot be had in float32.
+    """
+    with suppress(RuntimeError):  # one of a user's may hold float64 of its own
+        budget = {"tol": _LED_UP, "max_layers": _LED_LAYERS}
+        found = anderson(single.layer(y.float()), x.float(), **budget)
+        near = (found.residual <= _SOMEWHERE).cpu().numpy()
+        return select(near, found.x.double(), x)
+    return x
 
 
 def _solved(
@@ -105,7 +131,8 @@ def _solved(
 ) -> Tensor:
     """The equilibria from ``x``, as far as they can be found."""
     left = torch.arange(len(y), device=y.device)
-    for solve, most in ((anderson, _TOGETHER), (anderson, max_layers), (fista, max_layers)):
+    stages = ((anderson, _TOGETHER), (anderson, 2 * _TOGETHER))
+    for solve, most in (*stages, (anderson, max_layers), (fista, max_layers)):
         budget = {"tol": tol, "max_layers": min(most, max_layers)}
         found = solve(lower.layer(y[left]), x[left], **budget)
         x[left] = found.x
@@ -116,19 +143,30 @@ def _solved(
 
 
 def reference_hypergradient(
-    lower: LowerLevelProblem, batch: Images, *, tol: float = 1e-12, max_layers: int = MAX_LAYERS
+    lower: LowerLevelProblem,
+    batch: Images,
+    *,
+    tol: float = 1e-12,
+    enough: float = 0.0,
+    max_layers: int = MAX_LAYERS,
+    starts: Sequence[Tensor] | None = None,
 ) -> Reference:
     """∇F(θ) = Bᵀ(I − Jᵀ)⁻¹∇ℓ + the direct term through R_θ, at the true equilibrium of ``batch``.
 
+    State and adjoint are solved to residuals of ``tol``; with ``enough`` only as far as its error
+    bar is to be no more than that, which is that of residuals a hundred times larger: to 100
+    ``tol`` at least. ``starts`` are states of each part to begin with.
     Where no equilibrium is found the gradient is NaN and the adjoint is not tried. Of images of
     several shapes or operators, the mean of the gradients of each, with the largest of the
     residuals and of the rates, and a bound of the error.
     ``lower`` and ``batch`` must be in float64 (ValueError otherwise). Cost: the equilibrium, some
     hundred vector-Jacobian products for the adjoint, fifty for the contraction factor.
     """
+    levels = [_COARSER * tol, tol] if enough == 0 else [_COARSER**2 * tol, _COARSER * tol, tol]
+    how = {"levels": levels, "enough": enough, "max_layers": max_layers}
     found = [
-        _reference_of_one(lower.at(part.operator), part, tol=tol, max_layers=max_layers)
-        for part in batch.parts
+        _reference_of_one(lower.at(part.operator), part, x0, **how)
+        for part, x0 in zip(batch.parts, starts or [None] * len(batch.parts), strict=True)
     ]
     if len(found) == 1:
         return found[0]
@@ -148,39 +186,48 @@ def reference_hypergradient(
 
 
 def _reference_of_one(
-    lower: LowerLevelProblem, batch: Batch, *, tol: float, max_layers: int
+    lower: LowerLevelProblem,
+    batch: Batch,
+    x: Tensor | None,
+    *,
+    levels: Sequence[float],
+    enough: float,
+    max_layers: int,
 ) -> Reference:
     theta = list(lower.theta().values())
     for tensor in (batch.observation, *theta):
         if tensor.dtype != torch.float64:
             raise ValueError(f"the reference is computed in float64, got {tensor.dtype}")
-    equilibrium = true_equilibrium(
-        lower, batch.observation, tol=_COARSER * tol, max_layers=max_layers
-    )
-    problem = EquilibriumLoss.of_lower_level(lower, batch)
-    coarse = Linearization(problem, equilibrium.x)
-    if not equilibrium.residual <= _TRUSTED:
-        nowhere = torch.full((sum(p.numel() for p in theta),), torch.nan)
-        return Reference(
-            gradient=nowhere.to(batch.observation),
-            error=inf,
-            state_residual=equilibrium.residual,
-            adjoint_residual=inf,
-            contraction=_contraction(coarse),
+    problem, w, before = EquilibriumLoss.of_lower_level(lower, batch), None, None
+    for tol in levels:
+        equilibrium = true_equilibrium(
+            lower, batch.observation, tol=tol, max_layers=max_layers, x0=x
         )
-    w = _adjoint(coarse, None, tol=_COARSER * tol, max_steps=max_layers).x
-    before = flat(coarse.gradient(w))
-    equilibrium = true_equilibrium(
-        lower, batch.observation, tol=tol, max_layers=max_layers, x0=equilibrium.x
-    )
-    at = Linearization(problem, equilibrium.x)
-    adjoint = _adjoint(at, w, tol=tol, max_steps=max_layers)
-    gradient = flat(at.gradient(adjoint.x))
+        x, at = equilibrium.x, Linearization(problem, equilibrium.x)
+        if before is None and not equilibrium.residual <= _TRUSTED:
+            return _nowhere(at, equilibrium.residual, sum(p.numel() for p in theta))
+        adjoint = _adjoint(at, w, tol=tol, max_steps=max_layers)
+        w, gradient = adjoint.x, flat(at.gradient(adjoint.x))
+        error = inf if before is None else relative_change(gradient, before)
+        if error <= enough:
+            break
+        before = gradient
     return Reference(
         gradient=gradient,
-        error=relative_change(gradient, before),
+        error=error,
         state_residual=equilibrium.residual,
         adjoint_residual=float(adjoint.residual.max()),
+        contraction=_contraction(at),
+    )
+
+
+def _nowhere(at: Linearization, residual: float, size: int) -> Reference:
+    """Where there is no equilibrium, ``at`` the best that was found."""
+    return Reference(
+        gradient=torch.full((size,), torch.nan).to(at.g),
+        error=inf,
+        state_residual=residual,
+        adjoint_residual=inf,
         contraction=_contraction(at),
     )
 

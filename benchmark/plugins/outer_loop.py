@@ -301,6 +301,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             "method": self,
             "outer_step": self.outer_step,
             "training": self.outcome,
+            "seconds": self.clock.seconds,
             "training_layer_evals": self.counted.layer_evals,
             "training_vjp_evals": self.counted.vjp_evals,
             "last": self.outer_step >= self._end() or not self.outcome.ok,

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from benchmark.measure.common import at_common_theta, nowhere
 from benchmark.measure.device import numerics
-from benchmark.measure.evaluation import Deploys, Truth, evaluate, unknown
+from benchmark.measure.evaluation import Deploys, evaluate, unknown
 from benchmark.measure.failure import Outcome, attempt
 from benchmark.measure.handed import digests, of_images, require_same
+from benchmark.measure.truth import Truth
 from benchmark.problems.bilevel import BilevelTask
 
 
@@ -47,15 +48,18 @@ class Rows:
         training_layer_evals: float,
         training_vjp_evals: float,
         last: bool,
+        seconds: float = 0.0,
     ) -> dict[str, object]:
-        """The columns of ``method`` at ``theta``, its last step having come out as ``training``."""
+        """The columns of ``method`` at ``theta``, its last step having come out as ``training``,
+        after ``seconds`` of training.
+        """
         task = replace(self.task, probe=self.task.probe[:])  # handed out: a copy
         options = {"truth": self.truth, "task": task}
         intact = attempt(lambda: require_same(self._digests, digests(self._judged_by())))
         if not intact.ok:
             return self.failed(intact, outer_step)
-        columns = evaluate(method, theta, training=training, last=last, **options)
-        common = at_common_theta(method, **options) if last else nowhere()
+        columns = evaluate(method, theta, training=training, last=last, seconds=seconds, **options)
+        common = at_common_theta(method, seconds=seconds, **options) if last else nowhere()
         ended = ("finished" if training.ok else "error") if last else ""
         return {
             **columns,

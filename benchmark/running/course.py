@@ -15,9 +15,9 @@ from typing import final
 
 import torch
 
-from benchmark.measure.evaluation import Truth
 from benchmark.measure.failure import Outcome
 from benchmark.measure.provenance import digest
+from benchmark.measure.truth import Truth
 from benchmark.options.seeds import seed_of
 from benchmark.plugins.keyed import behind
 from benchmark.plugins.outer_loop import OuterLoop, Step
