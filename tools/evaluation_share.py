@@ -27,7 +27,7 @@ from benchopt.utils.run_context import RunContext
 
 from benchmark.imaging.seeded import seeded
 from benchmark.measure import common, evaluation
-from benchmark.measure.evaluation import Truth
+from benchmark.measure.truth import Truth
 from benchmark.plugins.outer_loop import OuterLoop
 from benchmark.running.options import parser, settings
 from benchmark.running.validation import Plan, validated
