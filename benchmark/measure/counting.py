@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.problems.lower_level import LowerLevelProblem
+from benchmark.solve.fixed_point import Layer
 
 
 class Counts:
@@ -127,7 +128,7 @@ class CountedProblem(LowerLevelProblem):
     def __init__(self, lower: LowerLevelProblem, *, counts: Counts | None = None) -> None:
         super().__init__()
         self.lower = lower
-        self.splits = lower.splits
+        self.splits, self.penalised = lower.splits, lower.penalised
         self._counted_step = CountedLayer(lower.faster("step"), counts=counts)
         if lower.splits:
             gradient_step = lower.faster("gradient_step")
@@ -165,3 +166,6 @@ class CountedProblem(LowerLevelProblem):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.lower.reconstruct(x)
+
+    def penalty(self, T: Layer, x: Tensor) -> Tensor:
+        return self.lower.penalty(T, x)

@@ -177,8 +177,13 @@ class BilevelTask(LearningTask):
 
 
 def upper_loss(lower: LowerLevelProblem, x: Tensor, batch: Batch) -> Tensor:
-    """1/N Σ_i ℓ(R_θ(x_i), x̄_i) for states ``x`` (N, …) of ``batch``, a 0-d tensor."""
-    return batch.loss(lower.reconstruct(x), batch.truth)
+    """1/N Σ_i ℓ(R_θ(x_i), x̄_i) for states ``x`` (N, …) of ``batch``, a 0-d tensor, and the
+    ``penalty`` of ``lower`` where it has one.
+    """
+    loss = batch.loss(lower.reconstruct(x), batch.truth)
+    if not lower.penalised:
+        return loss
+    return loss + lower.penalty(lower.layer(batch.observation), x)
 
 
 def mean_over(

@@ -21,11 +21,13 @@ def learned_drunet(
     learn_stepsize: bool = False,
     learn_noise_level: bool = False,
     learn_regularisation: bool = False,
+    jacobian_weight: float = 0.0,
 ) -> PlugAndPlay:
     """The layer of ``PlugAndPlay``, θ the weights of its denoiser and what else is asked for.
 
-    Nothing keeps learned weights contracting: ``contraction`` is to be watched, and learning rates
-    are those of networks (say 1e-4 with Adam), not of log-weights. ``denoiser`` gives the weights
+    Nothing keeps learned weights contracting but ``jacobian_weight``, which makes the mean square
+    of J's singular values a part of F: ``contraction`` is to be watched, and learning rates are
+    those of networks (say 1e-4 with Adam), not of log-weights. ``denoiser`` gives the weights
     to start from: ``small_drunet`` the shipped ones, ``small_drunet(trained=False)`` weights of
     chance, from which D is near the identity and the layer near no contraction. Parameters and
     errors: as for ``PlugAndPlay``.
@@ -44,6 +46,7 @@ def learned_drunet(
         learn_noise_level=learn_noise_level,
         learn_regularisation=learn_regularisation,
         learn_denoiser=True,
+        jacobian_weight=jacobian_weight,
     )
 
 

@@ -56,6 +56,8 @@ class LowerLevelProblem(nn.Module, ABC):
     strength: ClassVar[tuple[str, ...]] = ()
     #: whether ``step`` is ``gradient_step``, then ``proximity``, as ``Splitting`` has them
     splits = False
+    #: whether ``penalty`` is a part of F
+    penalised = False
     #: whether layers go through torch.compile (``benchmark.problems.compiled``); copies keep it
     compiled = False
 
@@ -75,6 +77,12 @@ class LowerLevelProblem(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, x: Tensor) -> Tensor:
         """R_θ(x): the image (N, C, H, W) that the state ``x`` stands for."""
+
+    def penalty(self, T: Layer, x: Tensor) -> Tensor:
+        """What is added to the upper loss at states x (N, …) of the layer T, 0-d, where the problem
+        is ``penalised``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is penalised and does not say by what")
 
     def copied(self, dtype: torch.dtype) -> LowerLevelProblem:
         """A copy in ``dtype``, its θ leaves of their own."""

@@ -13,12 +13,15 @@ from torch.nn.functional import avg_pool2d
 from benchmark.imaging.denoisers import make_denoiser
 from benchmark.options.checks import (
     boolean,
+    nonnegative_number,
     positive_integer,
     positive_number,
     strictly_between,
 )
+from benchmark.problems.jacobian_penalty import jacobian_penalty
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.problems.stepsize import bounded_stepsize
+from benchmark.solve.fixed_point import Layer
 
 
 @final
@@ -59,6 +62,7 @@ class PlugAndPlay(LowerLevelProblem):
     relaxation : ρ, in (0, 1].
     layers : K, as above.
     learn_stepsize, learn_noise_level, learn_regularisation, learn_denoiser : what θ holds.
+    jacobian_weight : γ ≥ 0; γ times ``benchmark.problems.jacobian_penalty`` is added to F.
 
     Made in float64; ``.to(dtype=…)`` gives another precision. Cost of a step: one A, one Aᵀ, one D.
     Raises ValueError for a parameter out of its range or images that the denoiser does not take,
@@ -83,12 +87,14 @@ class PlugAndPlay(LowerLevelProblem):
         learn_noise_level: bool = True,
         learn_regularisation: bool = True,
         learn_denoiser: bool = False,
+        jacobian_weight: float = 0.0,
     ) -> None:
         super().__init__()
         strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
         positive_integer("layers", layers, most=1000)
         positive_number("noise_level", noise_level)
         positive_number("regularisation", regularisation)
+        nonnegative_number("jacobian_weight", jacobian_weight)
         if relaxation != 1:
             strictly_between("relaxation, unless it is 1,", relaxation, low=0, high=1)
         for name, learned in (
@@ -103,6 +109,7 @@ class PlugAndPlay(LowerLevelProblem):
         self.denoiser.requires_grad_(learn_denoiser)
         self.lipschitz = lipschitz
         self.relaxation = relaxation
+        self.jacobian_weight, self.penalised = jacobian_weight, jacobian_weight > 0
         self.stepsize_logit = _parameter(math.log(stepsize / (2 - stepsize)), learn_stepsize)
         self.log_noise_level = _parameter([math.log(noise_level)] * layers, learn_noise_level)
         self.log_regularisation = _parameter(math.log(regularisation), learn_regularisation)
@@ -135,6 +142,9 @@ class PlugAndPlay(LowerLevelProblem):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return x
+
+    def penalty(self, T: Layer, x: Tensor) -> Tensor:
+        return self.jacobian_weight * jacobian_penalty(T, x)
 
 
 def _parameter(value: float | list[float], learned: bool) -> nn.Parameter:
