@@ -114,7 +114,7 @@ def without_costs(patch: pytest.MonkeyPatch) -> None:
     """Costs are not measured, which takes longer than the rest: ``tools/killed.py`` does."""
     patch.delenv("BENCHOPT_DEBUG", raising=False)
     patch.setattr(rows_module, "at_common_theta", lambda *_, **__: rows_module.nowhere())
-    patch.setattr(evaluation, "cost", lambda *_: Cost())
+    patch.setattr(evaluation, "cost", lambda *_, **__: Cost())
 
 
 def rows_of(folder: Path) -> pd.DataFrame:

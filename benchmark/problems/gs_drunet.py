@@ -32,7 +32,7 @@ class GradientStep(LowerLevelProblem):
     to float32 and detaches. The state is the image.
 
     θ: ``log_regularisation`` λ and ``log_noise_level`` σ, in the units of the image (0-d); the
-    weights of ``penalty``.
+    weights of ``prior``.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class GradientStep(LowerLevelProblem):
         self.physics = physics.requires_grad_(False)
         network = make_denoiser(denoiser, image_shape).double()
         _smoothen(network, sharpness)
-        self.penalty = GSPnP(network).requires_grad_(learn_denoiser)
+        self.prior = GSPnP(network).requires_grad_(learn_denoiser)
         self.data_lipschitz, self.curvature, self.units = lipschitz, curvature, stepsize
         self.log_regularisation = parameter(math.log(regularisation))
         self.log_regularisation.requires_grad_(learn_regularisation)
@@ -113,7 +113,7 @@ class GradientStep(LowerLevelProblem):
 
     def potential(self, x: Tensor) -> Tensor:
         """g_σ (N,) at images x (N, C, H, W)."""
-        return self.penalty.potential(x, self.log_noise_level.exp().expand(len(x)))
+        return self.prior.potential(x, self.log_noise_level.exp().expand(len(x)))
 
     def slope(self, x: Tensor) -> Tensor:
         """∇g_σ at images x (N, C, H, W), with a graph where gradients are enabled."""
