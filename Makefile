@@ -7,8 +7,10 @@ export OMP_NUM_THREADS ?= 1
 # benchopt runs "python" from PATH, and must not look for conda
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
+# the folder of results that the site shows
+export RESULTS ?= results
 
-.PHONY: help run test test-long lint mutants faults coverage engines results report site cpu gpu clean-env
+.PHONY: help run test test-long lint docs mutants faults coverage engines results report site cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml once, write the report to outputs/quick"
@@ -20,7 +22,8 @@ help:
 	@echo "make engines  one small study in five ways, on dask and submitit too, workers killed (minutes)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"
 	@echo "make report   make again, from the rows under results/, all that is made from them"
-	@echo "make site     turn results/ into pages, in site/"
+	@echo "make docs     build the documentation and the pages of results/ into site/; a warning is an error"
+	@echo "make site     the same, with benchopt's interactive pages"
 	@echo "make cpu      the paper's three learning problems at a size for two cores"
 	@echo "make gpu      the tests and the quick study on a CUDA device"
 
@@ -51,6 +54,8 @@ STUDIES = quick gradient_error time_to_accuracy scaling methods compiled limits 
 	cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with what the paper's statements are about: depths and restarts, and training
 CLAIMS = quick gradient_error limits cpu/weighted_norms cpu/plug_and_play cpu/drunet
+# those of the one figure on the first page, a column each
+STORY = cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with benchopt's interactive page in the site: it takes minutes to make where runs are many
 INTERACTIVE ?= quick cpu/drunet
 # the figures of those that are not about everything; methods are ranked where each was swept alike
@@ -78,6 +83,7 @@ define figures
 
 endef
 
+# The address of the project is `url` of objective.py; a page has no link while it says #ORG.
 # $(1) a study: benchopt's interactive page of its rows, names without marks of HTML, beside their
 # copy in outputs/site
 define interactive
@@ -85,6 +91,7 @@ define interactive
 	$(BIN)/benchopt plot . -f outputs/site_$(notdir $(1)).parquet --no-display
 	sed -e 's|href="site_$(notdir $(1)).parquet"|href="$(notdir $(1)).parquet"|' \
 		-e 's|href="benchmark_[^"]*.html"|href="../..$(if $(findstring /,$(1)),/..)/index.html"|' \
+		-e 's|<a href="[^"]*\#ORG[^"]*"|<a hidden|' \
 		outputs/benchmark_*_site_$(notdir $(1)).html > outputs/site/results/$(1)/interactive.html
 	rm outputs/benchmark_*_site_$(notdir $(1)).html outputs/site_$(notdir $(1)).parquet
 
@@ -130,15 +137,24 @@ results: $(VENV)/.installed-all
 report: $(VENV)/.installed
 	$(foreach study,$(STUDIES),$(call figures,$(study)))
 	$(BIN)/python -m benchmark.report claims $(foreach study,$(CLAIMS),results/$(study)/$(notdir $(study)).parquet) --out results/claims.md
-	$(BIN)/python -m benchmark.report numbers README.md
+	$(BIN)/python -m benchmark.report story $(foreach study,$(STORY),results/$(study)/$(notdir $(study)).parquet) --degradation motion_deblurring --out results/story.png
+	$(BIN)/python -m benchmark.report numbers docs/index.md docs/results.md
 	$(BIN)/python -m benchmark.report check results
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in site/: open site/index.html"
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.installed
+	$(INSTALL) ".[docs,peers,search]"
+	touch $@
 
 site: $(VENV)/.installed
 	rm -rf outputs/site
 	mkdir -p outputs/site
 	cp -r results outputs/site/
 	$(foreach study,$(INTERACTIVE),$(call interactive,$(study)))
-	$(BIN)/python -m benchmark.report site outputs/site/results --out site
+	$(MAKE) docs RESULTS=outputs/site/results
 
 cpu: $(VENV)/.installed
 	$(call study,cpu/weighted_norms,outputs/cpu/weighted_norms,,)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from benchmark.gradients.rule import AdjointRecord as AdjointRecord
     from benchmark.gradients.rule import GradientRule as GradientRule
     from benchmark.gradients.series import Series as Series
+    from benchmark.problems.export import EquilibriumReconstructor as EquilibriumReconstructor
     from benchmark.problems.lower_level import Splitting as Splitting
     from benchmark.solve.convergence import NotConverged as NotConverged
     from benchmark.solve.convergence import NotConvergedError as NotConvergedError
@@ -47,6 +48,7 @@ _HOMES = {
     "gradients.result": ("Hypergradient",),
     "gradients.rule": ("AdjointRecord", "GradientRule"),
     "gradients.series": ("Series",),
+    "problems.export": ("EquilibriumReconstructor",),
     "problems.lower_level": ("Splitting",),
     "solve.convergence": ("NotConverged", "NotConvergedError"),
     "solve.fixed_point": ("Equilibrium",),

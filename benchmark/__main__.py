@@ -24,10 +24,11 @@ COMMANDS = {
     "merge": ("benchmark.report.__main__", "join result files, of several machines too"),
     "site": ("benchmark.report.__main__", "pages made of a folder of results"),
     "numbers": ("benchmark.report.__main__", "write computed numbers into marked Markdown"),
+    "story": ("benchmark.report.__main__", "one figure of several studies"),
 }
 _STUDIES = ("benchmark.running.run", "benchmark.running.check")
 #: commands of ``benchmark.report`` that are named there by the first argument
-NAMED = ("claims", "merge", "site", "numbers")
+NAMED = ("claims", "merge", "site", "numbers", "story")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from benchopt.benchmark import Benchmark
+from benchopt.plotting import _check_view
 from benchopt.utils.parametrized_name_mixin import product_param
 from conftest import ROOT
 from oracles import AffineLayer
@@ -17,7 +18,7 @@ from benchmark.imaging.degradations import DEGRADATION
 from benchmark.imaging.denoisers.table import DENOISERS
 from benchmark.problems import LOWER_LEVEL
 
-CONFIGS = sorted(ROOT.glob("configs/**/*.yml"))
+CONFIGS = sorted([ROOT / "example_config.yml", *ROOT.glob("configs/**/*.yml")])
 CONTEXT = ("physics", "lipschitz", "image_shape")
 
 
@@ -27,7 +28,7 @@ def entries(config: dict, kind: str) -> Iterator[tuple[str, dict]]:
         yield from entry.items()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.relative_to(ROOT / "configs").as_posix())
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_a_configuration_names_what_exists(path):
     config = yaml.safe_load(path.read_text())
     benchmark = Benchmark(ROOT)
@@ -54,6 +55,17 @@ def test_a_configuration_names_what_exists(path):
     for _, parameters in entries(config, "dataset"):
         for spec in parameters["degradation"]:
             DEGRADATION.choose(spec, given=CONTEXT)
+
+
+@pytest.mark.filterwarnings("error")
+def test_benchopts_page_opens_on_plots_and_views_that_are_there():
+    """By benchopt's own check, which warns."""
+    benchmark = Benchmark(ROOT)
+    plots, config = benchmark.get_plots(), benchmark.get_plot_config()
+    assert set(config["plots"]) <= {plot._get_name() for plot in plots}
+    assert config["plot_configs"]
+    for name, view in config["plot_configs"].items():
+        _check_view(name, view, plots)
 
 
 def test_there_is_a_configuration_for_each_learning_problem():

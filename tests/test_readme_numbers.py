@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from test_headline import frame
 from test_report import cli
 
@@ -90,6 +92,13 @@ def test_verdicts_are_counted(text):
     ]
     claims.assign(verdict="HOLDS").to_csv(text.parent / "results" / "claims.csv", index=False)
     assert cli("numbers", path, "--check")[0] == 1
+
+
+def test_the_texts_of_the_repository_have_their_numbers(monkeypatch):
+    """By the command of the Makefile."""
+    monkeypatch.chdir(ROOT)
+    texts = re.search(r"report numbers (.*)", (ROOT / "Makefile").read_text())[1].split()
+    assert cli("numbers", *texts, "--check")[0] == 0
 
 
 def test_the_sentence_names_the_best(text):

@@ -139,8 +139,7 @@ def hypergradient(
     parameters : θ, tensors that require gradients and that T closes over.
     gradient_tol : see above; the rule must be ``Implicit``, whose ``tol`` and this function's are
         then not used. It is met in float64: in float32 (without ``polish``) as far as that tells.
-
-    The other parameters and errors are those of ``equilibrium``.
+    solver, gradient, tol, max_layers, polish, on_failure : as in ``equilibrium``; so are errors.
 
     Examples
     --------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import locale
 import os
+import re
 import signal
 import sys
 import threading
@@ -293,7 +294,8 @@ class Others:
     def ended(self) -> set[str]:
         """Kill the processes that have come since; threads cannot be ended. The names of both."""
         left = _still_there(self.threads)
-        changed = {f"a thread ({thread.name})" for thread in left}
+        # not how many: that depends on how often the method was timed
+        changed = {f"a thread ({re.sub('-[0-9]+', '', thread.name)})" for thread in left}
         for process in _children() - self.processes:
             with suppress(psutil.Error):
                 process.kill()

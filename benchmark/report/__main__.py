@@ -7,7 +7,8 @@
     python -m benchmark.report plain A.parquet --out B.parquet
     python -m benchmark.report check [RESULTS]
     python -m benchmark.report site [RESULTS] --out DIR
-    python -m benchmark.report numbers README.md [--check]
+    python -m benchmark.report numbers TEXT.md … [--check]
+    python -m benchmark.report story PARQUET … --degradation NAME --out FILE.png
 
 One line is printed for each thing written, left out or skipped. Exit code 2, with one line on the
 standard error, if an input cannot be used. The same inputs give the same bytes.
@@ -29,7 +30,7 @@ from benchmark.report.reading import ReportError
 
 #: the commands that have a module of their name; its ``report`` takes the arguments and returns the
 #: exit code or None
-COMMANDS = ("claims", "merge", "plain", "check", "site", "numbers")
+COMMANDS = ("claims", "merge", "plain", "check", "site", "numbers", "story")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,11 +80,11 @@ class Patient(io.TextIOBase):
 def _declare(parser: ArgumentParser, command: str) -> None:
     """Add the arguments of a command."""
     add = parser.add_argument
-    if command in ("", "claims", "merge", "plain"):
+    if command in ("", "claims", "merge", "plain", "story"):
         add("parquet", nargs="+", type=Path, help="benchopt result files")
     if command in ("check", "site"):
         add("results", nargs="?", type=Path, default=Path("results"), help="folder of results")
-    if command in ("", "merge", "plain", "site"):
+    if command in ("", "merge", "plain", "site", "story"):
         add("--out", required=True, type=Path, help="what to write, or the folder to write into")
     if command == "":
         curve = "memory sampled over a training run: method, seconds, mib"
@@ -98,6 +99,8 @@ def _declare(parser: ArgumentParser, command: str) -> None:
     if command == "merge":
         other = "accept rows made by other sources"
         add("--allow-other-sources", action="store_true", help=other)
+    if command == "story":
+        add("--degradation", required=True, help="of each file, the task with it")
     if command == "numbers":
         add("text", nargs="+", type=Path, help="Markdown files with markers")
         add("--check", action="store_true", help="write nothing; exit code 1 if stale")

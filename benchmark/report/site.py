@@ -37,11 +37,13 @@ DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the 
 NUMBERS = r"([-−–—±+.,;%*()\[\]\s\d]|e[-+]\d)*"
 
 
-def report(results: Path, out: Path) -> None:
+def report(results: Path, out: Path, *, documentation: str = "") -> None:
     """Write the site of the studies below ``results`` into the folder ``out``.
 
-    An earlier build in ``out`` is replaced once the new one is complete; a folder with anything
-    else in it is refused. A ReportError if ``results`` holds no study or one that cannot be read.
+    ``documentation`` is where the header of each page leads to as well, seen from ``out``. An
+    earlier build in ``out`` is replaced once the new one is complete; a folder with anything else
+    in it is refused. A ReportError
+    if ``results`` holds no study or one that cannot be read.
     """
     results, out = results.resolve(), out.resolve()
     check_target(out, results=results)
@@ -52,7 +54,7 @@ def report(results: Path, out: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as draft:
             new, old = Path(draft, "new"), Path(draft, "old")
             new.mkdir()
-            write_site(studies, claims=claims, out=new)
+            write_site(studies, claims=claims, out=new, documentation=documentation)
             if out.exists():
                 out.rename(old)
             new.rename(out)
@@ -76,7 +78,9 @@ def check_target(out: Path, *, results: Path) -> None:
         raise ReportError(f"{out}: not empty and not an earlier build of the site; left as it is")
 
 
-def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out: Path) -> None:
+def write_site(
+    studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out: Path, documentation: str = ""
+) -> None:
     """Write every page, the assets, the studies' files and the marker."""
     options = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
     options |= {"autoescape": True, "undefined": jinja2.StrictUndefined}
@@ -88,6 +92,7 @@ def write_site(studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out:
         "numeric": lambda text: text.str.fullmatch(NUMBERS).all(),
     }
     environment.globals |= {"studies": studies, "marker": marker, "zip": zip}
+    environment.globals["documentation"] = documentation
     every = pd.concat([study.numbers for study in studies])
     page = environment.get_template("index.html").render(
         root="",

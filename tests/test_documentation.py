@@ -1,0 +1,74 @@
+"""README and docs/: their code runs, their commands and links are there, each method has a page."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+from conftest import ROOT
+from mktestdocs import grab_code_blocks
+
+from benchmark.__main__ import COMMANDS
+from benchmark.problems import LOWER_LEVELS
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+
+
+@pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if "```python" in text])
+def test_the_code_of_a_page_runs(name):
+    """All its blocks in one scope, as one reads them."""
+    scope: dict[str, object] = {"__name__": "page"}
+    for block in grab_code_blocks(TEXTS[name], lang="python"):
+        exec(compile(block, name, "exec"), scope)
+
+
+def test_the_links_between_pages_lead_somewhere():
+    missing = [
+        f"{name}: {link}"
+        for name, text in TEXTS.items()
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+        if not (ROOT / name).parent.joinpath(link).exists() and not made(link)
+    ]
+    assert not missing
+
+
+def made(link: str) -> bool:
+    """Whether a page of that name is made as the documentation is built."""
+    return link == "gallery.md" or link.startswith(("methods/index", "problems/"))
+
+
+def test_the_commands_of_the_pages_are_there():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    for name, text in TEXTS.items():
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.MULTILINE):
+            assert target in targets, f"{name}: make {target}"
+        for command in re.findall(r"python -m benchmark ([a-z]+)", text):
+            assert command in COMMANDS, f"{name}: python -m benchmark {command}"
+        for config in re.findall(
+            r"(?:--config |[` ])((?:configs/[\w/]+|example_config)\.yml)", text
+        ):
+            assert (ROOT / config).is_file(), f"{name}: {config}"
+
+
+def test_each_method_lower_level_and_example_has_a_page(monkeypatch):
+    """Made of docstrings, as Markdown: code as code, no emphasis where a star was meant."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import documentation_pages
+
+    sys.modules.pop("documentation_pages")
+    made = documentation_pages.pages(ROOT / "results")
+    for name in LOWER_LEVELS:
+        assert f"# {name}\n" in made[f"problems/{name}.md"]
+    methods = documentation_pages.solvers()
+    assert len(methods) >= 20
+    for method in methods:
+        page = made[f"methods/{method.name}.md"]
+        assert "Cost" in page and "Use it" in page and "``" not in page.replace("```", "")
+    for path in (ROOT / "examples").glob("*.py"):
+        assert path.read_text(encoding="utf-8").rstrip() in made["gallery.md"]
+    text = documentation_pages.prose(
+        "x* = T(x*), ``a_b``.\n\nParameters\n----------\nn : of x_i\n  < 3"
+    )
+    assert text == "x\\* = T(x\\*), `a_b`.\n\n**Parameters**\n\n- `n`: of x\\_i &lt; 3"
