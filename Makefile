@@ -65,6 +65,9 @@ ONLY_gradient_error = gradient_error pareto time memory reconstructions
 ONLY_compiled = time
 ONLY_limits = limits
 
+# $(1) studies: those whose rows are there
+run_already = $(foreach study,$(1),$(if $(wildcard results/$(study)/*.parquet),$(study)))
+
 # $(1) a study: its configuration run, its rows kept. What an earlier call has finished is taken from
 # the cache, which knows of the code; exit code 1 is a run that failed or is skipped: that is a row
 define rows
@@ -135,9 +138,9 @@ results: $(VENV)/.installed-all
 	$(MAKE) report
 
 report: $(VENV)/.installed
-	$(foreach study,$(STUDIES),$(call figures,$(study)))
-	$(BIN)/python -m benchmark.report claims $(foreach study,$(CLAIMS),results/$(study)/$(notdir $(study)).parquet) --out results/claims.md
-	$(BIN)/python -m benchmark.report story $(foreach study,$(STORY),results/$(study)/$(notdir $(study)).parquet) --degradation motion_deblurring --out results/story.png
+	$(foreach study,$(call run_already,$(STUDIES)),$(call figures,$(study)))
+	$(BIN)/python -m benchmark.report claims $(foreach study,$(call run_already,$(CLAIMS)),results/$(study)/$(notdir $(study)).parquet) --out results/claims.md
+	$(BIN)/python -m benchmark.report story $(foreach study,$(call run_already,$(STORY)),results/$(study)/$(notdir $(study)).parquet) --degradation motion_deblurring --out results/story.png
 	$(BIN)/python -m benchmark.report numbers docs/index.md docs/results.md
 	$(BIN)/python -m benchmark.report check results
 
