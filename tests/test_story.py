@@ -13,14 +13,16 @@ QUICK = ROOT / "results" / "quick" / "quick.parquet"
 
 def test_each_study_has_a_column_of_its_numbers():
     tasks = [story._task(QUICK, degradation) for degradation in ("inpainting", "deblurring")]
+    tasks = [frame[frame["repetition"] == 0] for frame in tasks]
     styles = method_styles({name for frame in tasks for name in frame["method"]})
     figure = story.draw(tasks, styles)
     assert len(figure.axes) == 4
     errors, training = figure.axes[0], figure.axes[2]
     ends = tasks[0].groupby("method").last()
+    estimates = ends.dropna(subset=["gradient_error_start"])
     drawn = {tuple(float(v[0]) for v in line.get_data()) for line in errors.lines}
-    spent = ends["layer_evals_start"] + ends["vjp_evals_start"]
-    assert drawn == set(zip(spent, ends["gradient_error_start"], strict=True))
+    spent = estimates["layer_evals_start"] + estimates["vjp_evals_start"]
+    assert drawn == set(zip(spent, estimates["gradient_error_start"], strict=True))
     last = {line.get_ydata()[-1] for line in training.lines}
     assert last == set(ends["test_psnr"])
     names = {text.get_text() for text in figure.legends[0].get_texts()}
