@@ -25,11 +25,7 @@ from pathlib import Path
 from socket import socket
 
 import yaml
-from benchopt.results import read_results
-from killed import command, place, processes_of
-
-from benchmark.options.columns import must_repeat
-from benchmark.running.same import different
+from killed import command, compared, place, processes_of
 
 #: seconds after which a way is given up
 PATIENCE = 600.0
@@ -148,23 +144,13 @@ def _tried(folder: Path, way: str, options: dict, word: str) -> str | None:
             codes = _completed(study(here, where), here, killing)
     else:
         codes = _completed(study(here, options), here, killing)
-    said, fine = _compared(first / "rows.parquet", here / "rows.parquet")
+    said, fine = compared(first / "rows.parquet", here / "rows.parquet")
     exits = ", then ".join(map(str, codes))
     print(f"{way if here == first else here.name}: exit {exits}; {said}", flush=True)
     if fine and not codes[-1]:
         return None
     print((here / "log").read_text(errors="replace")[-3000:])
     return said
-
-
-def _compared(first: Path, other: Path) -> tuple[str, bool]:
-    """What to say of the rows of ``other`` beside those of ``first``; whether that is well."""
-    if not other.exists():
-        return "no rows", False
-    one, rows = read_results(first), read_results(other)
-    wrong = different(one, rows)
-    said = f"DIFFERENT: {', '.join(wrong)}" if wrong else "the same bytes"
-    return f"{len(rows)} rows, {sum(map(must_repeat, one))} columns compared: {said}", not wrong
 
 
 def _completed(words: Sequence[str], folder: Path, killing: Callable | None) -> list[int]:

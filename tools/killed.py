@@ -172,13 +172,19 @@ def _same(folder: Path, name: str, words: Sequence[str], environment: dict[str, 
     quiet = {"stdout": subprocess.DEVNULL, "cwd": ROOT, "env": os.environ | environment}
     code = subprocess.run(words, **quiet).returncode
     place = "killed" if name == "cached" else name
-    one, other = (read_results(folder / part / "rows.parquet") for part in ("whole", place))
-    wrong, compared = different(one, other), sum(map(must_repeat, one))
+    said, fine = compared(*(folder / part / "rows.parquet" for part in ("whole", place)))
+    print(f"{name}: exit {code}, {said}", flush=True)
+    return fine and code == 0
+
+
+def compared(first: Path, other: Path) -> tuple[str, bool]:
+    """What to say of the rows of ``other`` beside those of ``first``; whether that is well."""
+    if not other.exists():
+        return "no rows", False
+    one, rows = read_results(first), read_results(other)
+    wrong = different(one, rows)
     said = f"DIFFERENT: {', '.join(wrong)}" if wrong else "the same bytes"
-    print(
-        f"{name}: exit {code}, {len(other)} rows, {compared} columns compared: {said}", flush=True
-    )
-    return not wrong and code == 0
+    return f"{len(rows)} rows, {sum(map(must_repeat, one))} columns compared: {said}", not wrong
 
 
 if __name__ == "__main__":

@@ -370,7 +370,7 @@ def rows_of(problem: Problem, found: dict[str, list]) -> pd.DataFrame:
 
 def solved(benchmark: Benchmark, number: int) -> Path:
     """The file with the rows of a problem, made where it is not there."""
-    path, problem = KEPT / f"{number:02}.parquet", None
+    path = KEPT / f"{number:02}.parquet"
     if path.is_file():
         return path
     found, problem = {}, Problem(benchmark, number)
