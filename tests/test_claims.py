@@ -76,9 +76,7 @@ def student(numbers) -> tuple[float, float]:
 
 def test_each_claim_says_what_would_be_enough_and_what_must_not_pass():
     assert (STATEMENTS["margin"] > 0).all()
-    assert (STATEMENTS[["statement", "measure", "criterion"]] != "").all(axis=None)
-    # what falls faster than a bound is no failure, and what works is not the less so elsewhere
-    assert list(STATEMENTS.index[STATEMENTS["control"] == ""]) == ["bound", "limits"]
+    assert (STATEMENTS[["statement", "measure", "criterion", "control"]] != "").all(axis=None)
 
 
 # --- (a) the rate ---------------------------------------------------------------------------------
@@ -113,6 +111,18 @@ def test_elsewhere_it_is_a_bound_by_the_norm(pace, verdict):
     assert found.value == pytest.approx(pace) and found.verdict == verdict
     assert found.note.startswith("κ = 0.7,")
     assert only(rows, "rate").verdict == NOT_TESTED
+
+
+@pytest.mark.parametrize(("pace", "verdict"), [(0.5, HOLDS), (1.0, UNDECIDED)])
+def test_the_control_of_the_bound_is_damped(pace, verdict):
+    """A damped step removes less: where its error keeps the bound too, the bound tells nothing."""
+    known = {"task": OTHER, "jacobian_norm_start": 0.7}
+    rows = errors(lambda k, r: 0.7**k, **known)
+    damped = {"method": "Phantom", "restarts": math.nan}
+    rows += [row | damped for row in errors(lambda k, r: 0.7 ** (pace * k), **known)]
+    found = only(rows, "bound")
+    assert found.verdict == verdict
+    assert found.control == f"Phantom: {FAILS if pace < 1 else HOLDS} ({pace:g})"
 
 
 def test_a_bound_that_some_depths_keep_and_others_do_not_is_undecided():
@@ -347,6 +357,21 @@ def test_a_zero_estimate_a_diverged_run_and_a_bad_deq_do_not_work():
     ]
     found = only(bad, "limits")
     assert found.note.endswith("by the cosine alone, F of DEQ is not known")
+
+
+@pytest.mark.parametrize(
+    ("cosine", "excess", "control", "verdict"),
+    [(-0.1, 0, FAILS, HOLDS), (0.1, 0.02, FAILS, HOLDS), (0.1, 0, HOLDS, UNDECIDED)],
+)
+def test_one_layer_is_the_control_of_what_works(cosine, excess, control, verdict):
+    """Where JFB works too, that restarted JFB does tells nothing."""
+    rows, one = depths(lambda k, r: 0.1, lambda k, r: 0), {"layers": math.nan, "restarts": math.nan}
+    jfb = depths(lambda k, r: cosine, lambda k, r: excess)
+    rows += [
+        row | one | {"method": "JFB"} for row in jfb if row["layers"] == 1 and "method" not in row
+    ]
+    found = only(rows, "limits")
+    assert (found.control.split(" (")[0], found.verdict) == (f"JFB: {control}", verdict)
 
 
 def test_one_depth_is_not_every_depth():

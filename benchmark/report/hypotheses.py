@@ -205,12 +205,15 @@ def works(rows: pd.DataFrame, task: Task) -> Finding | str:
     F at most 1 % above DEQ's, where both were trained.
 
     It fails where a depth stops working in every repetition, and is undecided where in some, or
-    where none does but only the cosine is known.
+    where none does but only the cosine is known. JFB, the control, has one depth.
     """
-    ends, most = task.rows("ended", "Restarted-JFB"), rows["restarts"].max()
-    rows, ends = (own[own["restarts"] == most] for own in (rows, ends))
-    if not rows["gradient_cosine"].notna().any():
+    if rows["gradient_cosine"].isna().all():
         return "no gradient cosine of Restarted-JFB"
+    ends, most = task.rows("ended", rows["method"].iloc[0]), rows["restarts"].fillna(0).max()
+    one = rows["layers"].isna().all()
+    rows, ends = (
+        own[own["restarts"].fillna(0) == most].fillna({"layers": 1.0}) for own in (rows, ends)
+    )
     deq = task.rows("ended", "DEQ")
     deq = deq[~(deq["gradient_error"] > FULL) & np.isfinite(deq["value"])]
     target = ends["repetition"].map(deq.groupby("repetition")["value"].min())
@@ -221,7 +224,7 @@ def works(rows: pd.DataFrame, task: Task) -> Finding | str:
     each = pd.concat([lost, over]).groupby(["layers", "repetition"])["stops"].any()
     share = each.groupby("layers").mean()
     stopped = share.index[share > 0]
-    if len(share) < 2 and not len(stopped):
+    if len(share) < 2 and not len(stopped) and not one:
         return f"needs two depths, found K = {listed(share.index)}"
     found = HOLDS if not len(stopped) else FAILS if share.max() == 1 else UNDECIDED
     note = f"K = {listed(share.index)}; " + (
