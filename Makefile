@@ -10,7 +10,7 @@ export MPLBACKEND = Agg
 # the folder of results that the site shows
 export RESULTS ?= results
 
-.PHONY: help run test test-long lint docs mutants faults coverage engines results report site cpu gpu clean-env
+.PHONY: help run test test-long lint docs mutants faults coverage engines results report site dist cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml once, write the report to outputs/quick"
@@ -24,6 +24,7 @@ help:
 	@echo "make report   make again, from the rows under results/, all that is made from them"
 	@echo "make docs     build the documentation and the pages of results/ into site/; a warning is an error"
 	@echo "make site     the same, with benchopt's interactive pages"
+	@echo "make dist     a wheel, and a source archive that runs a study elsewhere, into dist/"
 	@echo "make cpu      the paper's three learning problems at a size for two cores"
 	@echo "make gpu      the tests and the quick study on a CUDA device"
 
@@ -158,6 +159,13 @@ site: $(VENV)/.installed
 	cp -r results outputs/site/
 	$(foreach study,$(INTERACTIVE),$(call interactive,$(study)))
 	$(MAKE) docs RESULTS=outputs/site/results
+
+# twine sees that an index would take them; uploading them is left to whom it concerns
+dist: $(VENV)/.installed
+	$(filter-out --editable,$(INSTALL)) build twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 cpu: $(VENV)/.installed
 	$(call study,cpu/weighted_norms,outputs/cpu/weighted_norms,,)

@@ -108,3 +108,16 @@ def test_the_methods_can_be_imported_from_a_bare_clone(tmp_path):
         str(tmp_path / "benchmark" / "__init__.py"),
         str(tmp_path / "solvers" / "jfb.py"),
     ]
+
+
+def test_what_is_shipped_is_all_that_there_is():
+    """The wheel lists its packages, the source archive its folders: neither forgets a new one."""
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    own = {path.parent.relative_to(ROOT) for path in SOURCES if path.name == "__init__.py"}
+    assert {*setup["packages"]} == {".".join(path.parts) for path in own} | {"benchmark.solvers"}
+    listed = ["git", "ls-files", "--", "*.py", "*.yml", "*.md"]
+    tracked = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    folders = {name.split("/")[0] for name in tracked if "/" in name and not name.startswith(".")}
+    manifest = (ROOT / "MANIFEST.in").read_text().splitlines()
+    grafted = {line.split()[1] for line in manifest if line.startswith("graft ")}
+    assert folders - grafted <= {"benchmark", "solvers", "results"}
