@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -167,6 +168,16 @@ def test_the_runs_of_workers_are_asked_to_end(tmp_path):
     assert (tmp_path / "asked").exists()
     worker.join(20)
     assert worker.exitcode == 0  # it goes on: the run has ended as one that was interrupted
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
+def test_the_server_outlives_what_asks_its_runs_to_end(name):
+    """SLURM signals each process of a step: a run without its server would count as dead."""
+    values = streamed(lambda: numbers(2))
+    assert float(next(values)) == 0
+    os.kill(forkserver._forkserver._forkserver_pid, getattr(signal, name))
+    time.sleep(0.2)
+    assert [float(v) for v in values] == [1]
 
 
 def test_it_ends_with_the_process_that_asked_for_it():

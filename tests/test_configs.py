@@ -18,7 +18,8 @@ from benchmark.imaging.degradations import DEGRADATION
 from benchmark.imaging.denoisers.table import DENOISERS
 from benchmark.problems import LOWER_LEVEL
 
-CONFIGS = sorted([ROOT / "example_config.yml", *ROOT.glob("configs/**/*.yml")])
+CONFIGS = sorted({ROOT / "example_config.yml", *ROOT.glob("configs/**/*.yml")})
+CONFIGS = [path for path in CONFIGS if path.parent.name != "engines"]
 CONTEXT = ("physics", "lipschitz", "image_shape")
 
 

@@ -28,6 +28,7 @@ PRELOADED = [
     "torch",
     "benchmark.plugins.bilevel_solver",
     "benchmark.measure.evaluation",
+    "benchmark.running.server",
 ]
 
 #: that a process may take to start: with the first one, the server imports torch

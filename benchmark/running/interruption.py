@@ -1,7 +1,7 @@
 """Signals that ask a study to end: what is under way is kept first.
 
 SIGINT is Ctrl-C; SIGTERM is what SLURM sends when a job's time is up, SIGUSR1 what it sends before,
-where it is asked to (``--signal=USR1@60``).
+where it is asked to (``--signal=USR1@60``), SIGUSR2 what submitit has it send.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 #: that an outer step may still take once its run was asked to end
 SECONDS = 8.0
 

@@ -8,6 +8,7 @@ the cache, and rows are kept when the study is interrupted.
 from __future__ import annotations
 
 import shutil
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from benchopt._generate_runs import generate_run_kwargs
 from benchopt.benchmark import Benchmark
-from benchopt.parallel_backends import check_parallel_config, parallel_run
+from benchopt.parallel_backends import parallel_run
 from benchopt.runner import FailedRun, run_one_to_cvg
 from benchopt.utils.run_context import RunContext
 
 from benchmark.running import ending
+from benchmark.running.child import interrupt_all
+from benchmark.running.engine import engine
 from benchmark.running.faults import said
 from benchmark.running.outcome import Row, Run, ended, passing
 from benchmark.running.record import Record
@@ -108,21 +111,26 @@ class Cache:
                 self.known.store_backend.clear_item(entry)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _OneRun:
     """A run as benchopt makes it, through its cache; an exception in it is a status.
 
     What is kept of it stays where the cache, which is to hold its rows (``held``), does not.
+    queued_again : of a job of submitit's that was asked to end, whether it is; None: it was not.
     """
 
     cached: Callable
     held: bool
+    queued_again: bool | None = None
 
     def __call__(self, **kwargs):
         try:
             found = self.cached(**kwargs)
         except FailedRun as error:
-            return [], _names(kwargs["meta"]), error.status, ""
+            if self.queued_again:
+                sys.exit("the run goes on when the job has its turn again")
+            status = error.status if self.queued_again is None else "interrupted"
+            return [], _names(kwargs["meta"]), status, ""
         if self.held:
             there = self.cached.check_call_in_cache(**kwargs)
             ending.release() if there else ending.spare()
@@ -130,6 +138,19 @@ class _OneRun:
 
     def check_call_in_cache(self, **kwargs) -> bool:
         return self.cached.check_call_in_cache(**kwargs)
+
+    def checkpoint(self, **_: object) -> object:
+        """submitit's hook in a job whose time is nearly up, or that makes room for another: the run
+        is kept. What is returned is queued again, as it was when it was submitted; None: nothing,
+        for this has been done as often as submitit may.
+        """
+        from submitit import JobEnvironment
+        from submitit.core.utils import DelayedSubmission
+
+        interrupt_all()
+        submitted = DelayedSubmission.load(JobEnvironment().paths.submitted_pickle)
+        self.queued_again = submitted._timeout_countdown > 0
+        return submitted if self.queued_again else None
 
 
 def execute(plan: Plan, *, rich: bool, report: Callable[[Run, Study], None]) -> Study:
@@ -198,9 +219,10 @@ def _results(plan: Plan, terminal: Terminal, cache: Cache) -> Iterator[tuple]:
             cache.note(kwargs)
             yield kwargs
 
-    config = check_parallel_config(settings.parallel_config, settings.n_jobs)
     with _jobs_in(_artefacts(plan.path) / "jobs"):
-        yield from parallel_run(benchmark, once, noted(), config, collect=settings.collect)
+        yield from parallel_run(
+            benchmark, once, noted(), engine(settings), collect=settings.collect
+        )
 
 
 @contextmanager

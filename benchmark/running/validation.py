@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchopt.benchmark import Benchmark
-from benchopt.parallel_backends import DISTRIBUTED_BACKENDS
 
-from benchmark.options.checks import shown
-from benchmark.running.configuration import read_configuration
-from benchmark.running.faults import InvalidStudyError, said, unknown
+from benchmark.running.engine import faults_of_engine
+from benchmark.running.faults import InvalidStudyError, said
 from benchmark.running.options import Settings
 from benchmark.running.places import faults_of_folder, rows_path
 from benchmark.running.selection import Selection, not_listed, select
@@ -20,8 +17,6 @@ from benchmark.running.tasks import faults_of_tasks
 
 #: runs of one study: more are a slip
 MOST_RUNS = 100_000
-#: what the backends of benchopt import
-BACKENDS = {"dask": "distributed", "submitit": "submitit"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ def validated(settings: Settings) -> Plan:
         tasks = (datasets.instances, objectives.instances)
         faults += faults_of_tasks(*tasks, seed=benchmark.seed)
     faults += _faults_of_places(plan)
-    faults += _faults_of_parallel(settings)
+    faults += faults_of_engine(settings)
     if faults:
         raise InvalidStudyError(faults)
     return plan
@@ -127,26 +122,6 @@ def _faults_of_places(plan: Plan) -> Iterator[str]:
     cache = plan.benchmark.get_cache_location()
     if cache is not None:
         yield from faults_of_folder(Path(cache), "cached rows", needed=plan.bytes)
-
-
-def _faults_of_parallel(settings: Settings) -> Iterator[str]:
-    config = settings.parallel_config
-    if config is None:
-        return
-    if not isinstance(config, dict):
-        try:
-            config = read_configuration(Path(config))
-        except InvalidStudyError as error:
-            yield from error.faults
-            return
-    backend = config.get("backend")
-    if backend not in DISTRIBUTED_BACKENDS:
-        yield f"parallel-config: {unknown('backend', shown(backend), DISTRIBUTED_BACKENDS)}"
-    elif backend in BACKENDS and find_spec(BACKENDS[backend]) is None:
-        yield f"parallel-config: the backend {backend} needs {BACKENDS[backend]}: not installed"
-    elif backend == "submitit" and {"timeout_min", "slurm_timeout_min"} & set(config):
-        # benchopt asks for one and a half times the limit of a run
-        yield "parallel-config: timeout_min has no effect: expected slurm_time, as '02:30:00'"
 
 
 def _side(dataset: object) -> int:
