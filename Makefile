@@ -135,6 +135,7 @@ engines: $(VENV)/.installed-all
 results: $(VENV)/.installed-all
 	$(foreach study,$(filter-out time_to_accuracy,$(STUDIES)),$(call rows,$(study)))
 	$(BIN)/python tools/time_to_accuracy.py --out results/time_to_accuracy/time_to_accuracy.parquet
+	$(BIN)/python tools/time_to_train.py --out results/time_to_train
 	$(BIN)/python -m benchmark.running.memory_curve --config configs/quick.yml --out results/quick/memory_curve.csv
 	$(MAKE) report
 
