@@ -127,29 +127,32 @@ def _read(file: Path, package: Path) -> tuple[str, tuple[Path, ...]]:
         tree = None
     if tree is None:
         return _short(content), ()
-    _strip(tree)
-    reached = {*_imported(file, tree, package), *_data(file, tree)}
+    nodes = _stripped(tree)
+    reached = {*_imported(file, nodes, package), *_data(file, nodes)}
     skipped = [package / part for part in _WITHOUT_EFFECT]
     kept = {f for f in reached if not any(s == f or s in f.parents for s in skipped)}
     return _short(ast.unparse(tree).encode()), tuple(sorted(kept))
 
 
-def _strip(tree: ast.Module) -> None:
-    """Take out docstrings, and what only type checkers read."""
-    for node in ast.walk(tree):
+def _stripped(tree: ast.Module) -> list[ast.AST]:
+    """Take out docstrings, and what only type checkers read: the nodes that are left."""
+    nodes: list[ast.AST] = [tree]
+    for node in nodes:
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
         elif isinstance(node, ast.If) and _for_type_checkers(node):
             node.test, node.body = ast.Constant(False), [ast.Pass()]
+        nodes.extend(ast.iter_child_nodes(node))
+    return nodes
 
 
 def _for_type_checkers(node: ast.If) -> bool:
     return ast.unparse(node.test).rpartition(".")[2] == "TYPE_CHECKING"
 
 
-def _imported(file: Path, tree: ast.Module, package: Path) -> Iterator[Path]:
-    """The files of the modules that ``tree`` imports, and of the packages that they are in."""
-    for node in ast.walk(tree):
+def _imported(file: Path, nodes: Iterable[ast.AST], package: Path) -> Iterator[Path]:
+    """The files of the modules that are imported, and of the packages that they are in."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _modules(alias.name, package)
@@ -166,9 +169,15 @@ def _exported(base: str, name: str, package: Path) -> Iterator[Path]:
     home = _module(base, package)
     if home is None or home.name != "__init__.py":
         return
-    for node in ast.walk(ast.parse(home.read_bytes())):
-        if isinstance(node, ast.ImportFrom) and name in [a.asname or a.name for a in node.names]:
+    for node in _imports_from(home):
+        if name in [alias.asname or alias.name for alias in node.names]:
             yield from _modules(_absolute(node, home, package), package)
+
+
+@cache
+def _imports_from(file: Path) -> list[ast.ImportFrom]:
+    nodes = ast.walk(ast.parse(file.read_bytes()))
+    return [node for node in nodes if isinstance(node, ast.ImportFrom)]
 
 
 def _absolute(node: ast.ImportFrom, file: Path, package: Path) -> str:
@@ -188,6 +197,7 @@ def _modules(dotted: str, package: Path) -> Iterator[Path]:
             yield file
 
 
+@cache
 def _module(dotted: str, package: Path) -> Path | None:
     """The file of a module of the package or of the checkout around it; None of any other."""
     first, *rest = dotted.split(".")
@@ -204,9 +214,9 @@ def _module(dotted: str, package: Path) -> Path | None:
     return None
 
 
-def _data(file: Path, tree: ast.Module) -> Iterator[Path]:
+def _data(file: Path, nodes: Iterable[ast.AST]) -> Iterator[Path]:
     """The files beside ``file`` that it names in a text, but for Python's."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             text = node.value
             if re.fullmatch(r"[\w.-]{1,100}\.[A-Za-z]\w*", text) and not text.endswith(".py"):
