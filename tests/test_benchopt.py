@@ -1,8 +1,8 @@
 """The benchmark as benchopt runs it: in processes of their own, on a copy of the repository.
 
-One study (every plugin, one more that is dropped in, one that fails in four ways) is run once and
-looked at by most tests; two repeats of it show what the cache does. The processes are forks of
-this one (``forked``).
+One study (a plugin of each kind, one more that is dropped in, one that fails in four ways) is run
+once and looked at by most tests; two repeats of it show what the cache does. The processes are
+forks of this one (``forked``).
 """
 
 from __future__ import annotations
@@ -106,12 +106,17 @@ class Solver(BilevelSolver):
         return iterate(lower.layer(y), lower.init(y), steps=30)
 '''
 
-METHODS = sorted([*gradient_methods(), "Damped"])
+#: of the gradient methods one of each kind: a state, a pair, what is carried over, columns of J,
+#: random directions, other libraries. What holds for all of them is asked in ``test_methods``
+METHODS = (
+    *("Unrolling", "JFB", "Restarted-JFB", "DEQ", "HOAG", "Forward-Mode", "SPSA"),
+    *("deepinv-DEQ", "torchdeq-IFT", "Damped"),
+)
 SEARCHES = sorted(searches())
 #: those that take two steps, and not one
 TWICE = ("Unrolling", "DEQ", "Damped")
 #: those that choose their steps themselves
-OTHERS = sorted(plugins().keys() - {*METHODS, *SEARCHES})
+OTHERS = sorted(plugins().keys() - {*gradient_methods(), *SEARCHES})
 EVERY_ROW = (
     "value",
     "test_psnr",
@@ -233,7 +238,7 @@ def copy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
-    """All solver files; one once more, evaluated less often, and one with another depth."""
+    """Most solver files; one once more, evaluated less often, and one with another depth."""
     return write_config(
         tmp_path_factory.mktemp("config") / "study.yml",
         solvers=[
@@ -453,6 +458,10 @@ def test_a_new_file_is_in_the_report(study, tmp_path):
     for figure in figures:
         assert figure in drawn
     assert not [note for part in made for note in part.get("left_out", ()) if "Damped" in note]
+
+
+def test_the_methods_are_those_of_every_kind():
+    assert {*METHODS} - {"Damped"} <= gradient_methods().keys()
 
 
 def test_every_method_is_in_the_page(study, copy):

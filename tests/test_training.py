@@ -125,8 +125,11 @@ def test_exact_gradients_lower_f_by_much(optimizer):
     assert exact_decrease(optimizer) > value(fresh_task()) / 2
 
 
-@pytest.mark.parametrize("optimizer", RATES)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    # a gradient that is too short is noticed where steps are in proportion to it
+    [*((name, "gradient_descent") for name in METHODS), ("DEQ", "adam"), ("JFB", "adam")],
+)
 def test_a_method_lowers_f_as_exact_gradients_do(name, optimizer):
     assert as_exact(trained(name, optimizer))
 

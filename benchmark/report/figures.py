@@ -137,10 +137,11 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
         row[0].yaxis.set_minor_locator(NullLocator())
         for end in failed.itertuples():
             drawing.cross(row[0], end.layers, 1.0, looks[end.series], at_top=True)
-        if y == "gradient_error_start":
-            kappa = float(frame.groupby(RUN)["contraction"].first().median())
-            theory = _theory(row[0], rows, kappa, stop=known[-1])
-            (notes if isinstance(theory, str) else handles).append(theory)
+    if "gradient_error_start" in lines:  # the first; when all else is drawn, which sets the limits
+        kappa = float(frame.groupby(RUN)["contraction"].first().median())
+        stop = depths(rows, y="gradient_error_start")[-1]
+        theory = _theory(axes[0][0], rows, kappa, stop=stop)
+        (notes if isinstance(theory, str) else handles).append(theory)
     handles = [*drawing.entries(looks, endings(frame, "series")), *handles]
     if len(failed):
         handles.append(Line2D([], [], label="failed at this depth", **drawing.FAILED))
