@@ -137,26 +137,25 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         part, gain = rows.reindex(columns=[*HEADS, *measures, *COSTS]), math.nan
         if len(begin):
             runs[START] = begin
-            known = {name: interval(values(begin, name)).mean for name in measures}
+        tables = {name: {own: values(runs[own], name) for own in runs} for name in measures}
+        if len(begin):
+            known = {name: interval(tables[name][START]).mean for name in measures}
             known["value"] = begin["value"].mean()
             start = dict(zip(HEADS, (task, START, "", MISSING), strict=True)) | known
             part = pd.concat([pd.DataFrame([start]), part], ignore_index=True)
             gain = known["test_psnr"]
-        part = part.join(compared(part["configuration"], runs, "test_psnr"))
+        part = part.join(compared(part["configuration"], tables["test_psnr"]))
         # the mean that marks and intervals are of: one repetition, run twice, counts once
         part["test_psnr"] = part.pop("mean").fillna(part["test_psnr"])
         part = part.assign(gain=part["test_psnr"] - gain)
         searches = part[part["method"].isin(SEARCHES)].set_index("configuration")["test_psnr"]
         search = "" if searches.isna().all() else searches.idxmax()
-        # values of many configurations take long: only where there is something to compare with
-        compare_with = {START, search} & runs.keys()
-        tables = {name: values(own) for name, own in runs.items()} if compare_with else {}
         for verdict, reference in zip(VERDICTS, (START, search), strict=True):
-            part[verdict] = told(part["configuration"], tables, reference)
+            part[verdict] = told(part["configuration"], tables["test_psnr"], reference)
         part = part.merge(overfitted(frame[frame["task"] == task]), how="left", on="configuration")
         for name in metrics:
             higher = higher_is_better(name, frame)
-            found = compared(part["configuration"], runs, name, higher=higher)
+            found = compared(part["configuration"], tables[name], higher=higher)
             part[name] = found.pop("mean").fillna(part[name])
             part = part.join(found.add_suffix(f"_{name}"))
         parts.append(part)
@@ -170,12 +169,11 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(
-    names: pd.Series, runs: Mapping[str, pd.DataFrame], column: str, *, higher: bool | None = True
+    names: pd.Series, tables: Mapping[str, pd.Series], *, higher: bool | None = True
 ) -> pd.DataFrame:
-    """For each configuration of a task a column's ``mean`` and ``BOUNDS``: who is best (nobody
-    where ``higher`` is None: it is not known whether that is better).
+    """For each configuration of a task the ``mean`` and ``BOUNDS`` of its ``values``: who is best
+    (nobody where ``higher`` is None: it is not known whether that is better).
     """
-    tables = {name: values(own, column) for name, own in runs.items()}
     found = [asdict(interval(tables.get(name, pd.Series(dtype=float)))) for name in names]
     signed = {name: own if higher else -own for name, own in tables.items()}
     best = names.isin(not_worse(signed) if higher is not None else ())

@@ -123,7 +123,7 @@ def read_csv(
 def conforming(frame: pd.DataFrame, columns: Mapping[str, pa.Column], path: Path) -> pd.DataFrame:
     """The frame with the types of a schema's columns; a ReportError names what it lacks."""
     try:
-        return pa.DataFrameSchema(columns).validate(frame, lazy=True)
+        return pa.DataFrameSchema(columns).validate(frame, lazy=True, inplace=True)
     except pa.errors.SchemaErrors as errors:
         found = errors.failure_cases
     missing = found.loc[found["check"] == "column_in_dataframe", "failure_case"]
@@ -153,8 +153,8 @@ def read(paths: Iterable[Path]) -> Results:
             "no solver, dataset or objective name": ~named & ~same,
             "same content as an earlier row": named & known & ~same,
         }
-        used = table[~np.logical_or.reduce(list(reasons.values()))]
         left_out = {why: int(rows.sum()) for why, rows in reasons.items() if rows.any()}
+        used = table[~np.logical_or.reduce(list(reasons.values()))] if left_out else table
         counts = (len(table), len(used), left_out, _incomplete(used))
         sources.append(Source(path.name, sha256, *counts))
         origin = pd.Categorical.from_codes(np.zeros(len(used), dtype=int), categories=[sha256])
@@ -162,7 +162,8 @@ def read(paths: Iterable[Path]) -> Results:
         digests.add(sha256)
     if not kept:
         raise ReportError(f"{', '.join(map(str, paths))}: no rows to report on")
-    return Results(rows=pd.concat(kept, ignore_index=True), sources=tuple(sources))
+    rows = pd.concat(kept) if len(kept) > 1 else kept[0]
+    return Results(rows=rows.reset_index(drop=True), sources=tuple(sources))
 
 
 def read_file(path: Path) -> pd.DataFrame:
@@ -173,6 +174,8 @@ def read_file(path: Path) -> pd.DataFrame:
         raise ReportError(f"{path}: not a .parquet file")
     with readable(path, "a readable benchopt parquet file"):
         kinds = {field.name: str(field.type) for field in pq.read_schema(path)}
+        if nested := [name for name, kind in kinds.items() if "<" in kind and "dict" not in kind]:
+            raise ReportError(f"{path}: column {nested[0]} holds lists, expected numbers or texts")
         strings = [name for name, kind in kinds.items() if kind.endswith("string")]
         table = pq.read_table(path, read_dictionary=strings)
         raw = table.to_pandas(split_blocks=True, self_destruct=True)
@@ -181,7 +184,7 @@ def read_file(path: Path) -> pd.DataFrame:
             raise ReportError(f"{path}: column {name} holds packed objects, expected numbers")
         with readable(path, f"a file whose column {name} can be unpacked"):
             if name.removeprefix("objective_") in IMAGES:
-                raw[name] = raw[name].map(unpacked)
+                raw[name] = raw[name].dropna().map(unpacked).reindex(raw.index)
             else:
                 raw[name].dropna().head(1).map(unpacked)
     needed = (*NAMES, *NUMBERS, "objective_status")

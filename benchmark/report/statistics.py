@@ -25,10 +25,12 @@ Files without values per image leave the repetitions.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -73,13 +75,14 @@ def values(runs: pd.DataFrame, name: str = "test_psnr") -> pd.Series:
         arrays = [np.array([value], dtype=float) for value in runs[name]]
     digests = runs.get("images_digest", pd.Series("", runs.index)).fillna("").astype(str)
     names = runs.get(PHOTOGRAPHS, pd.Series(None, runs.index, dtype=object))
-    found = [pd.DataFrame({key: [] for key in ("value", *INDEX)})]
-    for array, own, *repetition in zip(arrays, names, runs["repetition"], digests, strict=True):
-        photographs = _photographs(own, len(array)) if each else MEAN
-        columns = {"value": array, "photograph": photographs, "image": range(len(array))}
-        columns["repetition"] = " ".join(map(str, repetition)).strip()
-        found.append(pd.DataFrame(columns))
-    return pd.concat(found[1:] or found).dropna().groupby(INDEX)["value"].mean()
+    sizes = [len(array) for array in arrays]
+    own = [_photographs(*pair) if each else [MEAN] for pair in zip(names, sizes, strict=True)]
+    repetitions = (runs["repetition"].astype(str) + " " + digests).str.strip()
+    found = pd.DataFrame({"value": np.concatenate([*arrays, []])})
+    found["repetition"] = np.repeat(repetitions.to_numpy(), sizes)
+    found["photograph"] = [*itertools.chain(*own)]
+    found["image"] = [*itertools.chain(*map(range, sizes))]
+    return found.dropna().groupby(INDEX)["value"].mean()
 
 
 def difference(a: pd.Series, b: pd.Series) -> pd.Series:
@@ -179,6 +182,7 @@ def _array(value: object) -> np.ndarray | None:
     return array if array.size and np.isfinite(array).all() else None
 
 
+@lru_cache(maxsize=1)  # a file's rows mostly have the same
 def _photographs(names: object, number: int) -> list[str]:
     """The photograph of each of ``number`` images, of the JSON in a row."""
     listed = json.loads(names) if isinstance(names, str) and names else []

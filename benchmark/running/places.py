@@ -116,7 +116,9 @@ def _made(rows: pd.DataFrame, path: Path, place: Callable[[Path], Path]) -> Path
     made = Path(name)
     try:
         to_parquet(rows, made)
-        made.chmod(0o644)
+        hidden = os.umask(0o077)  # there is no other way to ask for it
+        os.umask(hidden)
+        made.chmod(0o666 & ~hidden)
         return place(made)
     finally:
         made.unlink(missing_ok=True)
