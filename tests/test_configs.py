@@ -11,7 +11,7 @@ import yaml
 from benchopt.benchmark import Benchmark
 from benchopt.plotting import _check_view
 from benchopt.utils.parametrized_name_mixin import product_param
-from conftest import ROOT
+from conftest import ROOT, gradient_methods
 from oracles import AffineLayer
 
 from benchmark.imaging.degradations import DEGRADATION
@@ -20,6 +20,7 @@ from benchmark.problems import LOWER_LEVEL
 
 CONFIGS = sorted({ROOT / "example_config.yml", *ROOT.glob("configs/**/*.yml")})
 CONFIGS = [path for path in CONFIGS if path.parent.name != "engines"]
+GRADIENT_METHODS = gradient_methods()
 CONTEXT = ("physics", "lipschitz", "image_shape")
 
 
@@ -48,6 +49,11 @@ def test_a_configuration_names_what_exists(path):
                     assert set(values) <= set(cls.parameters)
                     if cls.is_installed(quiet=True):  # an optional library may be absent
                         cls.get_instance(**values)
+    if path.stem != "limits":  # where ends are looked at, not curves
+        for name, parameters in entries(config, "solver"):
+            for values in product_param(parameters) if name in GRADIENT_METHODS else ():
+                steps, every = (values.get(key, 0) for key in ("steps", "evaluate_every"))
+                assert not steps or not every or steps >= 2 * every, "two points are no curve"
     for _, parameters in entries(config, "objective"):
         for spec in parameters["lower"]:
             options = LOWER_LEVEL.choose(spec, given=CONTEXT).keywords
