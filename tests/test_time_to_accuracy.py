@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 import pytest
+from benchopt.benchmark import Benchmark
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -80,3 +81,18 @@ def test_what_takes_more_than_the_budget_reaches_nothing():
     beyond = trial("", seconds=1.0, layers=tool.BUDGET, error=1e-7)
     failed = trial("", seconds=1.0, layers=float("nan"), error=float("nan"))
     assert [tool.Trial(**t).reaches(1e-6) for t in (within, beyond, failed)] == [True, False, False]
+
+
+def test_what_is_kept_goes_by_the_files_that_can_change_it(monkeypatch):
+    """Of each method its own, of each problem those of its layer."""
+    solvers = {cls.name: cls for cls in Benchmark(ROOT, no_cache=True).get_solvers()}
+    asked = []
+    monkeypatch.setattr(
+        tool.provenance, "sources", lambda roots: asked.append({f.name for f in roots}) or {}
+    )
+    number = next(n for n in range(18) if tool.cell(n)[2][0].startswith("pnp"))
+    tool.version(solvers["DEQ"], number)
+    assert {"deq.py", "pnp.py", "objective.py", "time_to_accuracy.py"} <= asked[0]
+    monkeypatch.undo()
+    known = {tool.version(solvers[name], n) for name in ("DEQ", "JFB") for n in (number, 0)}
+    assert len(known) == 4 and tool.version(solvers["DEQ"], number) in known

@@ -18,8 +18,8 @@ live on what they carry), SPSA, MAID and Finite-Differences (whose errors have o
 directions, values of F, a step). Rows are as benchopt writes them, a repetition for each round;
 settings that were tried and not timed are there without a time.
 
-What is finished of a problem and method is kept in ``outputs/time_to_accuracy``; the same command
-goes on there, whatever has become of the code: remove the folder where it has changed. Cost: on one
+What is finished of a problem and method is kept in ``outputs/time_to_accuracy``, by the digest of
+all files that can change it: the same command goes on there. Cost: on one
 core a 32×32 problem takes some minutes of search, most of it for the methods that need a thousand
 layers and more, and ``TIMING_BUDGET``; all of them hours. One process on a quiet machine, or times
 mean nothing.
@@ -43,7 +43,7 @@ from benchopt.results.parquet import to_parquet
 from benchopt.utils.run_context import RunContext
 from benchopt.utils.sys_info import get_sys_info
 
-from benchmark.measure import garbage, memory, timing
+from benchmark.measure import garbage, memory, provenance, timing
 from benchmark.measure.common import nowhere
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.device import full_precision, numerics
@@ -370,12 +370,15 @@ def rows_of(problem: Problem, found: dict[str, list]) -> pd.DataFrame:
 
 def solved(benchmark: Benchmark, number: int) -> Path:
     """The file with the rows of a problem, made where it is not there."""
-    path = KEPT / f"{number:02}.parquet"
+    solvers = {cls.name: cls for cls in benchmark.get_solvers()}
+    methods = dict.fromkeys(variant.method for variant in variants())
+    versions = {method: version(solvers[method], number) for method in methods}
+    path = KEPT / f"{number:02}_{provenance.digest(versions)}.parquet"
     if path.is_file():
         return path
     found, problem = {}, Problem(benchmark, number)
-    for method in dict.fromkeys(variant.method for variant in variants()):
-        kept = KEPT / f"{number:02}_{method}.json"
+    for method in methods:
+        kept = KEPT / f"{number:02}_{method}_{versions[method]}.json"
         if not kept.is_file():
             own = [v for v in variants(problem.best_solver) if v.method == method]
             own = [variant for variant in own if problem.fits(variant)]
@@ -386,6 +389,14 @@ def solved(benchmark: Benchmark, number: int) -> Path:
     rows = rows_of(problem, found)
     _put(path, lambda file: to_parquet(rows, file))
     return path
+
+
+def version(solver: type, number: int) -> str:
+    """The digest of all files that can change what is found of a method on a problem."""
+    _, _, (lower, _) = cell(number)
+    roots = [Path(__file__), ROOT / "objective.py", ROOT / "datasets" / "photographs.py"]
+    roots += [Path(solver._module_filename), *provenance.named([lower])]
+    return provenance.digest(provenance.sources(roots))
 
 
 def _told(found: Sequence[dict[str, object]]) -> str:
