@@ -141,14 +141,15 @@ def test_tables_say_who_is_faster_by_how_much_and_who_never():
         found[json.dumps(("native deepinv, warm", {}, 0.1))] = [[9.0, 3.0 + number]] * 2
     rows = table.methods(made).set_index("method")
     assert list(rows.index) == ["DEQ, warm", "native deepinv, warm", "JFB, warm"]
-    assert rows.loc["DEQ, warm", "1.0%"] == "1.00 (2.00) s, 5 + 5"
-    assert rows.loc["JFB, warm", "0.1%"] == "never (+20.00%)"
+    assert rows.loc["DEQ, warm", "within 1 %"] == "1.00 (2.00) s, 5 + 5"
+    assert rows.loc["JFB, warm", "within 0.1 %"] == "never (+20.00%)"
     ratios = table.against(made)
     assert set(ratios["fastest method"]) == {"DEQ, warm"}
     assert set(ratios["processor"]) == {"4.0 (3.0 to 5.0)"} and set(ratios["wall"]) == {
         "4.5 (4.5 to 4.5)"
     }
-    assert "native deepinv, warm" in table.page([made], "digest")
+    page = table.page([made], "digest")
+    assert "Not tried on it: native deepinv, cold; " in page and "DEQ, warm; " not in page
     assert len(table.trials([made])) == 3 and len(table.rounds([made])) == 12
 
 

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Protocol
 
 import pandas as pd
+import training_settings
 from training_course import HIDDEN, TARGETS, Trial, crossing
 
 from benchmark.report.tables import to_markdown
@@ -118,28 +119,54 @@ def ratio(own: Sequence[float], other: Sequence[float]) -> str:
 
 def page(problems: Sequence[Found], digest: str) -> str:
     """The tables of all problems, in Markdown."""
-    parts = ["# Time to train", __doc__.splitlines()[0], f"Sources {digest}.", _EXPLAINED]
+    parts = ["# Time to train", f"{_EXPLAINED} Sources {digest}."]
     for problem in problems:
         cell = problem.cell
         best, off = problem.best, problem.kept["disagreement"]
         parts += [
             f"## {problem.number}: {cell.degradation}, {cell.images} × {cell.size}²",
             f"Best known F {best:.6g}, of L-BFGS {problem.kept['reference'] / best - 1:+.3%}; "
-            f"deepinv's F at the same θ is ours {off:+.1e}.",
+            f"deepinv's F at the same θ is ours {off:+.1e}. {contended(problem)}",
             to_markdown(methods(problem)),
-            "Times of loops without this project, in those of its fastest method:\n",
+            f"Not tried on it: {untried(problem)}.",
+            "Times of loops without this project, in those of its fastest method: the median of "
+            "the rounds (the least to the most).",
             to_markdown(against(problem)),
         ]
         if problem.kept["settled"]:
-            parts += ["An outer step once training has settled:\n", to_markdown(steps(problem))]
+            parts += [_STEPS, to_markdown(steps(problem))]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 _EXPLAINED = (
-    "Training alone, one thread; seconds of the processor, which others on the machine do not "
-    "lengthen, then in brackets those of the clock: medians over the rounds, or of the trial where "
-    "a run was not timed again (*). Layers + products are those of that run."
+    "`python tools/time_to_train.py`: what each method takes until F is near the best known, at "
+    "its best setting, the fastest first. Training alone, float32, one thread: "
+    "seconds of the processor, then in brackets of the clock; medians over the rounds, or of the "
+    "trial where a run was not timed again (*). Layers + products are those of that run, of all "
+    "images at once. Never: at none of the settings and rates that were tried (trials.csv); in "
+    "brackets the least F, above the best known."
 )
+_STEPS = (
+    "An outer step once training has settled, each method at the θ that it has come to: seconds of "
+    "the processor, and in JFB's the median of the rounds (the least to the most); the error is "
+    "that of the gradient that the next step would follow, against one refined to 1e-3."
+)
+
+
+def contended(problem: Found) -> str:
+    """What share of the clock's seconds the runs of the rounds had the processor for."""
+    known = [pair for r in problem.kept["rounds"] for t in r.values() for pair in t if pair]
+    if not known:
+        return "No round was timed: all times are those of trials."
+    wall, busy = map(sum, zip(*known, strict=True))
+    rounds = sum(bool(found) for found in problem.kept["rounds"])
+    return f"Rounds: {rounds}; their runs had the processor for {busy / wall:.0%} of the time."
+
+
+def untried(problem: Found) -> str:
+    """The methods of the study that have no trial on the problem."""
+    known = problem.kept["trials"]
+    return "; ".join(m.key for m in training_settings.methods() if not known.get(m.key)) or "none"
 
 
 def methods(problem: Found) -> pd.DataFrame:
@@ -151,20 +178,31 @@ def methods(problem: Found) -> pd.DataFrame:
             trial = fastest(problem, key, target)
             if trial is None:
                 least = min((t.least for t in problem.trials(key)), default=float("nan"))
-                row[f"{target:.1%}"] = f"{NEVER} ({least / problem.best - 1:+.2%})"
-                row[f"at {target:.1%}"] = ""
+                row[within(target)] = f"{NEVER} ({least / problem.best - 1:+.2%})"
+                row[f"{within(target)}, how"] = ""
                 order.append(float("inf"))
                 continue
             step = crossing(trial.values, (1 + target) * problem.best)
             busy, wall = (times(problem, key, target, clock) for clock in (1, 0))
             pair = (median(busy), median(wall)) if busy else (trial.busy[step], trial.seconds[step])
             work = f"{trial.layers[step]} + {trial.products[step]}"
-            row[f"{target:.1%}"] = f"{pair[0]:.2f} ({pair[1]:.2f}) s{'' if busy else '*'}, {work}"
-            row[f"at {target:.1%}"] = f"{shown(trial)}; {step} steps"
+            row[within(target)] = f"{pair[0]:.2f} ({pair[1]:.2f}) s{'' if busy else '*'}, {work}"
+            row[f"{within(target)}, how"] = f"{shown(trial)}; {step} steps"
             order.append(pair[0])
         rows.append((order[::-1], row))
     rows.sort(key=lambda pair: pair[0])
     return pd.DataFrame([row for _, row in rows])
+
+
+def within(target: float) -> str:
+    """The name of a target.
+
+    Examples
+    --------
+    >>> within(0.001)
+    'within 0.1 %'
+    """
+    return f"within {100 * target:g} %"
 
 
 def shown(trial: Trial) -> str:
@@ -186,7 +224,7 @@ def against(problem: Found) -> pd.DataFrame:
         for key in keys:
             if not key.startswith(("native", "equilibrium()")):
                 continue
-            row = {"to": f"{target:.1%}", "loop": key, "fastest method": best}
+            row = {"to": within(target), "loop": key, "fastest method": best}
             for clock, name in ((1, "processor"), (0, "wall")):
                 own = times(problem, key, target, clock)
                 known = ratio(own, times(problem, best, target, clock))
@@ -200,7 +238,7 @@ def steps(problem: Found) -> pd.DataFrame:
     found = {name: own for name, own in problem.kept["settled"].items() if own.get("busy")}
     jfb = next((own for name, own in found.items() if json.loads(name)[0] == "JFB"), None)
     rows = []
-    for name, own in found.items():
+    for name, own in sorted(found.items(), key=lambda pair: median(pair[1]["busy"])):
         method, settings = json.loads(name)
         texts = [f"{n}={v}" for n, v in settings.items() if n not in HIDDEN]
         rows.append(
