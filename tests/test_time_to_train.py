@@ -149,7 +149,7 @@ def test_tables_say_who_is_faster_by_how_much_and_who_never():
         "4.5 (4.5 to 4.5)"
     }
     page = table.page([made], "digest")
-    assert "Not tried on it: native deepinv, cold; " in page and "DEQ, warm; " not in page
+    assert "Not tried on it: native deepinv, cold; " in page and "; DEQ, warm; " not in page
     assert len(table.trials([made])) == 3 and len(table.rounds([made])) == 12
 
 

@@ -143,8 +143,8 @@ _EXPLAINED = (
     "its best setting, the fastest first. Training alone, float32, one thread: "
     "seconds of the processor, then in brackets of the clock; medians over the rounds, or of the "
     "trial where a run was not timed again (*). Layers + products are those of that run, of all "
-    "images at once. Never: at none of the settings and rates that were tried (trials.csv); in "
-    "brackets the least F, above the best known."
+    "images at once. Never: at none of the settings and rates that were tried "
+    "(`time_to_train/trials.csv`); in brackets the least F, above the best known."
 )
 _STEPS = (
     "An outer step once training has settled, each method at the θ that it has come to: seconds of "
@@ -254,9 +254,10 @@ def steps(problem: Found) -> pd.DataFrame:
 
 
 def write(problems: Sequence[Found], out: Path, digest: str) -> None:
-    """``trials.csv``, ``rounds.csv`` and ``time_to_train.md`` into the folder ``out``."""
+    """``trials.csv`` and ``rounds.csv`` into the folder ``out``, the page beside it."""
     out.mkdir(parents=True, exist_ok=True)
     trials(problems).to_csv(out / "trials.csv", index=False)
     rounds(problems).to_csv(out / "rounds.csv", index=False)
-    (out / "time_to_train.md").write_text(page(problems, digest), encoding="utf-8")
-    print(f"{out / 'time_to_train.md'}")
+    file = out.with_suffix(".md")
+    file.write_text(page(problems, digest), encoding="utf-8")
+    print(file)
