@@ -111,7 +111,7 @@ class Cache:
                 self.known.store_backend.clear_item(entry)
 
 
-@dataclass
+@dataclass(eq=False)  # joblib's dask puts it into a set
 class _OneRun:
     """A run as benchopt makes it, through its cache; an exception in it is a status.
 
