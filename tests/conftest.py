@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -72,6 +73,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # a shell starts what is in its background with this signal ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     number = config.getoption("fuzz")
     quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     options = {"deadline": None, "derandomize": number == 8, "suppress_health_check": quiet}

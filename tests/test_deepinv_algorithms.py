@@ -56,6 +56,20 @@ def test_schemes_of_one_problem_agree_with_its_closed_form(prior, algorithm):
     assert abs(found["stepsize_logit"]) < 1e-10
 
 
+def test_the_threshold_of_wavelets_is_the_stepsize_times_the_weight():
+    """One step from any x, the details by PyWavelets."""
+    pytest.importorskip("ptwt")
+    pywt = pytest.importorskip("pywt")
+    problem, y = (task := task_of("PGD", "wavelet")).lower, task.probe.observation
+    x = torch.rand_like(problem.init(y))
+    tau = problem.stepsize_logit.sigmoid() * 2 / problem.lipschitz
+    forward = x - tau * problem.physics.A_adjoint(problem.physics.A(x) - y)
+    low, *details = pywt.wavedec2(forward.detach().numpy(), "haar", level=2, axes=(-2, -1))
+    soft = [[pywt.threshold(d, float(tau * LEVEL), "soft") for d in band] for band in details]
+    expected = torch.from_numpy(pywt.waverec2([low, *soft], "haar", axes=(-2, -1)))
+    assert relative_error(problem.step(x, y), expected) < 1e-10
+
+
 def test_half_quadratic_splitting_is_another_problem():
     """x = prox_{τλg}(prox_{τf}(x)), where the pixel is kept: x = τy / ((1 + τ)(1 + τλ) − 1)."""
     task = task_of("HQS", "tikhonov", stepsize=1.3)

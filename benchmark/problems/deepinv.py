@@ -43,6 +43,13 @@ _ALGORITHMS: Mapping[str, _Algorithm] = {
 }
 
 
+class _Wavelets(WaveletPrior):
+    """deepinv's, its threshold γ alone, which the iterations hand over as (N, 1, 1, 1)."""
+
+    def prox(self, x: Tensor, *args, gamma: Tensor | float = 1.0, **options) -> Tensor:
+        return super().prox(x, ths=1.0, gamma=torch.as_tensor(gamma).flatten())
+
+
 @dataclass(frozen=True)
 class _Prior:
     """make : deepinv's prior, from a denoiser where it ``denoises``; has : what can be taken of it;
@@ -59,7 +66,7 @@ _PRIORS: Mapping[str, _Prior] = {
     "tikhonov": _Prior(Tikhonov, ("gradient", "prox")),
     "l1": _Prior(L1Prior, ("prox",)),
     "l12": _Prior(lambda: L12Prior(l2_axis=1), ("prox",)),
-    "wavelet": _Prior(lambda: WaveletPrior(level=2, wv="haar"), ("prox",)),
+    "wavelet": _Prior(lambda: _Wavelets(level=2, wv="haar"), ("prox",)),
     "red": _Prior(RED, ("gradient",), denoises=True),
     "pnp": _Prior(PnP, ("prox",), weighted=False, denoises=True),
 }
