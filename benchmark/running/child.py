@@ -194,7 +194,7 @@ def _serve(there: Connection, payload: bytes) -> None:
         with interruption.heeded():
             path, work = cloudpickle.loads(payload)
             sys.path[:] = path
-            gc.freeze()  # what is imported is no garbage: looking through it takes 0.15 s each time
+            gc.freeze()  # what is imported is no garbage, and takes long to look through
             there.send_bytes(cloudpickle.dumps(("started", None)))
             with closing(work()) as values:
                 for value in values:
