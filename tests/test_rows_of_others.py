@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_report import STUDY, cli, save, study
@@ -108,3 +109,9 @@ def test_a_file_of_rows_is_as_private_as_its_owner_wants(tmp_path, monkeypatch, 
         os.umask(before)
     assert [stat.S_IMODE(found) for found in seen] == [0o600]
     assert stat.S_IMODE((tmp_path / "a.parquet").stat().st_mode) == mode
+
+
+@pytest.mark.filterwarnings("error::pandas.errors.PerformanceWarning")
+def test_rows_are_not_read_into_pieces():
+    """Of which pandas warns whoever makes a report."""
+    assert len(tidy(read([ROOT / "results" / "methods" / "methods.parquet"]).rows))

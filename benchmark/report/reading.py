@@ -178,7 +178,7 @@ def read_file(path: Path) -> pd.DataFrame:
             raise ReportError(f"{path}: column {nested[0]} holds lists, expected numbers or texts")
         strings = [name for name, kind in kinds.items() if kind.endswith("string")]
         table = pq.read_table(path, read_dictionary=strings)
-        raw = table.to_pandas(split_blocks=True, self_destruct=True)
+        raw = table.to_pandas(self_destruct=True)
     for name in [name for name, kind in kinds.items() if kind.endswith("binary")]:
         if name in NUMBERS or name.startswith(f"objective_{METRIC}"):
             raise ReportError(f"{path}: column {name} holds packed objects, expected numbers")
