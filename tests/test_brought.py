@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchopt.benchmark import Benchmark
 from conftest import ROOT, plugins, small_task
 from oracles import AffineLayer, relative_error
 from pretend_device import DEVICE, pretend_device, to_pretend, unwrap
@@ -71,6 +72,15 @@ def test_every_file_is_of_a_kind(request):
         assert given.exists(), f"{given}: expected a file or a folder"
         inside = {p.name for p in given.iterdir()} if given.is_dir() else {given.parent.name}
         assert inside & places, f"{given}: expected one of the folders {', '.join(sorted(places))}"
+
+
+@pytest.mark.parametrize(("kind", "habit"), [("method", "solver"), ("dataset", "dataset")])
+def test_the_smallest_files_are_where_users_of_benchopt_look_and_do_not_run(kind, habit, tmp_path):
+    """As "template_…", which benchopt leaves out of runs."""
+    text = (ROOT / f"{habit}s" / f"template_{habit}.py").read_text()
+    assert text == write(kind, "template", tmp_path).read_text()
+    known = getattr(Benchmark(ROOT), f"get_{habit}s")()
+    assert "Template" not in {cls.name for cls in known}
 
 
 # --- solvers and rules ----------------------------------------------------------------------

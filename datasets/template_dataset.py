@@ -1,0 +1,1 @@
+../benchmark/running/templates/dataset.py
