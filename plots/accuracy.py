@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchopt import BasePlot
 
 from benchmark.report.frame import select, tidy, traces, trained
-from benchmark.report.metrics import called
+from benchmark.report.names import called
 from benchmark.report.reading import METRIC
 from benchmark.report.style import labelled_styles, method_styles
 

@@ -15,7 +15,7 @@ from benchmark.report import figures, headline, profiles, tables
 from benchmark.report.claims import NOT_TESTED, claims
 from benchmark.report.drawing import Page
 from benchmark.report.frame import last_rows, tidy
-from benchmark.report.metrics import called, directions
+from benchmark.report.names import called, directions
 from benchmark.report.reading import ReportError
 from benchmark.report.style import method_styles
 from benchmark.report.tables import summarised

@@ -19,9 +19,8 @@ from PIL import Image
 
 from benchmark.report import headline, tables
 from benchmark.report.reading import ReportError
-from benchmark.report.site import powers
+from benchmark.report.site import commands, described, powers
 from benchmark.report.site import report as build
-from benchmark.report.study import commands, described
 from benchmark.report.style import method_styles
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -433,10 +432,10 @@ def _broken_claims(folder):
         (_words_for_numbers, "column test_psnr_mean: 'many', expected a number"),
         (_binary_table, "table.csv: not a readable table"),
         (_empty_table, "table.csv: not a readable table"),
-        (_broken_json, "provenance.json: not readable"),
-        (_list, "provenance.json: not an object"),
-        (_no_artefacts, "provenance.json: not as the report writes it: artefacts"),
-        (_odd_inputs, "provenance.json: not as the report writes it: inputs"),
+        (_broken_json, "provenance.json: not as the report writes it (Expecting property"),
+        (_list, "provenance.json: not as the report writes it (list indices"),
+        (_no_artefacts, "provenance.json: not as the report writes it ('artefacts')"),
+        (_odd_inputs, "provenance.json: not as the report writes it (expected str"),
         (_broken_image, "accuracy_plain.png: not a readable image"),
         (_broken_claims, "claims.csv: not a readable table"),
     ],

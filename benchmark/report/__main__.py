@@ -54,9 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Patient(io.TextIOBase):
-    """Writes lines on, without control characters; goes on where nobody reads them any more.
-
-    ``report … | head`` writes all its files.
+    """Writes lines on, without control characters; goes on where nobody reads them any more, as
+    in ``report … | head``.
     """
 
     def __init__(self, stream: TextIO) -> None:

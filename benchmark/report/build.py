@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
 from benchmark.report import drawing, figures, limits, profiles, tables
-from benchmark.report.drawing import Drawing, NothingToDrawError, Page
+from benchmark.report.drawing import NothingToDrawError, Page
 from benchmark.report.frame import how_ended, last_rows, tidy
 from benchmark.report.headline import headline
 from benchmark.report.names import file_names, written
@@ -25,11 +23,9 @@ from benchmark.report.style import PAGES, method_styles
 
 #: what draws each kind of figure: of each task by itself, and once of all
 OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
-OF_A_TASK = {draw.__name__: draw for draw in OF_A_TASK}
 OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, limits.limits)
 OF_ALL += (figures.memory_over_time,)
-OF_ALL = {draw.__name__: draw for draw in OF_ALL}
-KINDS = (*OF_A_TASK, *OF_ALL)
+KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
 #: what is told of where the rows come from: by group, a name and the column of it
 RECORDED = pd.read_csv(PAGES / "provenance.csv", keep_default_na=False)
@@ -45,12 +41,11 @@ def report(
 ) -> None:
     """Read the files and write every figure, the tables and ``provenance.json`` into ``out``.
 
-    ``width``: the columns of a page that a figure is as wide as, one of ``WIDTHS``. ``only`` the
-    figures of these kinds ("accuracy", "scaling", …), all where none is named; the tables that
-    compare times to an accuracy come with "performance". A ReportError if an input cannot be used
-    (nothing is written then), or ``out`` not be written to.
+    ``width``: one of ``WIDTHS``. ``only`` the figures of these ``KINDS``, all where none is named;
+    the tables that compare times to an accuracy come with "performance". A ReportError if an input
+    cannot be used (nothing is written then), or ``out`` not be written to.
     """
-    if unknown := sorted(set(only) - {*KINDS}):
+    if unknown := sorted(set(only) - KINDS.keys()):
         expected = f"expected some of {', '.join(KINDS)}"
         raise ReportError(f"no figure of the kind {', '.join(unknown)}: {expected}")
     results = read(parquet)
@@ -66,9 +61,11 @@ def report(
     if (frame["ending"] != "ok").all():
         ends = ", ".join(f"{count} {how}" for how, count in how_ended(last_rows(frame)).items())
         print(f"note: no run ended well: {ends}")
+    sampled = [] if samples is None else samples["method"]
+    page = Page(method_styles([*frame["method"], *sampled]), WIDTHS[width])
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
-        drawn = write_figures(frame, only or KINDS, samples=samples, out=out, width=WIDTHS[width])
+        drawn = write_figures(frame, only or KINDS, page, samples=samples, out=out)
         made = [*drawn, *write_tables(frame, out=out, only=only)]
     record = provenance(results, made, curve=memory_curve, columns=width, only=only)
     write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -90,49 +87,40 @@ def read_memory_curve(path: Path) -> pd.DataFrame:
 def write_figures(
     frame: pd.DataFrame,
     kinds: Collection[str],
+    page: Page,
     *,
     samples: pd.DataFrame | None,
     out: Path,
-    width: float,
 ) -> Iterator[dict[str, object]]:
     """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
-    sampled = [] if samples is None else samples["method"]
-    page = Page(method_styles([*frame["method"], *sampled]), width)
-    for artefact, draw in calls(frame, kinds, page, samples=samples):
-        name = artefact["name"]
+    names = file_names(frame["task"])
+    wanted = [(draw, task) for task in names for draw in OF_A_TASK]
+    wanted += [(draw, None) for draw in OF_ALL]
+    for draw, task in wanted:
+        if (kind := draw.__name__) not in kinds:
+            continue
+        name = f"{kind}_{names[task]}" if task else kind
+        rows = samples if kind == "memory_over_time" else frame
+        rows = rows[rows["task"] == task] if task else rows
+        record = {"name": name, "kind": kind, "task": task}
         with drawing.look(named(frame)):
             try:
-                drawn = draw()
+                drawn = draw(rows, page)
             except NothingToDrawError as reason:
                 print(f"{name}: skipped, {reason}")
-                yield artefact | {"skipped": str(reason)}
+                yield record | {"skipped": str(reason)}
                 continue
             files = drawing.save(drawn.figure, out / name)
         print(f"{name}: {', '.join(files)}")
         for note in drawn.notes:
             print(f"  left out: {note}")
         digests = {file: digest(out / file) for file in files}
-        yield artefact | {"files": files, "sha256": digests, "left_out": list(drawn.notes)}
+        yield record | {"files": files, "sha256": digests, "left_out": list(drawn.notes)}
 
 
 def named(frame: pd.DataFrame) -> set[str]:
     """All that figures call by its name."""
     return set(frame[["task", "configuration", "gradient", "series"]].to_numpy().ravel())
-
-
-def calls(
-    frame: pd.DataFrame, kinds: Collection[str], page: Page, *, samples: pd.DataFrame | None
-) -> Iterator[tuple[dict[str, str | None], Callable[[], Drawing]]]:
-    """Of each figure its name, kind and task (None: all), and the call that draws it."""
-    names = file_names(frame["task"])
-    for task, kind in itertools.product(names, OF_A_TASK):
-        if kind in kinds:
-            about = {"name": f"{kind}_{names[task]}", "kind": kind, "task": task}
-            yield about, partial(OF_A_TASK[kind], frame[frame["task"] == task], page)
-    for kind, draw in OF_ALL.items():
-        if kind in kinds:
-            rows = samples if kind == "memory_over_time" else frame
-            yield {"name": kind, "kind": kind, "task": None}, partial(draw, rows, page)
 
 
 def write_tables(

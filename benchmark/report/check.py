@@ -1,7 +1,5 @@
 """Whether results are those of the code as it is now.
 
-    python -m benchmark.report check [RESULTS]
-
 A study is a folder with a ``provenance.json``. It is stale if its rows were made by other sources,
 if a file that it lists is missing, if a figure is not the one that was drawn, if its tables are not
 what its parquet files give now, or if its rows hold times that cannot be. One line for each stale
@@ -11,6 +9,7 @@ study, and exit code 1 if there is one.
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,9 +46,7 @@ def reasons(folder: Path) -> Iterator[str]:
         inputs, curve, only = list(made_of), record.get("memory_curve"), record.get("only", [])
         made_of |= {curve["file"]: curve["sha256"]} if curve else {}
         listed = [name for entry in record["artefacts"] for name in entry.get("files", [])]
-        drawn: dict[str, str] = {}
-        for entry in record["artefacts"]:
-            drawn |= entry.get("sha256", {})
+        drawn = dict(ChainMap(*(entry.get("sha256", {}) for entry in record["artefacts"])))
     except FileNotFoundError:
         yield f"no {RECORD}"
         return

@@ -108,10 +108,10 @@ def grid(
     """A figure of a size in inches, and its axes as an array (line, column), labelled outside."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, **options)
-    outside = {"xlabel": (axes[-1], below), "ylabel": (axes[:, 0], left)}
-    for name, (edge, labels) in outside.items():
-        for axis, label in zip(edge, labels, strict=False):
-            axis.set(**{name: label})
+    for axis, label in zip(axes[-1], below, strict=False):
+        axis.set_xlabel(label)
+    for axis, label in zip(axes[:, 0], left, strict=False):
+        axis.set_ylabel(label)
     return figure, axes
 
 
@@ -140,9 +140,8 @@ def headed(figure: Figure, title: str) -> None:
 def finish(
     figure: Figure, title: str = "", handles: Sequence[Line2D] = (), notes: Sequence[str] = ()
 ) -> Drawing:
-    """Title, legend in room of its own below the panels, and no box around the data.
-
-    A log axis has ticks at 1, 2 and 5 of each decade as plain numbers; of many decades, them alone.
+    """Title, legend in room of its own below the panels, and no box around the data; a log axis of
+    few decades has ticks at 1, 2 and 5 of each, as plain numbers.
     """
     if title:
         headed(figure, title)
@@ -208,9 +207,8 @@ def curves(
     looks: Mapping[str, Style],
     ends: tuple[float, float] | None = None,
 ) -> None:
-    """``frame.traces``: lines with bands; fewer than three points stand alone, with bars.
-
-    With ends both axes are logs, and level lines have no markers.
+    """``frame.traces``: lines with bands; fewer than three points stand alone, with bars. With ends
+    both axes are logs, and level lines have no markers.
     """
     if ends is not None:
         axis.set(xscale="log", yscale="log")
@@ -228,9 +226,9 @@ def curves(
 
 def cross(axis: Axes, x: float, y: float, style: Style, *, at_top: bool = False) -> None:
     """A failure, at a point or at the top of the axis."""
-    transform = axis.get_xaxis_transform() if at_top else axis.transData
     look = FAILED | {"color": style.color, "clip_on": False, "zorder": 5}
-    axis.plot([x], [y], transform=transform, **look)
+    look["transform"] = axis.get_xaxis_transform() if at_top else axis.transData
+    axis.plot([x], [y], **look)
 
 
 def dots(

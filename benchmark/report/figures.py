@@ -6,7 +6,6 @@ Each returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; th
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 
@@ -17,18 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmark.report import drawing
-from benchmark.report.drawing import Drawing, NothingToDrawError, Page, finish, grid
-from benchmark.report.frame import (
-    RUN,
-    cost_column,
-    costs,
-    depths,
-    endings,
-    last_rows,
-    measured_rows,
-    trained,
-)
-from benchmark.report.metrics import called, extra, higher_is_better
+from benchmark.report import frame as tidied
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page, entries, finish, grid
+from benchmark.report.frame import cost_column, depths, endings, last_rows, trained
+from benchmark.report.names import called, extra, higher_is_better
 from benchmark.report.style import AXES, Style, method_order
 
 TRAINING = ("seconds", "training_evals", "outer_step")
@@ -44,11 +35,9 @@ ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Accuracy along training.
+    """Accuracy along training, of one task: F and the metrics of the test set.
 
-    Of one task, F and the metrics of the test set. The axis of a metric that is better when lower
-    is turned, so that better is up for every metric, as for PSNR. One column of a page has no room
-    for layers and products.
+    One column of a page has no room for layers and products.
     """
     runs, label = trained(frame), "configuration"
     evaluated = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"]
@@ -70,7 +59,7 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
             drawing.curves(axis, runs, (label, "outer_step"), x, y, looks)
             for end in unfinished(runs, x=x, y=y).itertuples():
                 drawing.cross(axis, end.x, end.y, looks[end.configuration])
-        if higher_is_better(y, runs) is False:
+        if higher_is_better(y, runs) is False:  # better is up for every metric, as for PSNR
             row[0].invert_yaxis()
     for axis in axes[-1]:
         drawing.spread(axis)
@@ -78,7 +67,7 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     lines = [axis.axhline(least, **REFERENCE, label="least F of all") for axis in axes[0]]
     if least > 0:
         axes[0, 0].set_yscale("log")
-    handles = [*drawing.entries(looks, endings(runs, label)), lines[0]]
+    handles = [*entries(looks, endings(runs, label)), lines[0]]
     if (runs["ending"] != "ok").any():
         label = "last point of a run that failed or was cut"
         handles.append(Line2D([], [], label=label, **drawing.FAILED))
@@ -104,14 +93,13 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
         axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **look.line)
     axis.set(xlabel="time since the start of training (s)", ylim=(0, None))
     axis.set_ylabel("memory of the process\nabove the start (MiB)")
-    return finish(figure, handles=drawing.entries(looks))
+    return finish(figure, handles=entries(looks))
 
 
 def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Error of the hypergradient.
+    """Error of the hypergradient, of one task, at the θ that all methods have in common.
 
-    Of one task, at the start of all runs, and below it at the θ that exact gradients reach, where
-    that was measured. Crosses at the top are depths at which a run failed.
+    Crosses at the top are depths at which a run failed.
     """
     rows, notes, lines = last_rows(frame), [], {}
     for place in PLACES:
@@ -138,20 +126,17 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
         for end in failed.itertuples():
             drawing.cross(row[0], end.layers, 1.0, looks[end.series], at_top=True)
     if "gradient_error_start" in lines:  # the first; when all else is drawn, which sets the limits
-        kappa = float(frame.groupby(RUN)["contraction"].first().median())
-        stop = depths(rows, y="gradient_error_start")[-1]
-        theory = _theory(axes[0][0], rows, kappa, stop=stop)
+        kappa = float(frame.groupby(tidied.RUN)["contraction"].first().median())
+        theory = _theory(axes[0][0], rows, kappa)
         (notes if isinstance(theory, str) else handles).append(theory)
-    handles = [*drawing.entries(looks, endings(frame, "series")), *handles]
+    handles = [*entries(looks, endings(frame, "series")), *handles]
     if len(failed):
         handles.append(Line2D([], [], label="failed at this depth", **drawing.FAILED))
     return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
-def _theory(axis: Axes, rows: pd.DataFrame, kappa: float, stop: float) -> Line2D | str:
-    """Draw κᴷ from the first point of Restarted-JFB with the most restarts, κ < 1 being the median
-    of the measured contraction factors; or say why not. The axis stays as it is.
-    """
+def _theory(axis: Axes, rows: pd.DataFrame, kappa: float) -> Line2D | str:
+    """Draw κᴷ from the first point of Restarted-JFB with the most restarts, or say why not."""
     y = "gradient_error_start"
     own = rows[rows["method"] == "Restarted-JFB"].dropna(subset=["layers", y])
     if own.empty:
@@ -160,7 +145,7 @@ def _theory(axis: Axes, rows: pd.DataFrame, kappa: float, stop: float) -> Line2D
         return f"the theory's slope (kappa = {kappa:.3g})"
     errors = own.fillna({"restarts": 0}).groupby(["restarts", "layers"])[y].median()
     most = errors[errors.index[-1][0]]
-    limits, layers = axis.get_ylim(), np.geomspace(most.index[0], stop, 200)
+    limits, layers = axis.get_ylim(), np.geomspace(most.index[0], depths(rows, y)[-1], 200)
     label = rf"theory: $\kappa^K$, κ = {kappa:.3g}"
     error = most.iloc[0] * kappa ** (layers - layers[0])
     (line,) = axis.plot(layers, error, **REFERENCE, label=label)
@@ -169,11 +154,7 @@ def _theory(axis: Axes, rows: pd.DataFrame, kappa: float, stop: float) -> Line2D
 
 
 def time(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Time of one hypergradient.
-
-    Of all tasks, at the start with nothing carried over, or where that was not timed at the last
-    evaluation of a run. One column of a page has room for the seconds alone.
-    """
+    """Time of one hypergradient, of all tasks; in one column of a page the seconds alone."""
     column = cost_column(frame, "gradient_seconds")
     if frame[column].isna().all():
         raise NothingToDrawError("no time of a hypergradient in the data")
@@ -187,7 +168,7 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
     for row, task in zip(axes, counts.index, strict=True):
         row[0].set_title(drawing.plain(task), loc="left")
         for axis, per in zip(row, panels, strict=True):
-            found = costs(frame[frame["task"] == task], column=column, per=per)
+            found = tidied.costs(frame[frame["task"] == task], column, per)
             drawing.dots(axis, page, found, middle=True, above=0.6, below=0.4)
     for axis in axes[-1]:
         drawing.room(axis, share=0.25 * drawing.TWO_COLUMNS / page.width)
@@ -195,13 +176,13 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
 
 
 def memory(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Memory of one hypergradient: the peak of live tensors.
+    """Memory of one hypergradient, of all tasks: the peak of live tensors.
 
-    Of all tasks. On the left a dot per configuration; on the right its growth with depth, only
-    where the data have several depths. In one column of a page all are stacked.
+    On the left a dot per configuration; on the right its growth with depth, where there are
+    several. In one column of a page all are stacked.
     """
     y = cost_column(frame, "peak_memory_mib")
-    rows = measured_rows(frame, y)
+    rows = last_rows(frame, y)
     if rows.empty:
         raise NothingToDrawError("no peak memory in the data")
     known = depths(rows, y=y)
@@ -225,14 +206,14 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
         for axis, label in zip(row, (AXES[y], AXES["layers"]), strict=False):
             axis.set_xlabel(label)
         drawing.room(row[0], share=0.5)
-    return finish(figure, handles=drawing.entries(looks, endings(frame, "series")))
+    return finish(figure, handles=entries(looks, endings(frame, "series")))
 
 
 def _by_method(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """``frame.costs`` with a row per method: of each configuration the median."""
-    found = costs(frame, column=column)
+    found = tidied.costs(frame, column)
     medians = found["values"].map(lambda values: [np.median(values)] if values else [])
-    values = medians.groupby(found["method"]).agg(lambda own: [*itertools.chain(*own)])
+    values = medians.groupby(found["method"]).sum()
     ended = pd.Series(endings(frame, "method")).str.removeprefix(", ")
     rows = pd.DataFrame({"method": values.index, "values": values, "failed": ended})
     return rows.loc[method_order(rows.index)]
@@ -257,16 +238,15 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
     for axis in shown[-abreast:]:  # the last of its column, which need not be in the last line
         axis.set_xlabel("outer steps")
         axis.tick_params(labelbottom=True)
-    for axis, (name, own) in zip(shown, panels, strict=True):
-        axis.set_ylabel(label(name))
+    for axis, (parameter, own) in zip(shown, panels, strict=True):
+        axis.set_ylabel(label(parameter))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-        for configuration, look in looks.items():
-            _parameter(axis, own[own["configuration"] == configuration], look)
+        for name, look in looks.items():
+            _parameter(axis, own[own["configuration"] == name], look)
         count = own["entry"].nunique()
         many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    handles = drawing.entries(looks, endings(runs, "configuration"))
-    return finish(figure, frame["task"].iloc[0], handles)
+    return finish(figure, frame["task"].iloc[0], entries(looks, endings(runs, "configuration")))
 
 
 def medians(runs: pd.DataFrame) -> pd.DataFrame:
@@ -292,12 +272,13 @@ def label(parameter: str) -> str:
 
 
 def _parameter(axis: Axes, theta: pd.DataFrame, look: Style) -> None:
-    """One parameter of one configuration."""
-    table = theta.pivot_table(index="outer_step", columns="entry", values="value")
-    many = table.shape[1] > FEW
-    axis.plot(table.median(axis="columns") if many else table, **look.line)
-    if many:
-        low, high = table.min(axis="columns"), table.max(axis="columns")
-        axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
-        for bound in (low, high):
-            axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])
+    """One parameter of one configuration: a line per entry, or the median and range of many."""
+    table = theta.pivot(index="outer_step", columns="entry", values="value")
+    if table.shape[1] <= FEW:
+        axis.plot(table, **look.line)
+        return
+    low, high = table.min(axis="columns"), table.max(axis="columns")
+    axis.plot(table.median(axis="columns"), **look.line)
+    axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
+    for bound in (low, high):
+        axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])

@@ -13,10 +13,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report import names
-from benchmark.report.metrics import DIRECTIONS, LOSS, MSE
-from benchmark.report.names import PROBLEM, distinguish
-from benchmark.report.reading import IMAGES, METRIC, METRICS, NAMES, OPTIONAL
-from benchmark.report.statistics import PHOTOGRAPHS, PSNR_IMAGES
+from benchmark.report.names import LOSS, MSE, PROBLEM, distinguish
+from benchmark.report.reading import COLUMNS, METRIC, NAMES
 from benchmark.report.style import Style, method_order
 
 RUN = ["source", *PROBLEM, NAMES[2], "repetition"]
@@ -27,38 +25,33 @@ EXACT = (*EXACT, "torchdeq-IFT", "deepinv-DEQ", "TorchOpt")
 # from there, without what a method carries along and with it
 COMMON = ("gradient_error", "gradient_cosine", "gradient_seconds", "peak_memory_mib")
 COMMON = (*COMMON, "layer_evals", "vjp_evals")
+#: what one hypergradient takes
+SPENT = ["gradient_seconds", "layer_evals", "vjp_evals", "peak_memory_mib"]
 AT_COMMON = [f"{name}_{at}" for at in ("start", "reached", "reached_warm") for name in COMMON]
-_MEASURED = (*METRICS, *OPTIONAL, *AT_COMMON)
-_IMAGES = (*IMAGES, PSNR_IMAGES, PHOTOGRAPHS, "images_digest")
-_TEXTS = ("status", "message", "ended", "learned", *_IMAGES, LOSS, DIRECTIONS)
 # what a run's last row says where it was cut, though it did not fail
 CUT = {"time limit": "cut by the time limit", "row limit": "cut by the row limit"}
 CUT |= {name: name for name in ("interrupted", "unfinished")}
-#: columns of the frame by benchopt's names of them
-COLUMNS = {name: name for name in (*NAMES, "source", "stop_val")}
-COLUMNS |= {"idx_rep": "repetition", "time": "seconds", "objective_method": "stated"}
-COLUMNS |= {f"objective_{name}": name for name in (*_MEASURED, *_TEXTS)}
-NUMBERS = ["stop_val", "repetition", "seconds", *_MEASURED]
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:
-    """Benchopt's rows, renamed (``COLUMNS``), typed, named and sorted.
+    """Benchopt's rows, renamed (``COLUMNS``), typed, named and sorted; numbers NaN or finite.
 
     Added are: ``source``, what may be compared in time (a file, a device, one of several equal
     runs); ``device`` ("" where there is one alone); what ``names.problems`` and ``names.solvers``
     find; ``drawn``, what tells apart other images of the same name; three names of a configuration
     (``configuration``: all that differs; ``gradient``: without the parameters of the outer loop;
     ``series``: without the depth either); ``training_evals`` (layers and products); what ``judged``
-    finds. Numbers are NaN where they are not finite. ``seconds`` are those of training, ``learned``
-    is θ as JSON, where it is small; PSNRs of images may be packed (``reading.unpacked``). A run is
+    finds. ``seconds`` are those of training, ``learned`` is θ as JSON, where it is small. A run is
     a value of ``RUN``; its rows come in order of outer step, a failed row last.
     """
     raw = raw.reset_index(drop=True)
     own = f"objective_{METRIC}"
     metrics = {name: name.removeprefix("objective_") for name in raw if name.startswith(own)}
-    frame = raw.reindex(columns=[*COLUMNS, *metrics]).rename(columns=COLUMNS | metrics)
-    numbers = frame[[*NUMBERS, *metrics.values()]].apply(pd.to_numeric, errors="coerce")
-    numbers = numbers.astype(float).where(lambda number: np.isfinite(number))
+    renames = COLUMNS["name"].to_dict() | metrics
+    frame = raw.reindex(columns=[*renames]).rename(columns=renames)
+    numbers = frame[[*COLUMNS["name"][COLUMNS["kind"] == "number"], *metrics.values()]]
+    numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = numbers.where(lambda number: np.isfinite(number))
     frame = frame.drop(columns=numbers.columns).astype(object).join(numbers)
     products = frame["training_vjp_evals"].fillna(0)
     frame["training_evals"] = frame["training_layer_evals"] + products
@@ -146,9 +139,10 @@ def renamed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(configuration=frame["solver_name"].map(found).astype(object))
 
 
-def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """The last row of each run, failed or not."""
-    return frame.groupby(RUN, sort=False).tail(1)
+def last_rows(frame: pd.DataFrame, known: str | None = None) -> pd.DataFrame:
+    """The last row of each run, failed or not; or the last in which a column is ``known``."""
+    rows = frame if known is None else frame[frame[known].notna()]
+    return rows.groupby(RUN, sort=False).tail(1)
 
 
 def first_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -156,15 +150,18 @@ def first_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.groupby(RUN, sort=False).head(1)
 
 
-def measured_rows(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The last row of each run in which a column is finite."""
-    return last_rows(frame[frame[column].notna()])
-
-
 def cost_column(rows: pd.DataFrame, name: str) -> str:
     """A cost at the start, with nothing carried over, where that is known; else as measured."""
     start = f"{name}_start"
     return start if rows[start].notna().any() else name
+
+
+def timed_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each run in which a hypergradient was timed; ``SPENT`` are those at the
+    start, with nothing carried over, where they are known.
+    """
+    rows = last_rows(frame, cost_column(frame, "gradient_seconds"))
+    return rows.assign(**{name: rows[cost_column(rows, name)] for name in SPENT})
 
 
 def counted_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -222,8 +219,7 @@ def traces(
 ) -> list[dict[str, object]]:
     """A curve for each value of the first of two columns, through the values of the second, as
     benchopt's scatter plots take it: medians of x and y, and of several runs the quartiles of y.
-
-    What has no depth is level, from one of the ``ends`` to the other, where x is ``layers``.
+    Where x is ``layers``, what has no depth is level, from one of the ``ends`` to the other.
     """
     label, by = across
     known = rows.dropna(subset=[y] if x == "layers" else [x, y])
@@ -246,11 +242,12 @@ def costs(frame: pd.DataFrame, column: str, per: str | None = None) -> pd.DataFr
     """One task's costs of one hypergradient: a row per configuration, ``values`` one per run, and
     which runs ``failed``, were cut, or are inexact. ``per`` names a column to divide by.
     """
-    rows = measured_rows(frame, column)
+    rows = last_rows(frame, column)
     cost = rows[column] if per is None else rows[column] / rows[per]
+    values = cost.dropna().groupby(rows["gradient"]).agg(list)
     ends = last_rows(frame).groupby("gradient", sort=False)
-    values = cost.dropna().groupby(rows["gradient"]).agg(list).to_dict()
-    found = pd.DataFrame({"method": ends["method"].first()})
-    failed = {name: ", ".join(how_ended(own)) for name, own in ends}
-    values = [values.get(name, []) for name in found.index]
-    return found.assign(failed=found.index.map(failed), values=values)
+    found = {
+        name: (own["method"].iloc[0], ", ".join(how_ended(own)), values.get(name, []))
+        for name, own in ends
+    }
+    return pd.DataFrame.from_dict(found, orient="index", columns=["method", "failed", "values"])

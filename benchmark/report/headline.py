@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows
-from benchmark.report.metrics import DIRECTIONS, called, extra, higher_is_better
+from benchmark.report.names import DIRECTIONS, called, extra, higher_is_better
 from benchmark.report.reading import METRIC, read_csv
 from benchmark.report.statistics import difference, interval, not_worse, values
 from benchmark.report.tables import (
@@ -73,8 +73,8 @@ def table(numbers: pd.DataFrame) -> Table:
     bold = {
         (row, called(name, numbers, HEADERS))
         for mark, name in marked.items()
-        for row in range(len(numbers))
-        if numbers[mark].iloc[row]
+        for row, best in enumerate(numbers[mark])
+        if best
     }
     bounds = numbers["low"].map("[{:.2f}, ".format) + numbers["high"].map("{:.2f}]".format)
     # what a method carries from step to step is seen where there are steps
@@ -132,33 +132,29 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     means = summary(frame).rename(columns=lambda name: name.removesuffix("_mean"))
     parts, measures = [], ["test_psnr", *metrics]
     for task, rows in means.groupby("task", sort=False):
+        own = frame[frame["task"] == task]
         runs = dict(list(good[good["task"] == task].groupby("configuration", sort=False)))
-        begin = starts(frame[frame["task"] == task])
-        part, gain = rows.reindex(columns=[*HEADS, *measures, *COSTS]), math.nan
+        part, begin = rows.reindex(columns=[*HEADS, *measures, *COSTS]), starts(own)
         if len(begin):
             runs[START] = begin
-        tables = {name: {own: values(runs[own], name) for own in runs} for name in measures}
-        if len(begin):
-            known = {name: interval(tables[name][START]).mean for name in measures}
-            known["value"] = begin["value"].mean()
-            start = dict(zip(HEADS, (task, START, "", MISSING), strict=True)) | known
+            start = dict(zip(HEADS, (task, START, "", MISSING), strict=True))
+            start["value"] = begin["value"].mean()
             part = pd.concat([pd.DataFrame([start]), part], ignore_index=True)
-            gain = known["test_psnr"]
-        part = part.join(compared(part["configuration"], tables["test_psnr"]))
-        # the mean that marks and intervals are of: one repetition, run twice, counts once
-        part["test_psnr"] = part.pop("mean").fillna(part["test_psnr"])
-        part = part.assign(gain=part["test_psnr"] - gain)
-        searches = part[part["method"].isin(SEARCHES)].set_index("configuration")["test_psnr"]
+        names, tables = part["configuration"], {}
+        for name in measures:
+            tables[name] = {one: values(runs[one], name) for one in runs}
+            higher = name == "test_psnr" or higher_is_better(name, frame)
+            found = compared(names, tables[name], higher=higher)
+            # the mean that marks and intervals are of: one repetition, run twice, counts once
+            part[name] = found.pop("mean").fillna(part[name])
+            part = part.join(found if name == "test_psnr" else found.add_suffix(f"_{name}"))
+        psnr = part.set_index("configuration")["test_psnr"]
+        part["gain"] = part["test_psnr"] - psnr.get(START, math.nan)
+        searches = psnr[part["method"].isin(SEARCHES).to_numpy()]
         search = "" if searches.isna().all() else searches.idxmax()
         for verdict, reference in zip(VERDICTS, (START, search), strict=True):
-            part[verdict] = told(part["configuration"], tables["test_psnr"], reference)
-        part = part.merge(overfitted(frame[frame["task"] == task]), how="left", on="configuration")
-        for name in metrics:
-            higher = higher_is_better(name, frame)
-            found = compared(part["configuration"], tables[name], higher=higher)
-            part[name] = found.pop("mean").fillna(part[name])
-            part = part.join(found.add_suffix(f"_{name}"))
-        parts.append(part)
+            part[verdict] = [told(name, tables["test_psnr"], reference) for name in names]
+        parts.append(part.join(overfitted(own), on="configuration"))
     found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
     if not metrics:
         return found[ORDER]
@@ -180,26 +176,25 @@ def compared(
     return pd.DataFrame(found, index=names.index).assign(best=best)[["mean", *BOUNDS]]
 
 
-def told(names: pd.Series, tables: Mapping[str, pd.Series], reference: str) -> list[str]:
-    """Whether each test PSNR is significantly "better" or "worse" than a reference's (95 %, paired)
-    or "not told" from it; "" where there is no interval. ``tables``: of ``values``.
+def told(name: str, tables: Mapping[str, pd.Series], reference: str) -> str:
+    """Whether a test PSNR is significantly "better" or "worse" than a reference's (95 %, paired) or
+    "not told" from it; "" where there is no interval. ``tables``: of ``values``.
     """
-    verdicts = []
-    for name in names:
-        known = name != reference and {name, reference} <= tables.keys()
-        gap = interval(difference(tables[name], tables[reference])) if known else None
-        told = "better" if gap and gap.low > 0 else "worse" if gap and gap.high < 0 else "not told"
-        verdicts.append(told if gap and gap.known else "")
-    return verdicts
+    if name == reference or not {name, reference} <= tables.keys():
+        return ""
+    gap = interval(difference(tables[name], tables[reference]))
+    if not gap.known:
+        return ""
+    return "better" if gap.low > 0 else "worse" if gap.high < 0 else "not told"
 
 
-def overfitted(frame: pd.DataFrame) -> pd.DataFrame:
+def overfitted(frame: pd.DataFrame) -> pd.Series:
     """Of one task, by configuration: ``fell``, by how many dB; 0 where F was lower at the peak."""
     steps = frame.groupby(["configuration", "outer_step"])[["test_psnr", "value"]].mean().dropna()
     runs = steps.groupby("configuration")
     peak, end = steps.loc[runs["test_psnr"].idxmax()].droplevel(1), runs.last()
     fell = (peak["test_psnr"] - end["test_psnr"]).clip(lower=0) * (end["value"] < peak["value"])
-    return fell.rename("fell").rename_axis("configuration").reset_index()
+    return fell.rename("fell")
 
 
 def starts(frame: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmark.report.frame import first_rows, last_rows, measured_rows
+from benchmark.report.frame import first_rows, last_rows
 from benchmark.report.statistics import LEVEL, difference, interval, student, values
 from benchmark.report.style import PAGES
 
@@ -30,18 +30,17 @@ EXACT_STATE = 1e-6  # relative residual up to which K terms are taken at the exa
 FULL = 0.1  # relative gradient error up to which DEQ is one
 STRAIGHT = 0.99  # R² of a line
 MOST_CLOSED = 0.01  # a gap that shrinks more counts as this, lest one depth decide
-#: where all that J does not remove it multiplies by the same number: κᴷ is no bound but the error
-ONE_MODULUS = ("wavelet_l1, denoising",)
 
 
 class Finding(NamedTuple):
-    """What was measured on a task, the verdict, and the measure's interval."""
+    """What was measured on a task, the verdict, the measure's interval, what the control gave."""
 
     value: float
     verdict: str
     note: str
     low: float = math.nan
     high: float = math.nan
+    control: str = ""
 
 
 def ended(frame: pd.DataFrame) -> pd.DataFrame:
@@ -76,21 +75,11 @@ class Task:
         return cls(
             name=rows["task"].iloc[0],
             first=first[first["gradient_error"] > 0],
-            memory=measured_rows(rows, "peak_memory_mib"),
+            memory=last_rows(rows, "peak_memory_mib"),
             ended=ended(rows),
             radius=first["contraction"].median(),
-            norm=measured_rows(rows, "jacobian_norm_start")["jacobian_norm_start"].median(),
+            norm=last_rows(rows, "jacobian_norm_start")["jacobian_norm_start"].median(),
         )
-
-    @property
-    def lower(self) -> str:
-        """Its lower level: a task is named "lower level, degradation (…)"."""
-        return self.name.partition(",")[0]
-
-    @property
-    def one_modulus(self) -> bool:
-        """Whether κᴷ is no bound but the error, but for a factor."""
-        return self.name.partition(" (")[0] in ONE_MODULUS
 
     def rows(self, part: str, method: str) -> pd.DataFrame:
         """Those of a method in a part."""
@@ -273,7 +262,7 @@ def flat_memory(rows: pd.DataFrame, task: Task) -> Finding | str:
     return Finding(value, found, f"layers run: {listed(memory.index)}", low, high)
 
 
-def not_less_accurate(rows: pd.DataFrame, task: Task) -> Finding | str:
+def accurate(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(e) Trained with it, the test PSNR is DEQ's or more, but for a margin (non-inferiority).
 
     HOLDS where the interval is above −margin; BETTER, if it is also above 0 and reaches beyond the

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +11,7 @@ from matplotlib.patches import Patch
 from benchmark.options.spec import split_call
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
-from benchmark.report.frame import first_rows, measured_rows
+from benchmark.report.frame import first_rows, last_rows
 from benchmark.report.hypotheses import MARGINS, ended
 
 METHODS = ("JFB", "Restarted-JFB")
@@ -23,23 +21,21 @@ COLORS = ("#e8e8e8", "#E69F00", "#D55E00")
 
 
 def limits(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Where restarted JFB stops working.
-
-    Of all tasks, a panel for each family of layers, and departure from normality.
+    """Where restarted JFB stops working, of all tasks: a panel for each family of layers, and
+    departure from normality.
     """
     cells = stopped(frame)
     if cells.empty or cells["at"].nunique() < 2 or cells["depth"].nunique() < 2:
         raise NothingToDrawError("needs restarted JFB of several K on layers of several strengths")
     depths = sorted(cells["depth"].unique())
-    panels = dict(list(cells.groupby("panel", sort=True)))
+    panels = list(cells.groupby("panel", sort=True))
     lines, columns = (len(panels), 1) if page.narrow else (1, len(panels))
     size = (page.width, (0.9 + 0.24 * len(depths)) * lines + 0.4)
-    figure, axes = drawing.grid(lines, columns, size, sharey=True)
-    for axis, (name, own) in zip(axes.flat, panels.items(), strict=True):
+    left = ["layers differentiated, K"] * lines
+    figure, axes = drawing.grid(lines, columns, size, left=left, sharey=True)
+    for axis, (name, own) in zip(axes.flat, panels, strict=True):
         _map(axis, own, depths)
         axis.set_title(drawing.plain(name), loc="left")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("layers differentiated, K")
     margin = f"{MARGINS['limits']:.0%}"
     names = (KINDS[0], f"{KINDS[1]} than {margin}", KINDS[2])
     handles = [Patch(color=color, label=name) for color, name in zip(COLORS, names, strict=True)]
@@ -56,46 +52,37 @@ def stopped(frame: pd.DataFrame) -> pd.DataFrame:
     in which the cosine at the start is at most 0, and those others in which the trained F is more
     than the margin above DEQ's of the same images.
     """
-    first, last = first_rows(frame), ended(frame)
-    key = ["task", "source", "repetition"]
-    deq = last[last["method"] == "DEQ"].groupby(key)["value"].min()
-    run = [*key, "solver_name"]
-    last = last.set_index(run)["value"]
+    run = ["task", "source", "repetition", "solver_name"]
+    first, last = first_rows(frame), ended(frame).set_index(run)
+    deq = last[last["method"] == "DEQ"].groupby(run[:3])["value"].min()
     own = first[first["method"].isin(METHODS) & first["gradient_cosine"].notna()]
-    own = own.assign(
-        depth=own["layers"].where(own["method"] == METHODS[1], 0.0),
-        uphill=own["gradient_cosine"] <= 0,
-        end=pd.MultiIndex.from_frame(own[run]).map(last.to_dict()),
-        exact=pd.MultiIndex.from_frame(own[key]).map(deq.to_dict()),
-    )
-    over = own["end"] > (1 + MARGINS["limits"]) * own["exact"]
-    own = own.assign(above=over & ~own["uphill"]).join(_places(frame), on="task")
+    own = own.join(last["value"].groupby(run).last().rename("end"), on=run)
+    own = own.join(deq.rename("exact"), on=run[:3]).join(_places(frame), on="task")
     own = own[own["at"].notna()]
+    uphill, over = own["gradient_cosine"] <= 0, own["end"] > (1 + MARGINS["limits"]) * own["exact"]
+    depth = own["layers"].where(own["method"] == METHODS[1], 0.0)
+    own = own.assign(depth=depth, uphill=uphill, above=over & ~uphill, repetitions=1)
     by = ["panel", "at", "label", "depth"]
-    found = own.groupby(by, dropna=False)[["uphill", "above"]].sum()
-    return found.assign(repetitions=own.groupby(by, dropna=False).size()).reset_index()
+    counted = own.groupby(by, dropna=False)[["uphill", "above", "repetitions"]]
+    return counted.sum().reset_index()
 
 
 def _places(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of each task the ``panel``, the place ``at`` and its ``label``: κ, and ‖J‖ below it."""
-    known = frame.drop_duplicates("task").set_index("task")["objective_name"]
-    norm = measured_rows(frame, "jacobian_norm_start").groupby("task")["jacobian_norm_start"]
-    measured = {"radius": first_rows(frame).groupby("task")["contraction"].median()}
-    measured["norm"] = norm.median()
-    rows = {}
-    for task, name in known.items():
+    """Of each task the ``panel``, the place ``at`` and its ``label``: κ, and ‖J‖ below it.
+
+    Prescribed layers stand by their spectral radius, others by their strength, or nowhere.
+    """
+    first, rows = first_rows(frame).groupby("task"), {}
+    norm = last_rows(frame, "jacobian_norm_start").groupby("task")["jacobian_norm_start"]
+    known = pd.DataFrame({"radius": first["contraction"].median(), "norm": norm.median()})
+    for task, name in first["objective_name"].first().items():
         lower, options = split_call(split_call(name)[1].get("lower", task))
-        radius, own = (float(measured[kind].get(task, np.nan)) for kind in ("radius", "norm"))
-        rows[task] = _placed(lower, options, f"{radius:.2f}\n{own:.2g}")
+        label = "{radius:.2f}\n{norm:.2g}".format(**known.loc[task])
+        weight, radius = options.get("weight", "nan"), options.get("radius")
+        rows[task] = (lower, float(weight), f"{label}\nλ = {weight}")
+        if radius is not None:
+            rows[task] = (f"{lower}, η = {options.get('departure', 0)}", float(radius), label)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["panel", "at", "label"])
-
-
-def _placed(lower: str, options: Mapping[str, str], label: str) -> tuple[str, float, str]:
-    """Prescribed layers stand by their spectral radius, others by their strength, or nowhere."""
-    if "radius" in options:
-        return f"{lower}, η = {options.get('departure', 0)}", float(options["radius"]), label
-    weight = options.get("weight", "nan")
-    return lower, float(weight), f"{label}\nλ = {weight}"
 
 
 def _map(axis: Axes, cells: pd.DataFrame, depths: list[float]) -> None:

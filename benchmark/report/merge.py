@@ -1,7 +1,5 @@
 """Put result files of several runs or machines into one, if they can be compared.
 
-    python -m benchmark.report merge A.parquet B.parquet … --out C.parquet [--allow-other-sources]
-
 Refused, with one line that names the file, what was found and what was expected: a file that
 cannot be read or lacks a column, rows made by other sources, other images under the same name.
 Versions of torch and numpy may differ, and are noted. The inputs stay as they are.
@@ -32,14 +30,17 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
     if out.resolve() in [path.resolve() for path in parquet]:
         raise ReportError(f"{out}: is one of the inputs, expected another name")
     tables = [checked(path) for path in parquet]
-    rows = merged(parquet, tables, allow_other_sources=allow_other_sources)
+    other = other_sources(parquet, tables)
+    if other and not allow_other_sources:
+        raise ReportError(f"{other} (--allow-other-sources accepts it)")
+    rows = merged(parquet, tables)
     with writable(out), whole(out) as draft:
         to_parquet(rows.droplevel(0).reset_index(drop=True), draft)
     for number, (path, table) in enumerate(zip(parquet, tables, strict=True)):
         added = int((rows.index.get_level_values(0) == number).sum())
         dropped = len(table) - added
         print(f"{path}: {added} rows" + (f", {dropped} duplicates dropped" if dropped else ""))
-    if allow_other_sources and (other := other_sources(parquet, tables)):
+    if other:
         print(f"note: {other}")
     for name in rows.columns.intersection(VERSIONS):
         if len(values := sorted(map(str, rows[name].dropna().unique()))) > 1:
@@ -47,15 +48,10 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
     print(f"{out}: {len(rows)} rows")
 
 
-def merged(
-    paths: Sequence[Path], tables: Sequence[pd.DataFrame], *, allow_other_sources: bool = False
-) -> pd.DataFrame:
+def merged(paths: Sequence[Path], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of all files without duplicates, by number of the file and row; a ReportError where
-    sources differ, or a task and repetition has other images than earlier.
+    a task and repetition has other images than earlier.
     """
-    other = other_sources(paths, tables)
-    if other and not allow_other_sources:
-        raise ReportError(f"{other} (--allow-other-sources accepts it)")
     rows = pd.concat(dict(enumerate(tables)))
     known = rows.dropna(subset=[*TASK, IMAGES])
     first = known.groupby(TASK)[IMAGES].transform("first")

@@ -1,8 +1,14 @@
-"""What tasks, configurations, machines and files are called: by what differs among them."""
+"""What tasks, configurations, machines, files and columns are called: by what differs among them.
+
+A metric NAME that a study adds is the column ``metric_NAME`` of the tidy frame and of a table's
+numbers; beside it the column ``higher_is_better`` holds a JSON object, from the names to true or
+false. The column ``loss`` names the upper loss ℓ of F(θ).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
@@ -11,9 +17,10 @@ import pandas as pd
 from natsort import natsort_keygen, ns
 
 from benchmark.options.spec import split_call
-from benchmark.report.metrics import LOSS, MSE
-from benchmark.report.reading import NAMES
+from benchmark.report.reading import METRIC, NAMES, ReportError
 
+DIRECTIONS, LOSS, MSE = "higher_is_better", "loss", "mse"
+ARROWS = {True: " ↑", False: " ↓", None: ""}
 # what a scaling study varies of a problem; the number of images beside the probe costs nothing
 VARIED = ("size", "n_train", "n_test", "probe_size", "ridge")
 PROBLEM = [*NAMES[:2], LOSS, "drawn"]
@@ -65,8 +72,9 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
     found = found.apply(pd.to_numeric, errors="coerce").astype(float)
     # the probe is of training images: all of them where it would be more
     found["batch"] = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
-    for name, own in {"task": details, "setting": _without(details, VARIED)}.items():
-        found[name] = pd.Series(distinguish(heads, own, (LOSS,)), dtype=object).to_numpy()
+    for name, without in {"task": (), "setting": VARIED}.items():
+        labels = distinguish(heads, details, (LOSS,), without=without)
+        found[name] = pd.Series(labels, dtype=object).to_numpy()
     return found.drop(columns="n_train").set_axis(pd.MultiIndex.from_tuples(found.index))
 
 
@@ -115,7 +123,7 @@ def solvers(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     methods = {solver: stated.get(solver) or split_call(solver)[0] for solver in own}
     found = pd.DataFrame({"method": methods, "parameters": own}, dtype=object)
     for name, without in {"gradient": TRAINING, "series": (*TRAINING, *DEPTH)}.items():
-        labels = distinguish(methods, _without(own, without), DEFINING)
+        labels = distinguish(methods, own, DEFINING, without=without)
         found[name] = pd.Series(labels, dtype=object)
     stated = pd.DataFrame([*own.values()], index=[*own]).reindex(columns=[*DEPTH, *NUMBERED])
     stated = stated.apply(pd.to_numeric, errors="coerce").astype(float)
@@ -133,14 +141,6 @@ def parameters(raw: pd.DataFrame, name: str, prefix: str) -> dict[str, dict[str,
     }
 
 
-def _without(details: Mapping[Hashable, Mapping[str, str]], names: Sequence[str]) -> dict:
-    """The details without those of some names, a group's name before them or not."""
-    return {
-        key: {name: value for name, value in own.items() if name.split()[-1] not in names}
-        for key, own in details.items()
-    }
-
-
 def _merged(**groups: Mapping[str, str]) -> dict[str, str]:
     """All arguments by name, the group's name before one that was there already."""
     merged: dict[str, str] = {}
@@ -154,14 +154,19 @@ def distinguish(
     heads: Mapping[Hashable, str],
     details: Mapping[Hashable, Mapping[str, str]],
     always: Sequence[str] = (),
+    *,
+    without: Sequence[str] = (),
 ) -> dict[Hashable, str]:
-    """Short names ``head (a=1)``: the details that differ among equal heads, or in ``always``."""
+    """Short names ``head (a=1)``: the details that differ among equal heads, or in ``always``; not
+    those of some names, a group's name before them or not.
+    """
     names = {}
     for key, head in heads.items():
         own = details[key]
         peers = [details[other] for other in heads if heads[other] == head]
         differing = {n for peer in peers for n in peer if len({p.get(n) for p in peers}) > 1}
         shown = [name for name in (*always, *sorted(differing - set(always))) if name in own]
+        shown = [name for name in shown if name.split()[-1] not in without]
         inside = ", ".join(f"{name}={own[name]}" for name in shown)
         names[key] = f"{head} ({inside})" if inside else head
     return names
@@ -190,3 +195,58 @@ def written(value: object) -> str:
     """A parameter's value as in a configuration file: 10.0 is 10."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return f"{value:g}" if number else str(value)
+
+
+def extra(rows: pd.DataFrame) -> list[str]:
+    """The columns of the metrics, in the order of the frame."""
+    return [name for name in rows.columns if name.startswith(METRIC)]
+
+
+def directions(rows: pd.DataFrame) -> dict[str, bool]:
+    """Whether higher is better, for the name of each metric of which the rows say it; a ReportError
+    if they contradict each other, or say it in another form.
+    """
+    found: dict[str, bool] = {}
+    for text in rows[DIRECTIONS].dropna().unique() if DIRECTIONS in rows else ():
+        try:
+            stated = dict(json.loads(text))
+        except (TypeError, ValueError):
+            stated = {"": None}
+        if not all(isinstance(higher, bool) for higher in stated.values()):
+            raise ReportError(f"{DIRECTIONS}: {text!r}, expected an object of true and false")
+        for name, higher in stated.items():
+            if found.setdefault(name, higher) != higher:
+                raise ReportError(f"{DIRECTIONS}: the rows contradict each other on {name!r}")
+    return found
+
+
+def higher_is_better(name: str, rows: pd.DataFrame) -> bool | None:
+    """Whether it is, for a metric's column; None for another column, or where no row says it."""
+    return directions(rows).get(name.removeprefix(METRIC)) if name.startswith(METRIC) else None
+
+
+def losses(rows: pd.DataFrame) -> list[str]:
+    """The upper losses behind the rows, sorted."""
+    return sorted(set(rows.get(LOSS, pd.Series()).dropna())) or [MSE]
+
+
+def mixed(rows: pd.DataFrame) -> str:
+    """Said of what is taken over tasks of several losses: `` (losses: l1, mse)``; else nothing."""
+    several = losses(rows)
+    return f" (losses: {', '.join(several)})" if len(several) > 1 else ""
+
+
+def called(name: str, rows: pd.DataFrame, known: Mapping[str, str]) -> str:
+    """What a column of the rows is called: one of the ``known`` names, else its own in words; a
+    metric with ↑ or ↓, and F with its loss where that is not the mean squared error.
+    """
+    if name.startswith(METRIC):
+        return name.removeprefix(METRIC) + ARROWS[higher_is_better(name, rows)]
+    found = known.get(name, name.replace("_", " "))
+    if name != "value":
+        return found
+    loss, *others = losses(rows)
+    if loss == MSE and not others:
+        return found
+    loss = "each task's own loss" if others else loss
+    return found.replace("(MSE)", f"({loss})") if "(MSE)" in found else f"{found}, {loss}"

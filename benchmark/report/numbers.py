@@ -1,13 +1,10 @@
 """Numbers in a text, taken from the tables of results.
 
-    python -m benchmark.report numbers README.md [--check]
-
 Between a line ``<!-- numbers: results/quick/headline.csv -->`` and a line ``<!-- /numbers -->``
 stands what the CSV says: a sentence per task and the headline table; the former alone of
 ``headline.csv#sentences``; of a ``claims.csv`` in how many tasks each statement holds and fails. Of
 another table, name the Markdown file instead: it is taken as it is. The path is relative to the
-text's folder. With
-``--check`` nothing is written, and the exit code is 1 if a text is stale.
+text's folder. With ``--check`` nothing is written, and the exit code is 1 if a text is stale.
 """
 
 from __future__ import annotations

@@ -32,26 +32,14 @@ class Panel(NamedTuple):
     color: str = "#bbbbbb"
 
 
-class Window(NamedTuple):
-    """A square part of an image, in pixels."""
-
-    row: int
-    column: int
-    side: int
-
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """What an image shows in it."""
-        return image[self.row : self.row + self.side, self.column : self.column + self.side]
-
-
 def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
     """Reconstructions, of one task: of each method of the run with the most outer steps (then the
     best test PSNR, then the first repetition).
     """
     last = last_rows(frame)
     images = last[[*IMAGES]].map(lambda image: np.ndim(image) == 3).all(axis=1)
-    by, descending = ["outer_step", "test_psnr", "repetition", *RUN], ("outer_step", "test_psnr")
-    order = {"ascending": [name not in descending for name in by], "kind": "stable"}
+    by = ["outer_step", "test_psnr", "repetition", *RUN]
+    order = {"ascending": [False, False, *[True] * (len(by) - 2)], "kind": "stable"}
     chosen = last[images].sort_values(by, **order).drop_duplicates("method")
     if chosen.empty:
         raise NothingToDrawError("no images in the data")
@@ -74,10 +62,9 @@ def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
     return Drawing(figure, (f"{missing}: {why}",) if missing else ())
 
 
-def window(images: Sequence[np.ndarray], truth: np.ndarray) -> Window:
-    """Where the images differ most from each other (variance); if nowhere, the truth's texture.
-
-    Of several such windows the topmost, then the leftmost.
+def window(images: Sequence[np.ndarray], truth: np.ndarray) -> tuple[slice, slice]:
+    """The square, its rows and columns, in which the images differ most (variance); if nowhere, the
+    truth's texture. Of several the topmost, then the leftmost.
     """
     apart = np.stack(images).astype(float).var(axis=0).mean(axis=2)
     if not apart.any():
@@ -85,8 +72,8 @@ def window(images: Sequence[np.ndarray], truth: np.ndarray) -> Window:
         apart = sum(step**2 for step in steps).mean(axis=2)
     side = min(*truth.shape[:2], max(SMALLEST, round(CLOSE * min(truth.shape[:2]))))
     sums = np.lib.stride_tricks.sliding_window_view(apart, (side, side)).sum(axis=(2, 3))
-    row, column = np.argwhere(sums >= sums.max() * (1 - 1e-9))[0]
-    return Window(int(row), int(column), side)
+    row, column = map(int, np.argwhere(sums >= sums.max() * (1 - 1e-9))[0])
+    return slice(row, row + side), slice(column, column + side)
 
 
 def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
@@ -118,10 +105,10 @@ def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
         _picture(upper, panel.image, panel.color)
         upper.set_title(caption, fontsize=6.5)
         if error is not None:
-            corner = (part.column - 0.5, part.row - 0.5)
+            corner, box = (part[1].start - 0.5, part[0].start - 0.5), panel.image[part].shape[:2]
             for look in BOX:
-                upper.add_patch(Rectangle(corner, part.side, part.side, fill=False, **look))
-            _picture(close, part.of(panel.image), panel.color)
+                upper.add_patch(Rectangle(corner, *box, fill=False, **look))
+            _picture(close, panel.image[part], panel.color)
         if error is not None and panel is not panels[0]:
             options = {"cmap": "magma", "vmin": 0, "vmax": top, "interpolation": "nearest"}
             scale = lower.imshow(error, **options)

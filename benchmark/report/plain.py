@@ -1,7 +1,5 @@
 """Rows for benchopt's interactive page: names and texts without the marks of HTML.
 
-    python -m benchmark.report plain A.parquet --out B.parquet
-
 benchopt writes names into a page, and into its JSON, as they are: what a row of somebody else's is
 called would run there. ``<``, ``>`` and ``"`` become ‹, › and ”, in the columns' names too (the
 quotes of JSON stay, for plots read it); numbers and pictures are as they were.

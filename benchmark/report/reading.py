@@ -7,7 +7,6 @@ wrote them, until ``unpacked`` is asked for one: there may be a million.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,15 +18,15 @@ import pandera.pandas as pa
 import pyarrow.parquet as pq
 from benchopt.results.parquet import unpack
 
+from benchmark.report.style import PAGES
+
 NAMES = ("objective_name", "dataset_name", "solver_name")
-QUALITY = ("value", "test_psnr", "test_ssim", "test_psnr_deployed")
-GRADIENT = ("gradient_error", "gradient_cosine", "reference_residual", "contraction")
-COST = ("gradient_seconds", "layer_seconds", "peak_memory_mib", "layer_evals", "vjp_evals")
-METRICS = (*QUALITY, *GRADIENT, "state_residual", *COST, "training_layer_evals", "outer_step")
-# what files of earlier versions may lack
-OPTIONAL = ("gradient_error_estimate", "overhead", "training_vjp_evals", "jacobian_norm_start")
 IMAGES = ("reconstruction", "observation", "truth")
-NUMBERS = ("idx_rep", "time", *(f"objective_{name}" for name in METRICS))
+#: the columns that are read: benchopt's name of each, that in the tidy frame, its kind ("number",
+#: "text"), and whether it is needed: files of earlier versions lack the others
+COLUMNS = pd.read_csv(PAGES / "rows.csv", index_col="column", keep_default_na=False)
+NEEDED = COLUMNS[COLUMNS["needed"] == "yes"]
+NUMBERS = [*NEEDED.index[NEEDED["kind"] == "number"]]
 ORIGIN = ("objective_status", "objective_device_name", "objective_images_digest")
 METRIC = "metric_"  # before the name of a metric that a study adds
 TRUSTED = 1e-6  # above it a reference hypergradient is not one, and gradient columns are empty
@@ -98,15 +97,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
 
 
-def read_record(path: Path) -> dict[str, object]:
-    """A ``provenance.json``."""
-    with readable(path):
-        record = json.loads(read_text(path))
-    if not isinstance(record, dict):
-        raise ReportError(f"{path}: not an object")
-    return record
-
-
 def read_csv(
     path: Path, *, texts: Sequence[str] = (), numbers: Sequence[str] = (), others: str = "(?!)"
 ) -> pd.DataFrame:
@@ -143,23 +133,22 @@ def read(paths: Iterable[Path]) -> Results:
     """
     paths = list(paths)
     tables = [read_file(path) for path in paths]
-    kept, sources, digests = [], [], set()
+    kept, sources = [], []
     for path, table, known in zip(paths, tables, repeated(tables), strict=True):
         sha256 = digest(path)
-        same = np.full(len(table), sha256 in digests)
-        named = table[list(NAMES)].notna().all(axis=1).to_numpy()
+        same = np.full(len(table), sha256 in {source.sha256 for source in sources})
+        unnamed = table[list(NAMES)].isna().any(axis=1).to_numpy()
         reasons = {
             "same content as an earlier file": same,
-            "no solver, dataset or objective name": ~named & ~same,
-            "same content as an earlier row": named & known & ~same,
+            "no solver, dataset or objective name": unnamed & ~same,
+            "same content as an earlier row": known & ~unnamed & ~same,
         }
         left_out = {why: int(rows.sum()) for why, rows in reasons.items() if rows.any()}
-        used = table[~np.logical_or.reduce(list(reasons.values()))] if left_out else table
+        used = table[~(same | unnamed | known)] if left_out else table
         counts = (len(table), len(used), left_out, _incomplete(used))
         sources.append(Source(path.name, sha256, *counts))
         origin = pd.Categorical.from_codes(np.zeros(len(used), dtype=int), categories=[sha256])
         kept += [used.assign(source=origin)] if len(used) else []
-        digests.add(sha256)
     if not kept:
         raise ReportError(f"{', '.join(map(str, paths))}: no rows to report on")
     rows = pd.concat(kept) if len(kept) > 1 else kept[0]
@@ -187,8 +176,7 @@ def read_file(path: Path) -> pd.DataFrame:
                 raw[name] = raw[name].dropna().map(unpacked).reindex(raw.index)
             else:
                 raw[name].dropna().head(1).map(unpacked)
-    needed = (*NAMES, *NUMBERS, "objective_status")
-    return conforming(raw, {name: pa.Column(nullable=True) for name in needed}, path)
+    return conforming(raw, {name: pa.Column(nullable=True) for name in NEEDED.index}, path)
 
 
 def unpacked(value: object) -> object:

@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 
 from benchmark.report import drawing
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page
-from benchmark.report.frame import cost_column, endings, measured_rows
+from benchmark.report.frame import endings, timed_rows
 from benchmark.report.style import AXES, method_order
 
 COSTS = ["gradient_seconds", "peak_memory_mib", "evals"]
-SPENT = (*COSTS[:2], "layer_evals", "vjp_evals")
 PROBLEM = ("source", "setting", "size", "batch", "ridge")
 HELD = {"size": "{0:g} × {0:g}", "batch": "batch {:g}", "ridge": "ridge {:g}"}
 #: what panels are drawn against: the column that is varied, and the one on the axis
@@ -44,15 +43,18 @@ class Panels(NamedTuple):
 
 
 def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Scaling.
+    """Scaling, of all tasks: the median over runs, the quartiles as a band.
 
-    Of all tasks: the median over runs, the quartiles as a band. The configuration of a method is
-    the middle one of those in the data, in depth and restarts; against depth, all its depths. In
-    one column of a page the quantities are stacked, and evaluations left out.
+    Of a method it is the middle configuration of those in the data; against depth, all its depths.
+    In one column of a page the quantities are stacked, and evaluations left out.
     """
-    rows = prepared(frame)
+    rows = timed_rows(frame)
     if rows.empty:
         raise NothingToDrawError("no time of a hypergradient in the data")
+    kappa = rows["contraction"].where(rows["contraction"].between(0, 1, inclusive="neither"))
+    evals = rows["layer_evals"] + rows["vjp_evals"]
+    rows = rows.assign(pixels=rows["size"] ** 2, evals=evals, slowness=1 / (1 - kappa))
+    rows = rows.fillna(dict.fromkeys(("size", "batch", "ridge"), 0.0))
     middle = {method: middle_configuration(group) for method, group in rows.groupby("method")}
     found, notes = [], []
     for noun, (varied, x) in QUANTITIES.items():
@@ -79,16 +81,6 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     ends = {middle[method]: ended[method] for method in methods}
     title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
     return drawing.finish(figure, title, drawing.entries(looks, ends), notes)
-
-
-def prepared(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per run with its costs, and every quantity that a panel may be drawn against."""
-    rows = measured_rows(frame, cost_column(frame, "gradient_seconds"))
-    rows = rows.assign(**{name: rows[cost_column(rows, name)] for name in SPENT})
-    kappa = rows["contraction"].where(rows["contraction"].between(0, 1, inclusive="neither"))
-    evals = rows["layer_evals"] + rows["vjp_evals"]
-    rows = rows.assign(pixels=rows["size"] ** 2, evals=evals, slowness=1 / (1 - kappa))
-    return rows.fillna(dict.fromkeys(("size", "batch", "ridge"), 0.0))
 
 
 def middle_configuration(rows: pd.DataFrame) -> str:

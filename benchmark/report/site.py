@@ -1,20 +1,21 @@
 """A static site from a results folder: an index and a page per study, usable from disk.
 
-    python -m benchmark.report site [RESULTS] --out DIR
-
-A study is a folder with a ``provenance.json``, as ``python -m benchmark.report`` writes it; every
-number on a page is computed from that folder's tables. Nothing is loaded from a network, and the
-same results give the same bytes. benchopt's own page of a study is linked where it lies in the
-folder; that one loads its libraries from the network.
+A study is a folder with a ``provenance.json`` and the tables' CSV files, as ``python -m
+benchmark.report`` writes them; every number on its page is one of theirs. Nothing is loaded from a
+network, and the same results give the same bytes. benchopt's own page of a study is linked where it
+lies in the folder; that one loads its libraries from the network.
 """
 
 from __future__ import annotations
 
+import ast
 import json
+import math
 import re
+import shlex
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,12 +25,21 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
+from PIL import Image
 
-from benchmark.report.reading import ReportError, writable, write
-from benchmark.report.study import failures, find_studies, read_claims
+from benchmark.report import headline
+from benchmark.report.names import extra
+from benchmark.report.numbers import sentences
+from benchmark.report.reading import ReportError, digest, read_csv, readable, writable, write
 from benchmark.report.style import PAGES, Style, method_order, method_styles
+from benchmark.report.tables import MISSING, spelled
 
-ASSETS = ("site.css", "site.js")
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TOOLS = CONFIGS.with_name("tools")
+DATA = {".parquet": "rows of the runs", ".csv": "numbers", ".tex": "LaTeX", ".md": "Markdown"}
+DATA |= {".html": "page", ".json": "record"}
+CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind").to_dict("index")
+CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
 MARKER = "site.json"
 MADE_BY = "python -m benchmark.report site"
 DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the index
@@ -42,21 +52,24 @@ def report(results: Path, out: Path, *, documentation: str = "") -> None:
 
     ``documentation`` is where the header of each page leads to as well, seen from ``out``. An
     earlier build in ``out`` is replaced once the new one is complete; a folder with anything else
-    in it is refused. A ReportError
-    if ``results`` holds no study or one that cannot be read.
+    in it is refused. A ReportError if ``results`` holds no study or one that cannot be read.
     """
     results, out = results.resolve(), out.resolve()
     check_target(out, results=results)
-    studies = find_studies(results)
+    if not results.is_dir():
+        raise ReportError(f"{results}: no such folder")
+    folders = sorted(path.parent for path in results.rglob("provenance.json"))
+    if not folders:
+        raise ReportError(f"{results}: no study in it (a folder with a provenance.json)")
+    studies = [read_study(folder, results) for folder in folders]
     claims = read_claims(results)
     with writable(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as draft:
-            new, old = Path(draft, "new"), Path(draft, "old")
-            new.mkdir()
+            new = Path(draft, "new")
             write_site(studies, claims=claims, out=new, documentation=documentation)
             if out.exists():
-                out.rename(old)
+                out.rename(Path(draft, "old"))
             new.rename(out)
     for study in studies:
         print(f"{study.page}: {len(study.pictures)} figures, {len(study.numbers)} table rows")
@@ -102,24 +115,19 @@ def write_site(
         claims=claims,
     )
     write(out / "index.html", page)
+    copies = {out / "assets" / name: PAGES / name for name in ("site.css", "site.js")}
     for study in studies:
         root = "../" * (study.name.count("/") + 1)
         page = environment.get_template("study.html").render(
             root=root, study=study, files=f"{root}files/{study.name}/"
         )
         write(out / study.page, page)
-        for name in study.files:
-            copy(study.folder / name, out / "files" / study.name / name)
-    for name in ASSETS:
-        copy(PAGES / name, out / "assets" / name)
+        copies |= {out / "files" / study.name / file: study.folder / file for file in study.files}
+    for copy, file in copies.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
     record = {"made_by": MADE_BY, "studies": [study.name for study in studies]}
     write(out / MARKER, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def copy(file: Path, to: Path) -> None:
-    """A copy of a file, in a folder that need not be there."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, to)
 
 
 def powers(text: str) -> Markup:
@@ -144,4 +152,193 @@ def marker(style: Style) -> Markup:
     return Markup(
         '<svg class="marker" viewBox="0 0 16 16" aria-hidden="true">'
         '<path d="{}" fill="{}" stroke="{}" stroke-width="1.5"/></svg>'
-    ).format("".join(steps), style.face, style.color)
+    ).format("".join(steps), style.dots["markerfacecolor"], style.color)
+
+
+def read_study(folder: Path, results: Path) -> SimpleNamespace:
+    """One study's folder as its page shows it; ``name`` is its path below the results folder.
+
+    A ReportError if its ``provenance.json`` or ``table.csv`` is missing or not the report's.
+    """
+    relative, made_by = folder.relative_to(results).as_posix(), folder / "provenance.json"
+    name = results.name if relative == "." else relative
+    with readable(made_by, "as the report writes it"):
+        record = json.loads(made_by.read_text(encoding="utf-8"))
+        artefacts = [_artefact(entry) for entry in record["artefacts"]]
+        inputs = [_input(folder, entry) for entry in record["inputs"]]
+    numbers = read_table(folder / "table.csv")
+    present = sorted(path.name for path in folder.iterdir() if path.is_file())
+    pictures = list(_pictures(artefacts, folder, present))
+    made = {file for artefact in artefacts for file in artefact["files"]}
+    shown = {file for picture in pictures for file in (picture["png"], picture["pdf"])}
+    files = {file: DATA.get(Path(file).suffix) for file in present}
+    files = {file: what for file, what in files.items() if what or file in shown}
+    curve = (record.get("memory_curve") or {}).get("file")
+    curve = curve if curve in present else None
+    sampled = read_csv(folder / curve, texts=["method"])["method"] if curve else ()
+    means = numbers.filter(regex="_mean$").dropna(axis="columns", how="all")
+    short, words = list(shorts(numbers)), folder.name.replace("_", " ")
+    rows = [entry["file"] for entry in inputs if entry["file"] in present]
+    cells = {one["header"]: one["cells"] for one in short}
+    compared = headline.read(folder / "headline.csv") if "headline.csv" in present else None
+    return SimpleNamespace(
+        folder=folder,
+        name=name,
+        title=words[:1].upper() + words[1:],
+        page=f"studies/{name}.html",
+        description=described(name),
+        tasks=list(dict.fromkeys(numbers["task"])),
+        methods=method_order(numbers["method"]),
+        numbers=numbers,
+        text=spelled(numbers, means.columns.str.removesuffix("_mean")),
+        means=means.to_numpy(),
+        shorts=short,
+        in_short=pd.concat(cells, axis=1).swaplevel(axis=1) if cells else None,
+        comparison=compared,
+        said=[*sentences(compared.numbers)] if compared else [],
+        claims=read_claims(folder),
+        styles=method_styles([*numbers["method"], *sampled]),
+        pictures=pictures,
+        artefacts=artefacts,
+        missing=sorted(made.difference(present, {"table.html"})),
+        files=files,
+        interactive=[f for f in files if f.endswith(".html") and f not in {*made, "table.html"}],
+        inputs=inputs,
+        facts=_facts(record),
+        commands=commands(name, folder.relative_to(results.parent).as_posix(), rows, curve, record),
+    )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A ``table.csv``: ``runs``, ``ok`` and the measured columns as numbers, NaN where empty."""
+    heads, counts = ("task", "configuration", "method", "status"), ["runs", "ok"]
+    table = read_csv(path, texts=heads, numbers=counts, others=".*_(mean|std)")
+    table = table.mask(table.isin([math.inf, -math.inf]))
+    if table[counts].isna().any(axis=None):
+        raise ReportError(f"{path}: runs and ok must be whole numbers")
+    return table.astype(dict.fromkeys(counts, int))
+
+
+def read_claims(folder: Path) -> pd.DataFrame:
+    """The table in a ``claims.csv``, as given; empty if there is none."""
+    path = folder / "claims.csv"
+    return read_csv(path) if path.is_file() else pd.DataFrame()
+
+
+def shorts(numbers: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """The table in short, a column of it each: for a method and a task a value or a range over
+    configurations; without a number how the runs failed.
+    """
+    trained = "outer_step_mean" in numbers and (numbers["outer_step_mean"] > 0).any()
+    metrics = [name.removesuffix("_mean") for name in extra(numbers) if name.endswith("_mean")]
+    accuracy = ["test_psnr", *metrics] if trained else []
+    held = ("peak_memory_mib_start", "peak_memory_mib")
+    held = [name for name in held if f"{name}_mean" in numbers][:1]
+    order = method_order(numbers["method"]), list(dict.fromkeys(numbers["task"]))
+    for name in (*accuracy, "gradient_error_start", "time_ratio", *held):
+        mean, cells = f"{name}_mean", {}
+        if mean not in numbers or numbers[mean].isna().all():
+            continue
+        for key, group in numbers.groupby(["method", "task"]):
+            ends = group.dropna(subset=mean).sort_values(mean, kind="stable")
+            if len(ends) > 1:
+                ends = ends.iloc[[0, -1]].drop(columns=f"{name}_std", errors="ignore")
+            found = " – ".join(dict.fromkeys(spelled(ends, [name]).iloc[:, 0]))
+            cells[key] = found or ", ".join(failures(group["status"])) or MISSING
+        (header,) = spelled(numbers, [name])
+        table = pd.Series(cells).unstack(fill_value=MISSING).loc[order]
+        ranges = any(" – " in cell for cell in cells.values())
+        yield {"name": name, "header": header, "cells": table, "ranges": ranges}
+
+
+def failures(statuses: pd.Series) -> dict[str, int]:
+    """``3/5 ok, 1 diverged, 1 oom`` → {diverged: 1, oom: 1}, added up over texts."""
+    found = statuses.str.extractall(r", (?P<count>\d+) (?P<name>[^,]+)").astype({"count": int})
+    return found.groupby("name")["count"].sum().to_dict()
+
+
+def described(name: str) -> str:
+    """The comment on top of ``configs/<name>.yml``, its first line (the command) aside; of a study
+    that ``tools/<name>.py`` runs, the first lines of what it says of itself.
+    """
+    if (tool := TOOLS / f"{name}.py").is_file():
+        said = ast.get_docstring(ast.parse(tool.read_text(encoding="utf-8"))) or ""
+        return " ".join(said.split("\n\n")[2].split())
+    path = CONFIGS / f"{name}.yml"
+    text = re.match("(#.*\n)*", path.read_text(encoding="utf-8") if path.is_file() else "")[0]
+    lines = [line.lstrip("#").strip() for line in text.splitlines()]
+    return " ".join(line for line in lines if not line.startswith("benchopt run"))
+
+
+def commands(
+    name: str, out: str, inputs: Sequence[str], curve: str | None, record: Mapping[str, object]
+) -> dict[str, str]:
+    """What makes a study's figures and tables, and the command: from its rows, and from nothing."""
+    width, only, last = record.get("columns", "two"), record.get("only"), name.rsplit("/", 1)[-1]
+    option = ["--out", out, *(["--memory-curve", f"{out}/{curve}"] if curve else [])]
+    option += ["--width", width] if width != "two" else []
+    option += ["--only", *only] if only else []
+    known = (CONFIGS / f"{name}.yml").is_file()
+    config = ["--config", f"configs/{name}.yml"] if known else []
+    run = shlex.join(["benchopt", "run", ".", *config, "--no-display", "--output", last])
+    if tool := (TOOLS / f"{name}.py").is_file():
+        run = shlex.join(["python", f"tools/{name}.py", "--out", f"outputs/{last}.parquet"])
+    draw, again = (
+        shlex.join(["python", "-m", "benchmark.report", *rows, *option])
+        for rows in ([f"{out}/{file}" for file in inputs], [f"outputs/{last}.parquet"])
+    )
+    sample = ["python", "-m", "benchmark.running.memory_curve", "--out", f"{out}/{curve}", *config]
+    sampled = "Sample the memory over one training run of each method again"
+    found = {
+        "Draw every figure and table of this page again, from its rows": inputs and draw,
+        "Run the study again, then draw": (known or tool) and f"{run} && {again}",
+        sampled: curve and shlex.join(sample),
+    }
+    return {does: line for does, line in found.items() if line}
+
+
+def _artefact(entry: Mapping[str, object]) -> dict[str, object]:
+    """What the report made, or why it did not, and what was left out of it; with its caption."""
+    made = {"kind": "", "task": None, "files": (), "skipped": None, "left_out": ()} | entry
+    about = CAPTIONS.get(made["kind"], {"title": made["name"], "caption": ""})
+    alt = f"{about['title']}: {made['task']}" if made["task"] else about["title"]
+    return made | about | {"alt": alt, "files": [Path(file).name for file in made["files"]]}
+
+
+def _input(folder: Path, entry: Mapping[str, object]) -> dict[str, object]:
+    """What it was made of; ``matches``: the copy beside it has this digest (None: no copy)."""
+    copy = folder / Path(entry["file"]).name
+    matches = digest(copy) == entry["sha256"] if copy.is_file() else None
+    names = ("file", "sha256", "rows_read", "rows_used", "left_out")
+    return {name: entry[name] for name in names} | {"matches": matches}
+
+
+def _pictures(
+    artefacts: Sequence[Mapping[str, object]], folder: Path, present: Sequence[str]
+) -> Iterator[dict[str, object]]:
+    """The PNGs the report lists, in its order, then those it does not list; in CSS pixels."""
+    listed = {file: made for made in artefacts for file in made["files"]}
+    for png in dict.fromkeys([*listed, *present]):
+        if png not in present or Path(png).suffix != ".png":
+            continue
+        with readable(folder / png, "a readable image"), Image.open(folder / png) as image:
+            width, height = (round(CSS_PIXELS_PER_PIXEL * side) for side in image.size)
+        pdf = png.removesuffix(".png") + ".pdf"
+        made = listed.get(png) or _artefact({"name": png.removesuffix(".png")})
+        size = {"width": width, "height": height}
+        yield made | size | {"png": png, "pdf": pdf if pdf in present else None}
+
+
+def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
+    """What else ``provenance.json`` states: by group (plain entries: ``""``), name and value."""
+    found: dict[str, dict[str, list[str]]] = {"": {}}
+    for name, value in record.items():
+        if name in ("inputs", "artefacts", "rows"):  # on the page as such; a sum over the inputs
+            continue
+        label, grouped = name.replace("_", " "), isinstance(value, Mapping)
+        for key, inner in (value if grouped else {label: value}).items():
+            values = [v for v in (inner if isinstance(inner, list) else [inner]) if v is not None]
+            if values:
+                texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
+                found.setdefault(label if grouped else "", {})[key] = texts
+    return {group: facts for group, facts in found.items() if facts}

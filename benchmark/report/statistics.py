@@ -39,8 +39,6 @@ from scipy import special, stats
 from benchmark.report.reading import unpacked
 
 LEVEL = 0.95
-PSNR_IMAGES = "test_psnr_images"
-PHOTOGRAPHS = "test_photographs"
 UNITS = ["repetition", "photograph"]
 INDEX = [*UNITS, "image"]
 #: in the place of a photograph's name: of a mean over images; of an image that counts as one
@@ -69,12 +67,12 @@ def values(runs: pd.DataFrame, name: str = "test_psnr") -> pd.Series:
     Repetitions of one number whose images differ are two; runs of one repetition and the same
     images (the same configuration in several files) are averaged.
     """
-    arrays = [_array(value) for value in runs[PSNR_IMAGES]] if name == "test_psnr" else [None]
+    arrays = [_array(value) if name == "test_psnr" else None for value in runs["test_psnr_images"]]
     each = all(array is not None for array in arrays)
     if not each:
         arrays = [np.array([value], dtype=float) for value in runs[name]]
     digests = runs.get("images_digest", pd.Series("", runs.index)).fillna("").astype(str)
-    names = runs.get(PHOTOGRAPHS, pd.Series(None, runs.index, dtype=object))
+    names = runs.get("test_photographs", pd.Series(None, runs.index, dtype=object))
     sizes = [len(array) for array in arrays]
     own = [_photographs(*pair) if each else [MEAN] for pair in zip(names, sizes, strict=True)]
     repetitions = (runs["repetition"].astype(str) + " " + digests).str.strip()
@@ -117,19 +115,15 @@ def half_width(rest: np.ndarray, *units: np.ndarray, level: float = LEVEL) -> fl
     """Of the interval of a mean, from what is left without it and, for each way to group the values
     in units, the number of each one's unit; NaN where all are of one.
     """
-    squares = [_squared(rest, numbers, level) for numbers in units]
-    return math.sqrt(np.nansum(squares)) if np.isfinite(squares).any() else math.nan
-
-
-def _squared(rest: np.ndarray, unit: np.ndarray, level: float) -> float:
-    """One kind of unit's part of the squared half-width; NaN where all values are of one."""
-    shares = np.bincount(unit) / len(rest)
-    if np.count_nonzero(shares) < 2:
-        return math.nan
-    count = 1 / (shares**2).sum()
-    sums = np.bincount(unit, weights=rest) / len(rest)
-    factor = special.stdtrit(count - 1, (1 + level) / 2)
-    return float(factor**2 * count / (count - 1) * (sums**2).sum())
+    squares = []
+    for unit in units:
+        shares = np.bincount(unit) / len(rest)
+        if np.count_nonzero(shares) > 1:
+            count = 1 / (shares**2).sum()
+            sums = np.bincount(unit, weights=rest) / len(rest)
+            factor = special.stdtrit(count - 1, (1 + level) / 2)
+            squares.append(factor**2 * count / (count - 1) * (sums**2).sum())
+    return math.sqrt(sum(squares)) if squares else math.nan
 
 
 def _how(repetitions: pd.Index, photographs: pd.Index) -> str:

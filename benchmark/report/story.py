@@ -1,7 +1,5 @@
 """One figure that tells the story: what a gradient is worth, and what is learned with it.
 
-    python -m benchmark.report story PARQUET … --degradation NAME --out FILE.png
-
 A column for each file, of its last task by name with that degradation. Above, the relative error of
 one hypergradient at the common start against its layers and products from a cold start; below, test
 PSNR at the true equilibrium against the time of training. Medians over repetitions.
@@ -25,12 +23,8 @@ SPENT = ("layer_evals_start", "vjp_evals_start")
 
 
 def report(parquet: Sequence[Path], *, degradation: str, out: Path) -> None:
-    """Write the figure to ``out``, a PNG, and as a PDF beside it.
-
-    Raises
-    ------
-    ReportError
-        If a file cannot be read or holds no task with the degradation.
+    """Write the figure to ``out``, a PNG, and as a PDF beside it; a ReportError if a file cannot be
+    read or holds no task with the degradation.
     """
     tasks = [_task(path, degradation) for path in parquet]
     styles = method_styles({name for frame in tasks for name in frame["method"]})
@@ -52,35 +46,23 @@ def _task(path: Path, degradation: str) -> pd.DataFrame:
 def draw(tasks: Sequence[pd.DataFrame], styles: dict[str, Style]) -> Figure:
     """The panels of all tasks, a column each."""
     left = ["relative gradient error\nat the start", "test PSNR (dB)"]
-    size = (drawing.TWO_COLUMNS, 4.4)
-    figure, axes = grid(2, len(tasks), size, left=left)
+    figure, axes = grid(2, len(tasks), (drawing.TWO_COLUMNS, 4.4), left=left)
     drawn = set()
     for (above, below), frame in zip(axes.T, tasks, strict=True):
         above.set_title(drawing.plain(frame["task"].iloc[0].partition(" (")[0]))
         above.set(xscale="log", yscale="log", xlabel="layers + products")
         below.set(xscale="symlog", xlabel="training time (s)")
-        drawn |= _errors(above, frame, styles)
         runs = trained(frame)
-        looks = {label: styles[name] for name, label in _pairs(runs)}
+        looks = runs.set_index("configuration")["method"].map(styles).to_dict()
         drawing.curves(below, runs, ("configuration", "outer_step"), "seconds", "test_psnr", looks)
-        drawn |= {name for name, _ in _pairs(runs)}
         drawing.spread(below)
+        ends = last_rows(frame)
+        ends = ends.assign(spent=ends[[*SPENT]].sum(axis=1, min_count=2))
+        known = ends[(ends["gradient_error_start"] > 0) & (ends["spent"] > 0)]
+        known = known.groupby(["method", "configuration"])[["spent", "gradient_error_start"]]
+        for (method, _), point in known.median().iterrows():
+            above.plot([point["spent"]], [point["gradient_error_start"]], **styles[method].dots)
+            drawn.add(method)
+        drawn |= set(runs["method"])
     handles = entries({name: styles[name] for name in method_order(drawn)})
     return finish(figure, handles=handles).figure
-
-
-def _errors(axis, frame: pd.DataFrame, styles: dict[str, Style]) -> set[str]:
-    """A point for each configuration whose error and cost are known; the methods drawn."""
-    ends = last_rows(frame)
-    ends = ends.assign(spent=ends[[*SPENT]].sum(axis=1, min_count=2))
-    known = ends[(ends["gradient_error_start"] > 0) & (ends["spent"] > 0)]
-    points = known.groupby(["method", "configuration"])[["spent", "gradient_error_start"]].median()
-    for (method, _), (x, y) in points.iterrows():
-        axis.plot([x], [y], **styles[method].dots)
-    return set(points.index.get_level_values("method"))
-
-
-def _pairs(runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Each method and configuration once."""
-    pairs = runs[["method", "configuration"]].drop_duplicates()
-    return list(pairs.itertuples(index=False, name=None))

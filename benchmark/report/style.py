@@ -34,11 +34,6 @@ class Style:
     filled: bool = True
 
     @property
-    def face(self) -> str:
-        """Fill colour of the marker."""
-        return self.color if self.filled else "white"
-
-    @property
     def line(self) -> dict[str, object]:
         """As the properties of a matplotlib line."""
         return {**self.dots, "linestyle": (0, DASHES[self.dash] or None)}
@@ -46,7 +41,8 @@ class Style:
     @property
     def dots(self) -> dict[str, object]:
         """Likewise, markers without a line."""
-        faces = {"markerfacecolor": self.face, "markeredgecolor": self.color}
+        face = self.color if self.filled else "white"
+        faces = {"markerfacecolor": face, "markeredgecolor": self.color}
         return {"color": self.color, "marker": self.marker, **faces, "linestyle": "none"}
 
 
@@ -87,10 +83,8 @@ def labelled_styles(
 ) -> dict[str, Style]:
     """A shade of its method's style for each name in a column, light to full with restarts."""
     ordered = frame.sort_values(["restarts", "layers"], kind="stable").drop_duplicates(name)
-    labels = ordered.groupby("method")[name].agg(list)
-    shades = {method: variants(styles[method], len(own)) for method, own in labels.items()}
-    return {
-        label: shade
-        for method in method_order(labels.index)
-        for label, shade in zip(labels[method], shades[method], strict=True)
-    }
+    labels, looks = ordered.groupby("method")[name].agg(list), {}
+    for method in method_order(labels.index):
+        shades = variants(styles[method], len(labels[method]))
+        looks |= zip(labels[method], shades, strict=True)
+    return looks

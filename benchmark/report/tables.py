@@ -15,9 +15,8 @@ from tabulate import DataRow, TableFormat
 
 from benchmark.report import frame as tidied
 from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, how_ended
-from benchmark.report.metrics import DIRECTIONS, LOSS, MSE, called, directions, extra, losses
+from benchmark.report.names import DIRECTIONS, LOSS, MSE, called, directions, extra, losses
 from benchmark.report.reading import unpacked
-from benchmark.report.statistics import PHOTOGRAPHS, PSNR_IMAGES
 from benchmark.report.style import COLUMNS
 
 MISSING = "—"
@@ -92,21 +91,21 @@ def columns(frame: pd.DataFrame) -> list[str]:
 
 def taken_over(frame: pd.DataFrame) -> str:
     """How much the numbers of a table are taken over: repetitions, images and photographs."""
+    images, photographs = (own.dropna() for _, own in test_images(frame).items())
     said = _counted(frame.groupby("task")["repetition"].nunique(), "repetition")
-    found = test_images(frame)
-    images, photographs = found["test_images"], found["test_photographs"].dropna()
     if (images > 0).any():
+        said += f", {_counted(images, 'test image')}"
         of = f" of {_counted(photographs, 'photograph')}" if len(photographs) else ""
-        of = of or ", each taken for a photograph of its own"
-        said += f", {_counted(images, 'test image')}{of}"
+        said += of or ", each taken for a photograph of its own"
     return f"Of each task {said}."
 
 
 def test_images(frame: pd.DataFrame) -> pd.DataFrame:
     """By task, how many ``test_images`` there are, of how many ``test_photographs`` (or NaN)."""
-    first = frame.groupby("task")[[PSNR_IMAGES, PHOTOGRAPHS]].first()
-    images = first[PSNR_IMAGES].map(lambda values: np.size(unpacked(values)), na_action="ignore")
-    named = first[PHOTOGRAPHS].map(lambda n: len(set(json.loads(n))), na_action="ignore")
+    first = frame.groupby("task")[["test_psnr_images", "test_photographs"]].first()
+    images, named = first["test_psnr_images"], first["test_photographs"]
+    images = images.map(lambda values: np.size(unpacked(values)), na_action="ignore")
+    named = named.map(lambda names: len(set(json.loads(names))), na_action="ignore")
     found = {"test_images": images.fillna(0).astype(int), "test_photographs": named.astype(float)}
     return pd.DataFrame(found)
 
@@ -118,11 +117,9 @@ def _counted(numbers: pd.Series, noun: str) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers of the table: for each of ``columns`` its mean, standard deviation and count.
-
-    They are taken over ``counted_rows`` (``ddof=1``, NaN for one run); a configuration whose runs
-    all failed keeps its row. ``solver_name`` spells out every parameter; ``loss`` is there where
-    one is not MSE, and ``higher_is_better`` where a metric was added.
+    """Numbers of the table: for each of ``columns`` its mean, standard deviation (``ddof=1``, NaN
+    for one run) and count, over ``counted_rows``; a configuration whose runs all failed keeps its
+    row. ``loss`` is there where one is not MSE, ``higher_is_better`` where a metric was added.
     """
     ends, key = tidied.last_rows(frame), ["task", "configuration"]
     good = with_time_ratio(counted_rows(frame))
@@ -171,12 +168,11 @@ def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """
     text = {}
     for name in names:
-        header = called(name, numbers, HEADERS)
         decimals = COLUMNS["decimals"].get(name, math.nan)
         means = numbers[name if name in numbers else f"{name}_mean"]
         spreads = numbers.get(f"{name}_std", [math.nan] * len(numbers))
-        pairs = zip(means, spreads, strict=True)
-        text[header] = [measured(mean, std, decimals=decimals) for mean, std in pairs]
+        cells = [measured(*pair, decimals=decimals) for pair in zip(means, spreads, strict=True)]
+        text[called(name, numbers, HEADERS)] = cells
     return pd.DataFrame(text, index=numbers.index, dtype=str)
 
 
