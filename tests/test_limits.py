@@ -9,7 +9,7 @@ from test_report import DENOISING, run, texts
 
 from benchmark.report.drawing import NothingToDrawError, Page
 from benchmark.report.frame import tidy
-from benchmark.report.limits import COLORS, limits, stopped
+from benchmark.report.limits import KINDS, limits, stopped
 from benchmark.report.style import method_styles
 
 METHODS = [("Restarted-JFB", {"layers": k, "restarts": 10}) for k in (1, 5)]
@@ -67,7 +67,7 @@ def test_the_map_shows_what_stops_and_in_how_many():
     kinds = np.asarray(normal.collections[0].get_array()).reshape(3, 2)
     assert kinds.tolist() == [[0, 0], [0, 0], [0, 1]]  # JFB, K = 1, K = 5 at κ = 0.5, 0.9
     assert np.asarray(other.collections[0].get_array()).ravel().tolist() == [0, 2, 0]
-    assert len(figure.legends[0].get_patches()) == len(COLORS)
+    assert len(figure.legends[0].get_patches()) == len(KINDS)
     assert "uphill" in texts(figure)
 
 

@@ -21,16 +21,7 @@ import pandas as pd
 
 from benchmark.report import hypotheses as say
 from benchmark.report.frame import tidy
-from benchmark.report.hypotheses import (
-    FAILS,
-    HOLDS,
-    NOT_TESTED,
-    STATEMENTS,
-    UNDECIDED,
-    Finding,
-    Task,
-    Test,
-)
+from benchmark.report.hypotheses import HOLDS, NOT_TESTED, STATEMENTS, Finding, Task
 from benchmark.report.reading import ReportError, read, write
 from benchmark.report.tables import MISSING, to_csv, to_markdown
 
@@ -45,7 +36,7 @@ class Claim:
     """
 
     key: str
-    test: Test
+    test: say.Test
     part: str
     method: str = "Restarted-JFB"
     about: str = ""
@@ -83,7 +74,7 @@ def report(parquet: Sequence[Path], *, out: Path | None = None, strict: bool = F
     elif out is not None:
         write(out, to_markdown(table))
         write(out.with_suffix(".csv"), to_csv(table))
-    return int(strict and (found["verdict"] == FAILS).any())
+    return int(strict and (found["verdict"] == say.FAILS).any())
 
 
 def claims(frame: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +97,7 @@ def controlled(claim: Claim, task: Task) -> Finding:
         return found._replace(control=f"{name}: {NOT_TESTED} ({other})")
     if other.verdict == found.verdict == HOLDS:
         note = f"{found.note}; it would of {name} too"
-        found = found._replace(verdict=UNDECIDED, note=note)
+        found = found._replace(verdict=say.UNDECIDED, note=note)
     return found._replace(control=f"{name}: {other.verdict} ({other.value:.4g})")
 
 

@@ -35,10 +35,7 @@ ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Accuracy along training, of one task: F and the metrics of the test set.
-
-    One column of a page has no room for layers and products.
-    """
+    """Accuracy along training, of one task: F and the metrics of the test set."""
     runs, label = trained(frame), "configuration"
     evaluated = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"]
     if not (evaluated.nunique() > 1).any():
@@ -97,9 +94,8 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
 
 
 def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Error of the hypergradient, of one task, at the θ that all methods have in common.
-
-    Crosses at the top are depths at which a run failed.
+    """Error of the hypergradient, of one task, at the θ that all methods have in common; crosses at
+    the top are depths at which a run failed.
     """
     rows, notes, lines = last_rows(frame), [], {}
     for place in PLACES:
@@ -176,10 +172,8 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
 
 
 def memory(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Memory of one hypergradient, of all tasks: the peak of live tensors.
-
-    On the left a dot per configuration; on the right its growth with depth, where there are
-    several. In one column of a page all are stacked.
+    """Memory of one hypergradient, of all tasks: a dot per configuration; on the right its growth
+    with depth, where there are several. In one column of a page all are stacked.
     """
     y = cost_column(frame, "peak_memory_mib")
     rows = last_rows(frame, y)

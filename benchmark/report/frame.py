@@ -81,9 +81,8 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def repeats(frame: pd.DataFrame, dates: pd.Series) -> pd.Series:
-    """Which of several equal runs each row is of, 0 the first: one has an outer step once.
-
-    Told by the date of the call that they were made by: one that was cut has fewer rows.
+    """Which of several equal runs each row is of, 0 the first: one has an outer step once. Told by
+    the date of the call that they were made by: one that was cut has fewer rows.
     """
     number = frame.groupby([*RUN, "stop_val", "outer_step"], dropna=False, sort=False).cumcount()
     if not number.any():
@@ -97,12 +96,10 @@ def repeats(frame: pd.DataFrame, dates: pd.Series) -> pd.Series:
 
 
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with what is the same in all rows of a run.
-
-    ``AT_COMMON``: at the start as measured there, else what the first row says, which is at it.
-    ``ending``: "ok", how it failed, or by what it was cut. ``inexact``: whether a gradient's error,
-    or the method's estimate of it, was once above what it claims: its ``gradient_tol``, or
-    ``EXACT_TO``.
+    """The frame with what is the same in all rows of a run: ``AT_COMMON`` (at the start as measured
+    there, else as in the first row, which is at it); ``ending``, "ok", how it failed, or by what it
+    was cut; ``inexact``, whether a gradient's error, or the method's estimate of it, was once above
+    what it claims: its ``gradient_tol``, or ``EXACT_TO``.
     """
     claimed = frame["parameters"].map(lambda stated: stated.get("gradient_tol"))
     claimed = pd.to_numeric(claimed, errors="coerce")
@@ -187,9 +184,8 @@ def endings(frame: pd.DataFrame, by: str) -> dict[str, str]:
 
 
 def trained(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs that trained: more than one evaluation, or one and a failure (not a sweep's).
-
-    Their ``configuration`` names only what differs among them.
+    """The runs that trained: more than one evaluation, or one and a failure (not a sweep's); their
+    ``configuration`` names only what differs among them.
     """
     failed = (frame["status"] != "ok") & (frame["steps"] != 0)
     runs = frame.assign(failed=failed).groupby(RUN)["failed"]

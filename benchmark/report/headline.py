@@ -16,20 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmark.report import tables
 from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows
 from benchmark.report.names import DIRECTIONS, called, extra, higher_is_better
 from benchmark.report.reading import METRIC, read_csv
 from benchmark.report.statistics import difference, interval, not_worse, values
-from benchmark.report.tables import (
-    HEADERS,
-    MISSING,
-    TERMS,
-    Table,
-    measured,
-    spelled,
-    summary,
-    taken_over,
-)
+from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, summary
 
 START = "start"
 #: methods that estimate no gradient: what one would do without this field
@@ -104,7 +96,7 @@ def table(numbers: pd.DataFrame) -> Table:
     }
     note = [NOTE] if bold else []
     note += [OTHERS] if bold and metrics else []
-    note = " ".join([numbers["over"].iloc[0], *note, TERMS])
+    note = " ".join([numbers["over"].iloc[0], *note, tables.TERMS])
     return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, note)
 
 
@@ -140,11 +132,11 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
             start = dict(zip(HEADS, (task, START, "", MISSING), strict=True))
             start["value"] = begin["value"].mean()
             part = pd.concat([pd.DataFrame([start]), part], ignore_index=True)
-        names, tables = part["configuration"], {}
+        names, every = part["configuration"], {}
         for name in measures:
-            tables[name] = {one: values(runs[one], name) for one in runs}
+            every[name] = {one: values(runs[one], name) for one in runs}
             higher = name == "test_psnr" or higher_is_better(name, frame)
-            found = compared(names, tables[name], higher=higher)
+            found = compared(names, every[name], higher=higher)
             # the mean that marks and intervals are of: one repetition, run twice, counts once
             part[name] = found.pop("mean").fillna(part[name])
             part = part.join(found if name == "test_psnr" else found.add_suffix(f"_{name}"))
@@ -153,9 +145,9 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         searches = psnr[part["method"].isin(SEARCHES).to_numpy()]
         search = "" if searches.isna().all() else searches.idxmax()
         for verdict, reference in zip(VERDICTS, (START, search), strict=True):
-            part[verdict] = [told(name, tables["test_psnr"], reference) for name in names]
+            part[verdict] = [told(name, every["test_psnr"], reference) for name in names]
         parts.append(part.join(overfitted(own), on="configuration"))
-    found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
+    found = pd.concat(parts, ignore_index=True).assign(over=tables.taken_over(frame))
     if not metrics:
         return found[ORDER]
     own = [f"{part}{name}" for name in metrics for part in ("", *(f"{b}_" for b in BOUNDS))]

@@ -15,9 +15,12 @@ from benchmark.report.frame import first_rows, last_rows
 from benchmark.report.hypotheses import MARGINS, ended
 
 METHODS = ("JFB", "Restarted-JFB")
-#: what a cell says, by the number of it
-KINDS = ("works", "F above DEQ's by more", "uphill: cosine at most 0")
-COLORS = ("#e8e8e8", "#E69F00", "#D55E00")
+#: what a cell says, by the number of it, and its colour
+KINDS = {
+    "works": "#e8e8e8",
+    f"F above DEQ's by more than {MARGINS['limits']:.0%}": "#E69F00",
+    "uphill: cosine at most 0": "#D55E00",
+}
 
 
 def limits(frame: pd.DataFrame, page: Page) -> Drawing:
@@ -36,21 +39,17 @@ def limits(frame: pd.DataFrame, page: Page) -> Drawing:
     for axis, (name, own) in zip(axes.flat, panels, strict=True):
         _map(axis, own, depths)
         axis.set_title(drawing.plain(name), loc="left")
-    margin = f"{MARGINS['limits']:.0%}"
-    names = (KINDS[0], f"{KINDS[1]} than {margin}", KINDS[2])
-    handles = [Patch(color=color, label=name) for color, name in zip(COLORS, names, strict=True)]
+    handles = [Patch(color=color, label=name) for name, color in KINDS.items()]
     made = drawing.finish(figure)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return made
 
 
 def stopped(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each layer and depth: how it ends, and in how many repetitions.
-
-    Columns: ``panel``, ``at`` (its place there), ``label`` (of the place), ``depth`` (K; JFB is
-    that of 1 at the exact equilibrium, 0 here), ``uphill`` and ``above``, of ``repetitions``: those
-    in which the cosine at the start is at most 0, and those others in which the trained F is more
-    than the margin above DEQ's of the same images.
+    """A row for each layer, in a ``panel`` ``at`` a place with a ``label``, and ``depth`` K (0:
+    JFB, that of 1 at the exact equilibrium): of ``repetitions`` those ``uphill``, where the
+    cosine at the start is at most 0, and those others ``above``, where the trained F is more than
+    the margin above DEQ's of the same images.
     """
     run = ["task", "source", "repetition", "solver_name"]
     first, last = first_rows(frame), ended(frame).set_index(run)
@@ -69,7 +68,6 @@ def stopped(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _places(frame: pd.DataFrame) -> pd.DataFrame:
     """Of each task the ``panel``, the place ``at`` and its ``label``: κ, and ‖J‖ below it.
-
     Prescribed layers stand by their spectral radius, others by their strength, or nowhere.
     """
     first, rows = first_rows(frame).groupby("task"), {}
@@ -97,7 +95,9 @@ def _map(axis: Axes, cells: pd.DataFrame, depths: list[float]) -> None:
         if stops:
             text = f"{stops}/{cell.repetitions}"
             axis.text(at[1] + 0.5, at[0] + 0.5, text, ha="center", va="center", fontsize=6)
-    axis.pcolormesh(kinds, cmap=ListedColormap(COLORS), vmin=-0.5, vmax=2.5, edgecolors="white")
+    axis.pcolormesh(
+        kinds, cmap=ListedColormap([*KINDS.values()]), vmin=-0.5, vmax=2.5, edgecolors="white"
+    )
     axis.set_xticks(np.arange(len(places)) + 0.5, places["label"])
     names = ["JFB" if depth == 0 else f"{depth:g}" for depth in depths]
     axis.set_yticks(np.arange(len(depths)) + 0.5, names)

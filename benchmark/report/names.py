@@ -43,11 +43,9 @@ IN_ORDER = natsort_keygen(alg=ns.REAL)
 
 
 def problems(raw: pd.DataFrame) -> pd.DataFrame:
-    """A row for each ``PROBLEM``: ``task``, ``setting``, ``size`` (side of the images, pixels),
-    ``batch`` (images of the probe), ``ridge``.
-
-    A task is named by the layer, the degradation, the upper loss if it is not MSE, and what else
-    differs; a setting likewise, but for what is ``VARIED``.
+    """A row for each ``PROBLEM``: ``size`` (side of the images, pixels), ``batch`` (images of the
+    probe), ``ridge``; ``task``, named by the layer, the degradation, the upper loss if it is not
+    MSE, and what else differs; ``setting``, likewise, but for what is ``VARIED``.
     """
     objectives = parameters(raw, "objective_name", "p_obj_")
     datasets = parameters(raw, "dataset_name", "p_dataset_")
@@ -79,10 +77,9 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def drawn(raw: pd.DataFrame) -> pd.Series:
-    """What tells apart rows of one name and repetition whose images differ; "" where none do.
-
-    The seed, or the digest of the images where seeds do not tell. Other seeds are other images
-    where there are no digests (files of earlier versions).
+    """What tells apart rows of one name and repetition whose images differ, "" where none do: the
+    seed, or the digest of the images where seeds do not tell. Other seeds are other images where
+    there are no digests (files of earlier versions).
     """
     none = pd.Series("", index=raw.index, dtype=object)
     about = raw.reindex(columns=["objective_images_digest", "base_seed", "idx_rep"])

@@ -37,10 +37,8 @@ FRONT_AXES = ["gradient_seconds", "evals", "peak_memory_mib"]
 
 
 def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: its error at the first θ, and ``SPENT`` on a hypergradient of it there.
-
-    A run that failed before it had both is there too, without them: it reaches nothing. What a
-    sweep has tried and not timed has no seconds.
+    """A row per run: its error at the first θ, and ``SPENT`` on a hypergradient of it there. A run
+    that failed before it had both reaches nothing; what a sweep has not timed has no seconds.
     """
     errors = first_rows(frame).set_index(RUN)
     spent = timed_rows(frame).set_index(RUN)[SPENT].reindex(errors.index).fillna(errors[SPENT])
@@ -84,10 +82,8 @@ def comparable(frame: pd.DataFrame) -> bool:
 
 
 def time_to_accuracy(frame: pd.DataFrame) -> Table:
-    """Per task, accuracy and method: the fastest configuration that reaches it.
-
-    ``ratio`` is to the fastest method of the same problem; numbers are medians over files and
-    repetitions, NaN of a method that does not reach the accuracy.
+    """Per task, accuracy and method: the fastest configuration that reaches it. ``ratio`` is to the
+    fastest method of the same problem; numbers are medians over files and repetitions, or NaN.
     """
     found = []
     for (task, rows), accuracy in product(hypergradients(frame).groupby("task"), ACCURACIES):
@@ -161,11 +157,9 @@ def ranking(frame: pd.DataFrame) -> Table:
 
 
 def work(frame: pd.DataFrame) -> Table:
-    """Per task and configuration the layers and products of training until F is ``CLOSE``.
-
-    That is: but for this share of the way from F at the start to the least that any run of the same
-    images reached; medians over the repetitions, never counting as infinite. Whatever the methods'
-    defaults, they are compared at the same accuracy here.
+    """Per task and configuration the layers and products of training until F is ``CLOSE``: but for
+    this share of the way from F at the start to the least that any run of the same images reached.
+    Medians over the repetitions, never counting as infinite.
     """
     rows = frame[frame["value"].notna() & (frame["status"] == "ok")]
     start = rows[rows["outer_step"] == 0].groupby(PROBLEM)["value"].first()
@@ -201,10 +195,9 @@ def median_bounds(found: pd.Series) -> tuple[float, float]:
 
 
 def ranks(ratios: pd.DataFrame) -> pd.Series:
-    """One more than the methods that are told to be faster: on more than half of all tasks.
-
-    By the sign test, at 5 % for all comparisons of a method together. A task counts by the median
-    over its repetitions; what neither solves is for neither.
+    """One more than the methods that are told to be faster: on more than half of all tasks, by the
+    sign test, at 5 % for all comparisons of a method together. A task counts by the median over its
+    repetitions; what neither solves is for neither.
     """
     most, tasks = (1 - LEVEL) / max(1, ratios.shape[1] - 1), ratios.groupby("task").median()
 
@@ -253,10 +246,8 @@ def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, width: f
 
 
 def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Error against cost, of one task: time, layers and products, memory.
-
-    A dot is the median over runs; of each method a line through what is not beaten by another of
-    its own.
+    """Error against cost, of one task: a dot is the median over runs; of each method a line through
+    what is not beaten by another of its own.
     """
     rows = hypergradients(frame)
     rows = rows[rows["gradient_error"] > 0]

@@ -43,9 +43,7 @@ class Panels(NamedTuple):
 
 
 def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Scaling, of all tasks: the median over runs, the quartiles as a band.
-
-    Of a method it is the middle configuration of those in the data; against depth, all its depths.
+    """Scaling, of all tasks: of a method its middle configuration; against depth, all its depths.
     In one column of a page the quantities are stacked, and evaluations left out.
     """
     rows = timed_rows(frame)
@@ -93,10 +91,8 @@ def middle_configuration(rows: pd.DataFrame) -> str:
 
 
 def select(rows: pd.DataFrame, varied: str, x: str, middle: Mapping[str, str]) -> Panels | None:
-    """The rows in which one quantity varies alone; None if it does not.
-
-    Of several problems the one in which it takes the most values; of those, the one whose other
-    values are the most frequent in the data.
+    """The rows in which one quantity varies alone; None if it does not. Of several problems the one
+    in which it takes the most values, then that whose other values are the most frequent.
     """
     own = rows[rows["gradient"] == rows["method"].map(middle)]
     if varied == "layers":  # all depths of these

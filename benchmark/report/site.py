@@ -156,9 +156,8 @@ def marker(style: Style) -> Markup:
 
 
 def read_study(folder: Path, results: Path) -> SimpleNamespace:
-    """One study's folder as its page shows it; ``name`` is its path below the results folder.
-
-    A ReportError if its ``provenance.json`` or ``table.csv`` is missing or not the report's.
+    """One study's folder as its page shows it; ``name`` is its path below the results folder. A
+    ReportError if its ``provenance.json`` or ``table.csv`` is missing or not the report's.
     """
     relative, made_by = folder.relative_to(results).as_posix(), folder / "provenance.json"
     name = results.name if relative == "." else relative

@@ -84,9 +84,8 @@ def values(runs: pd.DataFrame, name: str = "test_psnr") -> pd.Series:
 
 
 def difference(a: pd.Series, b: pd.Series) -> pd.Series:
-    """a − b over the images that both have (``values`` of two configurations).
-
-    Where one of them has no values per image, the means of repetitions are compared.
+    """a − b over the images that both have (``values`` of two configurations); where one has no
+    values per image, of the means of repetitions.
     """
     pair = [a, b]
     if any(MEAN in own.index.get_level_values("photograph") for own in pair):

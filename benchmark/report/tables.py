@@ -76,9 +76,8 @@ def summarised(frame: pd.DataFrame) -> Table:
 
 
 def columns(frame: pd.DataFrame) -> list[str]:
-    """What the table has a column of: ``HEADERS``, the frame's metrics after test SSIM.
-
-    Not what was measured nowhere at a common θ, nor that at a method's own where it is the start.
+    """What the table has a column of: ``HEADERS``, the frame's metrics after test SSIM; not what
+    was measured nowhere at a common θ, nor that at a method's own where it is the start.
     """
     names = list(HEADERS.index)
     after = names.index("test_ssim") + 1
@@ -162,9 +161,8 @@ def _status(ends: pd.DataFrame) -> str:
 
 
 def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """Columns of numbers as text under their headers (``metrics.called``).
-
-    The values of ``name`` are in that column, or in ``name_mean`` and ``name_std``.
+    """Columns of numbers as text under their headers (``names.called``): the values of ``name`` are
+    in that column, or in ``name_mean`` and ``name_std``.
     """
     text = {}
     for name in names:
@@ -177,9 +175,8 @@ def spelled(numbers: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 
 
 def measured(mean: float, std: float = math.nan, *, decimals: float = math.nan) -> str:
-    """``mean ± std`` to fixed decimals, or so that the mean has three significant digits.
-
-    Without a standard deviation (one run) the mean alone; without a mean a dash.
+    """``mean ± std`` to fixed decimals, or so that the mean has three significant digits; the mean
+    alone where there is no deviation (one run), a dash where there is no mean.
     """
     if math.isnan(mean):
         return MISSING
