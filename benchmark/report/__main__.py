@@ -26,7 +26,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
-from benchmark.report.reading import ReportError
+from benchmark.report.reading import ReportError, printable
 
 #: the commands that have a module of their name; its ``report`` takes the arguments and returns the
 #: exit code or None
@@ -59,20 +59,15 @@ class Patient(io.TextIOBase):
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream: TextIO | None = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
-        shown = "".join(
-            c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text
-        )
         try:
-            if self.stream is not None:
-                self.stream.write(shown)
-                self.stream.flush()
+            self.stream.write(printable(text))
+            self.stream.flush()
         except BrokenPipeError:
-            # what Python flushes at its end goes nowhere too
+            # what comes next goes nowhere, and so does what Python flushes at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
-            self.stream = None
         return len(text)
 
 

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmark.report.frame import traces
+from benchmark.report.reading import printable
 from benchmark.report.style import AXES, PAGES, Style, labelled_styles
 
 DPI = 200
@@ -83,8 +84,7 @@ def fonts(names: Iterable[str]) -> tuple[list[str], str]:
 
 def plain(text: object) -> str:
     """A name as matplotlib writes it as it is: a pair of dollars would be mathematics."""
-    shown = (c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-    return "".join(shown).replace("$", r"\$")
+    return printable(str(text)).replace("$", r"\$")
 
 
 def save(figure: Figure, stem: Path) -> list[str]:

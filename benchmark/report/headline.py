@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -162,7 +161,7 @@ def compared(
     """For each configuration of a task the ``mean`` and ``BOUNDS`` of its ``values``: who is best
     (nobody where ``higher`` is None: it is not known whether that is better).
     """
-    found = [asdict(interval(tables.get(name, pd.Series(dtype=float)))) for name in names]
+    found = [interval(tables.get(name, pd.Series(dtype=float)))._asdict() for name in names]
     signed = {name: own if higher else -own for name, own in tables.items()}
     best = names.isin(not_worse(signed) if higher is not None else ())
     return pd.DataFrame(found, index=names.index).assign(best=best)[["mean", *BOUNDS]]

@@ -171,9 +171,8 @@ def close_to_exact(rows: pd.DataFrame, task: Task) -> Finding | str:
     known = sorted(depths.unique())
     if len(known) < 2 and rows["layers"].notna().all():
         return "needs two depths"
-    deepest = rows[depths == known[-1]]
-    most = restarts[deepest.index].max()
-    deepest = deepest[restarts[deepest.index] == most]
+    most = restarts[depths == known[-1]].max()
+    deepest = rows[(depths == known[-1]) & (restarts == most)]
     errors = deepest.groupby("repetition")["gradient_error"].median()
     value, low, high = float(errors.median()), math.nan, math.nan
     if len(errors) > 1:
@@ -216,9 +215,8 @@ def works(rows: pd.DataFrame, task: Task) -> Finding | str:
     if len(share) < 2 and not len(stopped) and not one:
         return f"needs two depths, found K = {listed(share.index)}"
     found = HOLDS if not len(stopped) else FAILS if share.max() == 1 else UNDECIDED
-    note = f"K = {listed(share.index)}; " + (
-        f"stops at {listed(stopped)}" if len(stopped) else "none stops"
-    )
+    where = f"stops at {listed(stopped)}" if len(stopped) else "none stops"
+    note = f"K = {listed(share.index)}; {where}"
     if not len(over):
         note += "; by the cosine alone, F of DEQ is not known"
         found = UNDECIDED if found == HOLDS else found

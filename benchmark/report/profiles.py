@@ -14,7 +14,6 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy import stats
 
@@ -23,7 +22,7 @@ from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import RUN, SPENT, cost_column, endings, first_rows, timed_rows
 from benchmark.report.names import IN_ORDER, mixed
 from benchmark.report.statistics import LEVEL
-from benchmark.report.style import Style, method_order
+from benchmark.report.style import method_order
 from benchmark.report.tables import Table, spelled, taken_over
 
 ACCURACIES = (1e-2, 1e-4, 1e-6)
@@ -210,7 +209,9 @@ def ranks(ratios: pd.DataFrame) -> pd.Series:
 
 
 def performance(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Performance profiles, of all tasks, in time and in evaluations, a column per accuracy."""
+    """Performance profiles, of all tasks, in time and in evaluations, a column per accuracy: steps
+    from τ = 1 to the end of the axis, at 0 for never.
+    """
     if not comparable(frame):
         raise NothingToDrawError(ALONE)
     rows, panels = hypergradients(frame), list(product(COSTS, ACCURACIES))
@@ -232,17 +233,13 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
         for position, (method, shares) in enumerate(found.items()):
             # later ones are thinner: where profiles are equal all are seen
             width = 1.2 + 4 * (1 - (position + 1) / len(found))
-            _steps(axis, shares, page.styles[method], stop=stop, width=width)
+            later = shares[shares.index > 1]
+            x, y = [1.0, *later.index, stop], [shares.get(1.0, 0.0), *later, shares.max()]
+            own = {"markevery": range(len(x) - 1), "linewidth": width, "clip_on": False}
+            own |= page.styles[method].line | {"drawstyle": "steps-post"}
+            axis.plot(x, np.nan_to_num(y), **own)
     looks = page.looks(rows, "method")
     return drawing.finish(figure, "", drawing.entries(looks, endings(frame, "method")))
-
-
-def _steps(axis: Axes, shares: pd.Series, style: Style, *, stop: float, width: float) -> None:
-    """A profile as steps from τ = 1 to the end of the axis; a line at 0 for never."""
-    later = shares[shares.index > 1]
-    x, y = [1.0, *later.index, stop], [shares.get(1.0, 0.0), *later, shares.max()]
-    options = {"markevery": range(len(x) - 1), "linewidth": width, "clip_on": False}
-    axis.plot(x, np.nan_to_num(y), drawstyle="steps-post", **style.line, **options)
 
 
 def pareto(frame: pd.DataFrame, page: Page) -> Drawing:

@@ -91,6 +91,11 @@ def write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def printable(text: str) -> str:
+    """A text without control characters."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def read_text(path: Path) -> str:
     """The text of a file."""
     with readable(path):

@@ -29,8 +29,8 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -45,8 +45,7 @@ INDEX = [*UNITS, "image"]
 MEAN, ALONE = "", "the image "
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean and its confidence interval (NaN without two units), and ``how`` it was taken."""
 
     mean: float
