@@ -102,7 +102,7 @@ def write_site(
         "href": lambda path: quote(str(path)),
         "powers": powers,
         "failures": failures,
-        "numeric": lambda text: text.str.fullmatch(NUMBERS).all(),
+        "numeric": lambda text: [n for n in text if text[n].str.fullmatch(NUMBERS).all()],
     }
     environment.globals |= {"studies": studies, "marker": marker, "zip": zip}
     environment.globals["documentation"] = documentation
