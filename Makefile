@@ -41,6 +41,8 @@ $(VENV)/.installed: pyproject.toml
 # what tests need beside it, and the methods of other libraries
 $(VENV)/.installed-all: pyproject.toml $(VENV)/.installed
 	$(INSTALL) ".[test]"
+	# what the tests import is compiled once, here, and not by each of pytest's processes
+	PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -c "import shared, forked; forked.preload()"
 	touch $@
 
 # A study: its configuration run by benchopt, then the report. $(1) name, $(2) where, $(3) options
@@ -110,7 +112,7 @@ test: $(VENV)/.installed-all lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-long: $(VENV)/.installed-all
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --problems 40
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --problems 40 --fuzz 100
 
 lint: $(VENV)/.installed-all
 	$(BIN)/ruff check .

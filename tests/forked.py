@@ -3,11 +3,13 @@
 Each is a fork of this process that has forgotten this repository. Like a program started from a
 shell, it has its own working directory, environment, import path, standard streams and exit code,
 and imports the repository anew from where it is told to; what is installed is imported already.
+So are the workers that joblib starts in it for ``-j``.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import multiprocessing
@@ -17,13 +19,14 @@ import shlex
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from benchopt.cli import main
+from joblib.externals.loky.backend import fork_exec as loky
 
 INSTALLED = (sys.prefix, sys.base_prefix)
 #: what the programs import of what is installed, beside what the tests have imported
@@ -40,6 +43,12 @@ class Finished:
     returncode: int
     stdout: str
     stderr: str
+
+
+def preload() -> None:
+    """Import what programs import."""
+    for name in PRELOADED:
+        importlib.import_module(name)
 
 
 def run_module(module: str, *arguments: object, **where: object) -> Finished:
@@ -63,8 +72,7 @@ def fork(call: Callable, *arguments: str, cwd: Path, environment: Mapping[str, s
     ``environment`` is all of the process's variables. Of the import path, it has what is installed
     and what PYTHONPATH says.
     """
-    for name in PRELOADED:
-        importlib.import_module(name)
+    preload()
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         setting = (str(cwd), dict(environment), str(out), str(err))
@@ -85,6 +93,7 @@ def _as_a_program(setting: tuple, call: Callable, arguments: tuple[str, ...]) ->
     os.environ.update(environment)
     os.chdir(cwd)
     _forget_the_repository(environment.get("PYTHONPATH", ""))
+    loky.fork_exec = _forked_worker
     # what has been imported is no garbage: looking through it takes long, each time
     gc.freeze()
     atexit._clear()
@@ -96,6 +105,31 @@ def _as_a_program(setting: tuple, call: Callable, arguments: tuple[str, ...]) ->
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _forked_worker(command: list[str], keep: Collection[int], env: Mapping[str, str]) -> int:
+    """What loky starts by ``python -m module options``: the same in a fork, its process number."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        os.environ.update(env)
+        opened = {int(name) for name in os.listdir("/dev/fd")}
+        for descriptor in opened - {0, 1, 2, *map(int, keep)}:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        atexit._clear()
+        _forget_the_repository(os.environ.get("PYTHONPATH", ""))
+        _python, _m, module, *options = command
+        del sys.modules[module]
+        _run_module(module, *options)
+    except SystemExit as ended:
+        code = ended.code
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _forget_the_repository(pythonpath: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from copy import deepcopy
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from benchmark.imaging.denoisers import small_drunet
 from benchmark.imaging.images import simulated
 from benchmark.imaging.sources import drawn
 from benchmark.measure import cost
+from benchmark.measure.reference import Reference, reference_hypergradient
 from benchmark.plugins.bilevel_solver import BilevelSolver
 from benchmark.plugins.search_method import SearchMethod
 from benchmark.plugins.task import make_task
@@ -77,6 +80,7 @@ SMALL_STUDY = {
 OPTIONAL = ("torchdeq", "torchopt")
 
 
+@cache
 def plugins() -> dict[str, type]:
     """The solver classes by name, loaded by benchopt from ``solvers/``.
 
@@ -90,7 +94,12 @@ def plugins() -> dict[str, type]:
 def small_task(
     *, lower: str, degradation: str = "denoising(sigma=0.1)", size: int = 16, seed: int = 0
 ) -> BilevelTask:
-    """A float64 task on simulated images of ``size`` × ``size`` pixels."""
+    """A float64 task on simulated images of ``size`` × ``size`` pixels: a copy of one kept."""
+    return deepcopy(_kept_task(lower, degradation, size, seed))
+
+
+@lru_cache(maxsize=64)
+def _kept_task(lower: str, degradation: str, size: int, seed: int) -> BilevelTask:
     return make_task(
         train=simulated(number=2, size=size, seed=seed),
         test=simulated(number=2, size=size, seed=seed + 1),
@@ -99,6 +108,15 @@ def small_task(
         probe_size=2,
         seed=seed,
     )
+
+
+@cache
+def small_reference(
+    *, lower: str, degradation: str = "denoising(sigma=0.1)", size: int = 16
+) -> Reference:
+    """The reference hypergradient of the probe of ``small_task``."""
+    task = small_task(lower=lower, degradation=degradation, size=size)
+    return reference_hypergradient(task.lower, task.probe)
 
 
 def drawn_images(*args, **options):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,7 @@ from benchmark.plugins import rows as rows_module
 from benchmark.report.frame import how_ended, last_rows, tidy
 from benchmark.report.reading import read
 from benchmark.running import interruption
+from benchmark.running.kept import kept
 from benchmark.running.same import different
 
 #: does what the file "event" beside it says, within its fourth outer step
@@ -182,7 +184,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_disk_is_said_and_what_was_finished_kept(whole, small_disk):
+def test_a_full_disk_is_said_and_what_was_finished_kept(whole, small_disk, monkeypatch):
+    # after each step, however long it takes
+    monkeypatch.setitem(kept.__kwdefaults__, "share", inf)
     folder = place(small_disk)
     code, said = study(folder, "fill")
     assert code == 1
