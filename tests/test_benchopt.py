@@ -33,7 +33,7 @@ from benchmark.plugins.task import make_task
 
 BIN = Path(sys.executable).parent
 PLUGINS = ("objective.py", "datasets", "solvers", "plots")
-KAPPA = 0.8
+KAPPA = 0.5
 LOWER = f"wavelet_l1(wavelet='haar',levels=1,stepsize={1 + KAPPA})"
 DEGRADATION = "denoising(sigma=0.1)"
 LEARNING_RATE = 100.0
@@ -59,7 +59,7 @@ class Solver(StateMethod):
     """
 
     name = "Damped"
-    parameters = {**StateMethod.parameters, "layers": [40]}
+    parameters = {**StateMethod.parameters, "layers": [15]}
 
     def equilibrium(self, T, x0):
         def damped(x):
@@ -71,7 +71,7 @@ class Solver(StateMethod):
 '''
 
 FAILING = '''\
-"""Unrolling that fails: "oom" whenever it is called, the others in the second outer step."""
+"""Unrolling that fails: "oom" whenever it is called, else in the second outer step."""
 
 import torch
 
@@ -85,17 +85,15 @@ class Solver(BilevelSolver):
     """Fail as asked."""
 
     name = "Failing"
-    parameters = {**BilevelSolver.parameters, "how": ["nan", "raise", "oom", "allocate"]}
+    parameters = {**BilevelSolver.parameters, "how": ["nan", "oom", "allocate"]}
 
     def hypergradient(self, lower, batch):
         if self.how == "oom":
             raise torch.OutOfMemoryError("CUDA out of memory: as the test wants it")
-        x = iterate(lower.layer(batch.observation), lower.init(batch.observation), steps=30)
+        x = iterate(lower.layer(batch.observation), lower.init(batch.observation), steps=3)
         loss = upper_loss(lower, x, batch)
         gradient = torch.autograd.grad(loss, list(lower.theta().values()))
         if lower is getattr(self, "counted", None) and self.outer_step == 1:
-            if self.how == "raise":
-                raise RuntimeError("no second step")
             if self.how == "allocate":
                 torch.empty(2**50)
             gradient = [torch.nan * g for g in gradient]
@@ -103,18 +101,22 @@ class Solver(BilevelSolver):
 
     @torch.no_grad()
     def deploy(self, lower, y):
-        return iterate(lower.layer(y), lower.init(y), steps=30)
+        return iterate(lower.layer(y), lower.init(y), steps=3)
 '''
 
 #: of the gradient methods one of each kind: a state, a pair, what is carried over, columns of J,
-#: random directions, other libraries. What holds for all of them is asked in ``test_methods``
-METHODS = (
-    *("Unrolling", "JFB", "Restarted-JFB", "DEQ", "HOAG", "Forward-Mode", "SPSA"),
-    *("deepinv-DEQ", "torchdeq-IFT", "Damped"),
-)
+#: random directions, another library. What holds for all of them is asked in ``test_methods``
+METHODS = (*("Unrolling", "JFB", "DEQ", "HOAG", "Forward-Mode", "SPSA", "torchdeq-IFT", "Damped"),)
 SEARCHES = sorted(searches())
 #: those that take two steps, and not one
 TWICE = ("Unrolling", "DEQ", "Damped")
+#: tolerances of methods that nothing exact is asked of
+ROUGHLY = {
+    "HOAG": "first_tol=0.1,",
+    "Forward-Mode": "tol=0.001,",
+    "SPSA": "directions=2,tol=0.001,",
+    "torchdeq-IFT": "f_tol=0.01,b_tol=0.01,",
+}
 #: those that choose their steps themselves
 OTHERS = sorted(plugins().keys() - {*gradient_methods(), *SEARCHES})
 EVERY_ROW = (
@@ -243,11 +245,10 @@ def config(tmp_path_factory) -> Path:
         tmp_path_factory.mktemp("config") / "study.yml",
         solvers=[
             *(f"{name}[{OFTEN}]" for name in (*TWICE, "Failing")),
-            *(f"{name}[{ONCE}]" for name in METHODS if name not in (*TWICE, "SPSA")),
-            f"SPSA[directions=2,{ONCE}]",
+            *(f"{name}[{ROUGHLY.get(name, '')}{ONCE}]" for name in METHODS if name not in TWICE),
             *(f"{name}[steps=1,evaluate_every=1]" for name in (*OTHERS, *SEARCHES)),
             f"Unrolling[{SELDOM}]",
-            f"Damped[layers=20,steps=2,evaluate_every=2,{DESCENT}]",
+            f"Damped[layers=5,steps=2,evaluate_every=2,{DESCENT}]",
         ],
     )
 
@@ -269,12 +270,11 @@ def after_report_edit(copy, config, study, tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def after_package_edit(copy, after_report_edit, tmp_path_factory) -> Run:
-    """Part of it in two processes and two repetitions, a file of the package having changed."""
+    """One method of it in two processes, with two repetitions, a file of the package changed."""
     edited = copy / "benchmark" / "imaging" / "metrics.py"
     edited.write_text(edited.read_text() + "EDITED = True\n")
     folder = tmp_path_factory.mktemp("parallel")
-    solvers = [f"{name}[{OFTEN}]" for name in ("Unrolling", "DEQ")]
-    config = write_config(folder / "parallel.yml", solvers=solvers)
+    config = write_config(folder / "parallel.yml", solvers=[f"DEQ[{OFTEN}]"])
     return run(copy, config, "--no-plot", "-j", 2, "-r", 2, output="parallel", cwd=folder)
 
 
@@ -336,10 +336,8 @@ def test_every_run_starts_from_the_same_theta(study):
 
 
 def test_the_oracle_of_the_gradient_errors(study):
-    """An orthonormal ℓ1 norm and a stepsize of 1.8: the adjoint's error is 0.8ᴷ exactly."""
+    """An orthonormal ℓ1 norm and a stepsize of 1.5: the error of one layer's adjoint is 0.5."""
     assert study.of("JFB")["gradient_error"].to_numpy() == pytest.approx(KAPPA, rel=1e-6)
-    restarted = study.of("Restarted-JFB")["gradient_error"].to_numpy()
-    assert restarted == pytest.approx(KAPPA**10, rel=1e-6)
     for exact in ("DEQ", "Damped"):
         assert (study.of(exact)["gradient_error"] < 1e-8).all()
         assert study.of(exact)["contraction"].to_numpy() == pytest.approx(KAPPA, rel=1e-6)
@@ -444,7 +442,7 @@ def test_a_new_file_is_in_the_report(study, tmp_path):
     rows = pd.read_parquet(study.parquet)
     few = tmp_path / "few.parquet"  # figures take a time in proportion
     rows[rows["objective_method"].isin(["Damped", "Unrolling", "JFB", "DEQ"])].to_parquet(few)
-    figures = ("accuracy", "gradient_error", "reconstructions", "time", "memory")
+    figures = ("accuracy", "gradient_error", "time")
     done = forked.run_module(
         *("benchmark.report", few, "--out", tmp_path / "out", "--only", *figures),
         cwd=tmp_path,
@@ -471,7 +469,8 @@ def test_every_method_is_in_the_page(study, copy):
     kinds = {kind(columns[name]): name for name in columns} | {"": "objective_value"}
     assert len(kinds) > 4
     few = copy / "outputs" / "columns.parquet"
-    rows.drop(columns=columns.columns.difference([*kinds.values()])).to_parquet(few)
+    once = rows.groupby("objective_method")["solver_name"].transform("first") == rows["solver_name"]
+    rows[once].drop(columns=columns.columns.difference([*kinds.values()])).to_parquet(few)
     done = forked.run_module(
         *("benchopt", "plot", copy, "-f", few, "--no-display"),
         cwd=copy,
@@ -514,7 +513,6 @@ def test_a_new_file_meets_the_contract_of_a_plugin(copy, contract):
     ("how", "steps", "status", "message"),
     [
         ("nan", [0, 1, 1], "diverged", r"DivergedError: the gradient is not finite at outer"),
-        ("raise", [0, 1, 1], "error", r"^RuntimeError: no second step \(failing.py, line \d+\)$"),
         ("allocate", [0, 1, 1], "oom", r"^RuntimeError: .*can't allocate memory"),
         ("oom", [0, 0], "oom", r"^OutOfMemoryError: CUDA out of memory: as the test"),
     ],
@@ -555,18 +553,16 @@ def test_a_second_run_takes_its_rows_from_the_cache(study, after_report_edit):
 
 def test_a_change_of_the_package_makes_the_cache_void(study, after_package_edit):
     assert "(cached)" not in after_package_edit.terminal
-    for method in ("Unrolling", "DEQ"):
-        before, after = study.of(method), after_package_edit.of(method)
-        assert not set(before["time"]) & set(after["time"])
-        assert not set(before["sources_digest"]) & set(after["sources_digest"])
+    before, after = study.of("DEQ"), after_package_edit.of("DEQ")
+    assert not set(before["time"]) & set(after["time"])
+    assert not set(before["sources_digest"]) & set(after["sources_digest"])
 
 
 def test_the_same_seed_gives_the_same_numbers_in_parallel_too(study, after_package_edit):
     """One process or two, one repetition asked for or two: identical to the last bit."""
-    for method in ("Unrolling", "DEQ"):
-        alone, parallel = study.of(method), after_package_edit.of(method)
-        pd.testing.assert_frame_equal(alone[REPEATABLE], parallel[REPEATABLE], check_exact=True)
-        assert set(alone["images_digest"]) == set(parallel["images_digest"])
+    alone, parallel = study.of("DEQ"), after_package_edit.of("DEQ")
+    pd.testing.assert_frame_equal(alone[REPEATABLE], parallel[REPEATABLE], check_exact=True)
+    assert set(alone["images_digest"]) == set(parallel["images_digest"])
 
 
 def test_repetitions_have_images_of_their_own(after_package_edit):
