@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from test_report import STUDY, cli, save, study
+from test_report import DENOISING, STUDY, cli, save, study
 
 from benchmark.measure.plausible import too_cheap
 from benchmark.measure.provenance import as_text, sources
 
-#: what a row of JFB would name
-HERE = as_text(sources([ROOT / "objective.py", ROOT / "solvers" / "jfb.py"]))
+
+@cache
+def here() -> str:
+    """What a row of JFB would name."""
+    return as_text(sources([ROOT / "objective.py", ROOT / "solvers" / "jfb.py"]))
+
+
+def rows(methods=STUDY[:2]) -> pd.DataFrame:
+    return study(methods=methods, tasks=[DENOISING])
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +30,7 @@ def made(tmp_path_factory):
     """A study that is up to date, with one figure: drawing them all takes longer than checking."""
     folder = tmp_path_factory.mktemp("made") / "results" / "one"
     folder.mkdir(parents=True)
-    rows = study(methods=STUDY[:2]).assign(objective_sources=HERE)
-    path = save(rows, folder / "one.parquet")
+    path = save(rows().assign(objective_sources=here()), folder / "one.parquet")
     assert cli(path, "--out", folder, "--only", "time")[0] == 0
     return folder
 
@@ -51,25 +58,23 @@ def test_up_to_date(folder):
         (lambda at: (at / "provenance.json").unlink(), "no provenance.json"),
         (lambda at: (at / "provenance.json").write_text("{}"), "cannot be used (KeyError)"),
         (
-            lambda at: save(
-                study(methods=STUDY[:2]).assign(objective_sources_digest="old"), at / "one.parquet"
-            ),
+            lambda at: save(rows().assign(objective_sources_digest="old"), at / "one.parquet"),
             "made by sources old, which name no files",
         ),
         (
             lambda at: save(
-                study(methods=STUDY[:2]).assign(
-                    objective_sources=HERE.replace('"solvers/jfb.py":"', '"solvers/jfb.py":"0')
+                rows().assign(
+                    objective_sources=here().replace('"solvers/jfb.py":"', '"solvers/jfb.py":"0')
                 ),
                 at / "one.parquet",
             ),
             "rows made by other files than those here: solvers/jfb.py",
         ),
-        (lambda at: save(study(methods=STUDY[1:3]), at / "one.parquet"), "not the file"),
+        (lambda at: save(rows(STUDY[1:3]), at / "one.parquet"), "not the file"),
         (
             lambda at: save(
-                study(methods=STUDY[:2]).assign(
-                    objective_sources=HERE, objective_overhead=0.8, objective_overhead_high=0.94
+                rows().assign(
+                    objective_sources=here(), objective_overhead=0.8, objective_overhead_high=0.94
                 ),
                 at / "one.parquet",
             ),

@@ -57,8 +57,11 @@ def frame_of(rows: list[dict]) -> pd.DataFrame:
 
 
 def claims_of(rows: list[dict], key: str) -> list[SimpleNamespace]:
-    found = claims(frame_of(rows))
-    return [SimpleNamespace(**row) for row in found[found["key"] == key].to_dict("records")]
+    """Those of a key, the others left aside: each test would take all of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CLAIMS", [claim for claim in module.CLAIMS if claim.key == key])
+        found = claims(frame_of(rows))
+    return [SimpleNamespace(**row) for row in found.to_dict("records")]
 
 
 def only(rows: list[dict], key: str, about: str = "") -> SimpleNamespace:

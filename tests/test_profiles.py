@@ -291,11 +291,10 @@ def test_methods_without_gradients_are_left_out(frame):
     other = pd.DataFrame(run("Grid-Search", {}, task=DENOISING, evaluations=1))
     empty = ("gradient_error", "gradient_cosine", "gradient_seconds", "layer_evals", "vjp_evals")
     other[[f"objective_{name}" for name in empty]] = np.nan
-    rows = tidy(pd.concat([sweep(), other]))
+    rows = tidy(pd.concat([sweep(tasks=[DENOISING], depths=(1, 10)), other]))
     assert "Grid-Search" not in set(profiles.time_to_accuracy(rows).numbers["method"])
     styles = method_styles(rows["method"])
-    one = rows[rows["task"].str.contains("denoising")]
     for draw in (figures.gradient_error, profiles.pareto, profiles.performance):
-        assert draw(one, Page(styles)).figure.axes
+        assert draw(rows, Page(styles)).figure.axes
     assert "Grid-Search" in texts(figures.memory(rows, Page(styles)).figure)
     assert "Grid-Search" in texts(figures.time(rows, Page(styles)).figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -26,12 +27,18 @@ After: 12.34 dB.
 """
 
 
+@cache
+def made() -> tables.Table:
+    return headline.headline(frame())
+
+
 @pytest.fixture
 def text(tmp_path):
     """A README beside a results folder with a headline."""
-    numbers = headline.headline(frame()).numbers
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "headline.csv").write_text(tables.to_csv(numbers), encoding="utf-8")
+    (tmp_path / "results" / "headline.csv").write_text(
+        tables.to_csv(made().numbers), encoding="utf-8"
+    )
     path = tmp_path / "README.md"
     path.write_text(TEXT, encoding="utf-8")
     return path
@@ -43,8 +50,8 @@ def test_a_block_becomes_the_table(text):
     code, printed, _ = cli("numbers", text)
     assert (code, printed) == (0, f"{text}: numbers written\n")
     new = text.read_text(encoding="utf-8")
-    made = headline.headline(frame())
-    assert made.bold and tables.to_markdown(made.text, made.bold) in new
+    table = made()
+    assert table.bold and tables.to_markdown(table.text, table.bold) in new
     assert new.startswith("# Title\n\nBefore.\n\n<!-- numbers: results/headline.csv -->\n\n- ")
     assert new.endswith("\n<!-- /numbers -->\n\nAfter: 12.34 dB.\n")
     assert "\nold\n" not in new

@@ -719,14 +719,11 @@ def test_other_test_image_is_left_out_and_said(frame):
 
 def test_unknown_method_is_everywhere():
     others = [("Shiny-New", {"layers": depth, "memory": 4}) for depth in (1, 10)]
-    rows = pd.concat([study(methods=[*STUDY, *others])])
-    frame = tidy(rows)
-    styles = method_styles(frame["method"])
-    part = one_task(frame, "denoising")
-    for draw in (figures.accuracy, figures.gradient_error, pictures.reconstructions):
-        assert "Shiny-New" in texts(draw(part, Page(styles)).figure), draw.__name__
-    for draw in (figures.time, figures.memory):
-        assert "Shiny-New" in texts(draw(frame, Page(styles)).figure), draw.__name__
+    frame = tidy(study(methods=[*STUDY, *others], tasks=[DENOISING]))
+    page = Page(method_styles(frame["method"]))
+    drawn = (figures.accuracy, figures.gradient_error, figures.time, figures.memory)
+    for draw in (*drawn, pictures.reconstructions):
+        assert "Shiny-New" in texts(draw(frame, page).figure), draw.__name__
     assert "Shiny-New (layers=10)" in set(tables.summary(frame)["configuration"])
 
 

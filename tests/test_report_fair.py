@@ -6,9 +6,8 @@ Each test plants what was once averaged, paired, drawn or printed as if nothing 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
+import forked
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -475,14 +474,17 @@ def test_judged_says_the_same_in_all_rows_of_a_run():
 
 def test_a_reader_that_goes_away_loses_no_files(tmp_path):
     path = save(rows_of(JFB), tmp_path / "a.parquet")
-    reading, writing = os.pipe()
-    os.close(reading)  # as `| head` does, once it has its lines
-    command = ["-m", "benchmark.report", path, "--out", tmp_path / "out", "--only", "learned"]
-    with os.fdopen(writing, "w") as nobody:
-        done = subprocess.run(
-            [sys.executable, *map(str, command)], stdout=nobody, stderr=subprocess.PIPE, cwd=ROOT
-        )
-    assert (done.returncode, done.stderr) == (0, b"")
+    # as `| head` does, once it has its lines
+    piped = (
+        "import os, runpy\n"
+        "reading, writing = os.pipe()\n"
+        "os.close(reading)\n"
+        "os.dup2(writing, 1)\n"
+        "runpy.run_module('benchmark.report', run_name='__main__')\n"
+    )
+    options = {"cwd": ROOT, "environment": os.environ | {"PYTHONPATH": str(ROOT)}}
+    done = forked.run_code(piped, path, "--out", tmp_path / "out", "--only", "learned", **options)
+    assert (done.returncode, done.stderr) == (0, "")
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert {"provenance.json", "table.tex", "headline.csv"} <= names
 

@@ -226,23 +226,21 @@ def test_close_ups_show_the_window():
 def test_figures_have_the_width_asked_for_and_nothing_sticks_out(columns, varied):
     trained, deep = tidy(study(tasks=[DENOISING])), tidy(sweep(tasks=[DENOISING]))
     width = WIDTHS[columns]
-    draws = {
-        figures.accuracy: trained,
-        figures.gradient_error: deep,
-        figures.memory: deep,
-        figures.time: trained,
-        profiles.performance: deep,
-        profiles.pareto: deep,
-        pictures.reconstructions: trained,
-        figures.learned: trained,
-        scaling.scaling: varied,
-    }
+    draws = {figures.memory: deep, pictures.reconstructions: trained}
+    if columns == "one":  # what of these fits in one column fits in two
+        draws |= {
+            figures.accuracy: trained,
+            figures.gradient_error: deep,
+            figures.time: trained,
+            profiles.performance: deep,
+            profiles.pareto: deep,
+            figures.learned: trained,
+            scaling.scaling: varied,
+        }
     for draw, frame in draws.items():
         with drawing.look():
             figure = draw(frame, Page(method_styles(frame["method"]), width)).figure
             assert figure.get_figwidth() == pytest.approx(width), draw.__name__
-            if columns == "two" and draw not in (figures.memory, pictures.reconstructions):
-                continue  # laying out takes longest, and what fits in one column fits in two
             figure.get_layout_engine().execute(figure)
             box = figure.get_tightbbox()
             assert box.x0 > -0.02 and box.x1 < width + 0.02, (draw.__name__, box)
@@ -274,7 +272,7 @@ def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):
     assert "no figure of the kind tme: expected some of accuracy," in errors
 
 
-@pytest.mark.parametrize("only", [(), ("time",), ("performance", "time")])
+@pytest.mark.parametrize("only", [("time",), ("performance", "time")])
 def test_times_to_an_accuracy_are_compared_where_the_performance_figure_is(only):
     """A study of something else may vary tolerances of one method alone: no fair comparison."""
     frame = tidy(sweep(tasks=[DENOISING], depths=(1, 10)))

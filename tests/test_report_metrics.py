@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,12 @@ def raw(
     return pd.DataFrame(rows)
 
 
+@cache
+def made() -> tables.Table:
+    """The headline of ``raw()``."""
+    return headline.headline(tidy(raw()))
+
+
 def page(frame: pd.DataFrame) -> Page:
     return Page(method_styles(frame["method"]))
 
@@ -81,7 +88,7 @@ def test_a_metric_of_unknown_direction_has_no_arrow_and_no_best():
 
 
 def test_the_interval_of_a_metric_is_over_repetitions():
-    numbers = headline.headline(tidy(raw())).numbers.set_index("method")
+    numbers = made().numbers.set_index("method")
     own = [measured("JFB", repetition, ended=True) for repetition in range(REPETITIONS)]
     expected = stats.t.interval(0.95, len(own) - 1, np.mean(own), stats.sem(own))
     found = numbers.loc["JFB"]
@@ -89,7 +96,7 @@ def test_the_interval_of_a_metric_is_over_repetitions():
         assert found[f"metric_{name}"] == pytest.approx(np.mean(own))
         bounds = found[[f"low_metric_{name}", f"high_metric_{name}"]].tolist()
         assert bounds == pytest.approx(expected)
-    text = headline.headline(tidy(raw())).text.set_index("configuration")
+    text = made().text.set_index("configuration")
     low, high = expected
     assert (
         text.loc["JFB (layers=10)", "worst(p=1) ↓"] == f"{np.mean(own):.2f} [{low:.3f}, {high:.2f}]"
@@ -104,12 +111,12 @@ def test_with_one_repetition_nothing_is_marked_as_for_psnr():
 
 
 def test_the_headline_is_read_as_it_was_made(tmp_path):
-    made = headline.headline(tidy(raw()))
+    table = made()
     path = tmp_path / "headline.csv"
-    path.write_text(tables.to_csv(made.numbers), encoding="utf-8")
+    path.write_text(tables.to_csv(table.numbers), encoding="utf-8")
     found = headline.read(path)
-    pd.testing.assert_frame_equal(found.text, made.text)
-    assert found.bold == made.bold and found.bold and found.note == made.note
+    pd.testing.assert_frame_equal(found.text, table.text)
+    assert found.bold == table.bold and found.bold and found.note == table.note
 
 
 def test_the_summary_has_a_column_per_metric_beside_ssim():
@@ -162,7 +169,7 @@ def test_metrics_change_no_task():
 
 
 def test_the_site_and_the_interactive_plots_show_them(tmp_path):
-    rows = raw(loss="l1")
+    rows = raw(loss="l1", methods=METHODS[:2])
     results, out = tmp_path / "results", tmp_path / "site"
     path = save(rows, tmp_path / "one.parquet")
     assert cli(path, "--out", results / "one", "--only", "performance")[0] == 0
@@ -210,8 +217,11 @@ def test_the_column_alone_tells_losses_apart():
 
 
 def test_f_says_its_loss_wherever_it_stands():
-    frames = {loss: tidy(raw(loss=loss)) for loss in ("mse", "l1")}
-    mixed = tidy(pd.concat([raw(loss="mse"), raw(loss="l1")]))
+    made = {loss: raw(loss=loss, methods=METHODS[:2]) for loss in ("mse", "l1")}
+    frames, mixed = (
+        {loss: tidy(rows) for loss, rows in made.items()},
+        tidy(pd.concat(made.values())),
+    )
     headers = {loss: list(summarised(frame).text) for loss, frame in frames.items()}
     assert "F(θ)" in headers["mse"] and "F(θ), l1" in headers["l1"]
     assert "loss" not in summarised(frames["mse"]).numbers
