@@ -125,7 +125,7 @@ def test_accuracy_where_the_equilibrium_is_hard_to_find():
 def test_a_layer_without_equilibrium_is_a_diverged_run(step, task, no_debug, monkeypatch):
     """x + θ has no fixed point, but far out rounding makes one: the row says so, without a PSNR."""
     for name in ("true_equilibrium", "reference_hypergradient"):
-        monkeypatch.setattr(truths, name, partial(getattr(truths, name), max_layers=400))
+        monkeypatch.setattr(truths, name, partial(getattr(truths, name), max_layers=200))
     theta = torch.full((), step, dtype=torch.float64)
     drifting = LayerProblem(theta, lambda theta, x, y: x + theta)
     task = replace(task, lower=drifting)
@@ -566,7 +566,7 @@ def test_memory_of_restarted_jfb_does_not_depend_on_the_restarts(task):
 )
 def test_memory_of_deq_is_close_to_that_of_jfb(lower, adjoint_solver):
     """Without a basis, or with a short one."""
-    task = small_task(lower=lower, degradation=INPAINTING)
+    task = small_task(lower=lower, degradation=INPAINTING, size=8)
     short = {"tol": 1e-4}
     _, jfb = cost_of(task, "JFB", **short)
     _, deq = cost_of(task, "DEQ", adjoint_solver=adjoint_solver, adjoint_tol=1e-2, **short)

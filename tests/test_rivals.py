@@ -306,7 +306,7 @@ OPTIONS = {"deepinv-DEQ": {"anderson": True}, "deepinv-JFB": {"anderson": True}}
 def test_layers_and_their_images_are_gone_with_the_estimate(name, warm_start):
     """Without the collector: models of deepinv are cycles, and held T and y until it came by."""
     task = small_task(lower="tikhonov(levels=1)", size=8)
-    for options in ({}, OPTIONS.get(name, {})):
+    for options in ({}, *([OPTIONS[name]] if name in OPTIONS else [])):
         method = plugins()[name].get_instance(warm_start=warm_start, **options)
         method.set_objective(task.learning)
         if method.unfit(task.learning):

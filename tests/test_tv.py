@@ -59,14 +59,14 @@ def primal_and_dual(problem, y, x, u):
 @pytest.mark.parametrize(
     ("isotropic", "smoothing", "degradation"),
     [
-        (False, 0.0, "denoising(sigma=0.1)"),
+        (False, 0.0, "inpainting(keep=0.5)"),
         (True, 0.0, "denoising(sigma=0.1)"),
-        (False, 0.05, "inpainting(keep=0.5)"),
+        (False, 0.05, "denoising(sigma=0.1)"),
         (True, 0.05, "deblurring(width=0.8)"),
     ],
 )
 def test_at_the_equilibrium_there_is_no_duality_gap(isotropic, smoothing, degradation):
-    options = f"isotropic={isotropic},smoothing={smoothing},ridge=0.1,per_channel=True"
+    options = f"isotropic={isotropic},smoothing={smoothing},ridge=0.5,per_channel=True"
     task = perturbed(options, degradation)
     y = task.probe.observation
     found = true_equilibrium(task.lower, y, tol=1e-12)
