@@ -238,13 +238,14 @@ def shorts(numbers: pd.DataFrame) -> Iterator[dict[str, object]]:
         mean, cells = f"{name}_mean", {}
         if mean not in numbers or numbers[mean].isna().all():
             continue
-        for key, group in numbers.groupby(["method", "task"]):
-            ends = group.dropna(subset=mean).sort_values(mean, kind="stable")
-            if len(ends) > 1:
-                ends = ends.iloc[[0, -1]].drop(columns=f"{name}_std", errors="ignore")
-            found = " – ".join(dict.fromkeys(spelled(ends, [name]).iloc[:, 0]))
-            cells[key] = found or ", ".join(failures(group["status"])) or MISSING
-        (header,) = spelled(numbers, [name])
+        (header,) = alone = spelled(numbers, [name])
+        of_several = spelled(numbers.drop(columns=f"{name}_std", errors="ignore"), [name])
+        ranked = numbers[mean].dropna().sort_values(kind="stable").index
+        for key, own in numbers.groupby(["method", "task"]).groups.items():
+            ends = ranked[ranked.isin(own)]
+            texts = (of_several if len(ends) > 1 else alone)[header]
+            found = " – ".join(dict.fromkeys(texts[[*ends[:1], *ends[-1:]]]))
+            cells[key] = found or ", ".join(failures(numbers["status"][own])) or MISSING
         table = pd.Series(cells).unstack(fill_value=MISSING).loc[order]
         ranges = any(" – " in cell for cell in cells.values())
         yield {"name": name, "header": header, "cells": table, "ranges": ranges}
