@@ -104,19 +104,14 @@ class Solver(BilevelSolver):
         return iterate(lower.layer(y), lower.init(y), steps=3)
 '''
 
-#: of the gradient methods one of each kind: a state, a pair, what is carried over, columns of J,
-#: random directions, another library. What holds for all of them is asked in ``test_methods``
-METHODS = (*("Unrolling", "JFB", "DEQ", "HOAG", "Forward-Mode", "SPSA", "torchdeq-IFT", "Damped"),)
+#: of the gradient methods one of each kind: a state, a pair, columns of J, another library. What
+#: holds for all of them is asked in ``test_methods``
+METHODS = ("Unrolling", "JFB", "DEQ", "Forward-Mode", "torchdeq-IFT", "Damped")
 SEARCHES = sorted(searches())
 #: those that take two steps, and not one
 TWICE = ("Unrolling", "DEQ", "Damped")
 #: tolerances of methods that nothing exact is asked of
-ROUGHLY = {
-    "HOAG": "first_tol=0.1,",
-    "Forward-Mode": "tol=0.001,",
-    "SPSA": "directions=2,tol=0.001,",
-    "torchdeq-IFT": "f_tol=0.01,b_tol=0.01,",
-}
+ROUGHLY = {"Forward-Mode": "tol=0.001,", "torchdeq-IFT": "f_tol=0.01,b_tol=0.01,"}
 #: those that choose their steps themselves
 OTHERS = sorted(plugins().keys() - {*gradient_methods(), *SEARCHES})
 EVERY_ROW = (

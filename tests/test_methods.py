@@ -306,14 +306,18 @@ def learns(plugin, lower, degradation):
         assert torch.equal(task.lower.theta()[name], before[name]), "the shared task has changed"
 
 
-#: the first spec of each operator
-OPERATORS = sorted(
-    {s.partition("(")[0]: s for s in reversed(DEGRADATION_SPECS + MORE_DEGRADATION_SPECS)}.values()
-)
+def one_each(specs):
+    """The last spec of each name."""
+    return sorted({spec.partition("(")[0]: spec for spec in specs}.values())
+
+
+#: of families those with more options, of operators those that take less time
+FAMILIES = one_each(LOWER_SPECS + MORE_LOWER_SPECS)
+OPERATORS = one_each(reversed(DEGRADATION_SPECS + MORE_DEGRADATION_SPECS))
 PAIRS = covering(
     {
         "name": sorted(plugins()),
-        "lower": LOWER_SPECS + MORE_LOWER_SPECS,
+        "lower": FAMILIES,
         "degradation": OPERATORS,
     }
 )
