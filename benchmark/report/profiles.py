@@ -31,6 +31,8 @@ SAME = 1.05  # times closer than that are ties: repeated, they differ by as much
 CLOSE, NEVER = 0.05, "never"
 ALONE = "needs two methods, one of them with several configurations"
 PROBLEM = ["source", "task", "repetition"]
+#: markers of a curve at most: of many they hide the curves
+MARKERS = 8
 FRONT = {"drawstyle": "steps-post", "color": "#aaaaaa", "linewidth": 2.5, "zorder": 1}
 FRONT_AXES = ["gradient_seconds", "evals", "peak_memory_mib"]
 
@@ -235,7 +237,8 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
             width = 1.2 + 4 * (1 - (position + 1) / len(found))
             later = shares[shares.index > 1]
             x, y = [1.0, *later.index, stop], [shares.get(1.0, 0.0), *later, shares.max()]
-            own = {"markevery": range(len(x) - 1), "linewidth": width, "clip_on": False}
+            marked = range(0, len(x) - 1, math.ceil(len(x) / MARKERS))
+            own = {"markevery": marked, "linewidth": width, "clip_on": False}
             own |= page.styles[method].line | {"drawstyle": "steps-post"}
             axis.plot(x, np.nan_to_num(y), **own)
     looks = page.looks(rows, "method")
