@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import select, tidy, traces, trained
+from benchmark.report.frame import select, tidied, traces, trained
 from benchmark.report.names import called
 from benchmark.report.reading import METRIC
 from benchmark.report.style import labelled_styles, method_styles
@@ -31,7 +31,7 @@ class Plot(BasePlot):
     options = {"dataset": ..., "objective": ..., "column": columns, "x": [*AXES]}
 
     def plot(self, df, dataset, objective, column, x):
-        frame = tidy(df)
+        frame = tidied(df)
         styles = method_styles(frame["method"])
         rows = trained(select(frame, objective=objective, dataset=dataset))
         y = column.removeprefix("objective_")
@@ -40,7 +40,7 @@ class Plot(BasePlot):
         return traces(rows, ("configuration", "outer_step"), AXES[x][0], y, looks)
 
     def get_metadata(self, df, dataset, objective, column, x):
-        rows = select(tidy(df), objective=objective, dataset=dataset)
+        rows = select(tidied(df), objective=objective, dataset=dataset)
         return {
             "title": f"{objective}\n{dataset}",
             "xlabel": AXES[x][1],

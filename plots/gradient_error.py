@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import depths, first_rows, select, tidy, traces
+from benchmark.report.frame import depths, first_rows, select, tidied, traces
 from benchmark.report.style import labelled_styles, method_styles
 
 AXES = {
@@ -22,7 +22,7 @@ class Plot(BasePlot):
     options = {"dataset": ..., "objective": ..., "x": [*AXES]}
 
     def plot(self, df, dataset, objective, x):
-        frame = tidy(df)
+        frame = tidied(df)
         styles = method_styles(frame["method"])
         rows = first_rows(select(frame, objective=objective, dataset=dataset))
         known = depths(rows, y="gradient_error") or [1.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import costs, select, tidy
+from benchmark.report.frame import costs, select, tidied
 from benchmark.report.style import method_styles
 
 
@@ -16,7 +16,7 @@ class Plot(BasePlot):
     options = {"dataset": ..., "objective": ...}
 
     def plot(self, df, dataset, objective):
-        frame = tidy(df)
+        frame = tidied(df)
         styles = method_styles(frame["method"])
         rows = select(frame, objective=objective, dataset=dataset)
         return [

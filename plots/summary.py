@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchopt import BasePlot
 
-from benchmark.report.frame import select, tidy
+from benchmark.report.frame import select, tidied
 from benchmark.report.tables import summarised
 
 
@@ -24,5 +24,5 @@ class Plot(BasePlot):
 
     def table(self, df, dataset, objective):
         """The table of one task, whose name stands above it."""
-        rows = select(tidy(df), objective=objective, dataset=dataset)
+        rows = select(tidied(df), objective=objective, dataset=dataset)
         return summarised(rows).text.drop(columns="task")

@@ -28,7 +28,7 @@ from benchmark.options.spec import split_call
 from benchmark.report import build, drawing, figures, pictures, tables
 from benchmark.report.__main__ import main
 from benchmark.report.drawing import Page
-from benchmark.report.frame import tidy, traces, trained
+from benchmark.report.frame import tidied, tidy, traces, trained
 from benchmark.report.names import distinguish, file_names
 from benchmark.report.reading import read
 from benchmark.report.style import FREE, KNOWN, labelled_styles, method_styles, variants
@@ -785,6 +785,14 @@ def test_plots_survive_anything_and_are_json(name, kind):
     assert json.loads(json.dumps(styled, allow_nan=False))
     if kind == "study":
         assert any(entry["data"] for entry in data.values())
+
+
+def test_rows_are_made_tidy_once_for_all_plots_of_a_page():
+    rows, others = (study(methods=STUDY[at : at + 1], tasks=[DENOISING]) for at in (1, 2))
+    found = tidied(rows)
+    assert tidied(rows) is found and found.equals(tidy(rows))
+    assert set(tidied(others)["method"]) == {"Restarted-JFB"}
+    assert set(tidied(rows)["method"]) == {"JFB"}
 
 
 def test_plots_show_the_report_s_numbers():
