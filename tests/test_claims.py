@@ -59,7 +59,7 @@ def frame_of(rows: list[dict]) -> pd.DataFrame:
 def claims_of(rows: list[dict], key: str) -> list[SimpleNamespace]:
     """Those of a key, the others left aside: each test would take all of their time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CLAIMS", [claim for claim in module.CLAIMS if claim.key == key])
+        patch.setattr(module, "CLAIMS", module.CLAIMS[module.CLAIMS["key"] == key])
         found = claims(frame_of(rows))
     return [SimpleNamespace(**row) for row in found.to_dict("records")]
 

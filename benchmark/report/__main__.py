@@ -1,14 +1,7 @@
 """Command line: benchopt's parquet files in, figures, tables and their provenance out.
 
-    python -m benchmark.report outputs/run.parquet … --out results/ [--memory-curve memory.csv]
-                               [--width one|two] [--only KIND …]
-    python -m benchmark.report claims PARQUET … [--out FILE.md] [--strict]
-    python -m benchmark.report merge A.parquet B.parquet … --out C.parquet
-    python -m benchmark.report plain A.parquet --out B.parquet
-    python -m benchmark.report check [RESULTS]
-    python -m benchmark.report site [RESULTS] --out DIR
-    python -m benchmark.report numbers TEXT.md … [--check]
-    python -m benchmark.report story PARQUET … --degradation NAME --out FILE.png
+    python -m benchmark.report outputs/run.parquet … --out results/
+    python -m benchmark.report claims|merge|plain|check|site|numbers|story --help
 
 One line is printed for each thing written, left out or skipped. Exit code 2, with one line on the
 standard error, if an input cannot be used. The same inputs give the same bytes.

@@ -14,7 +14,6 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -23,43 +22,14 @@ from benchmark.report import hypotheses as say
 from benchmark.report.frame import tidy
 from benchmark.report.hypotheses import HOLDS, NOT_TESTED, STATEMENTS, Finding, Task
 from benchmark.report.reading import ReportError, read, write
+from benchmark.report.style import PAGES
 from benchmark.report.tables import MISSING, to_csv, to_markdown
 
+#: a row for each claim: its ``STATEMENTS``, ``about`` what, and on which ``part`` of the rows of a
+#: method, on which ``tasks`` (those whose names a pattern matches) it is tested
+CLAIMS = pd.read_csv(PAGES / "tested.csv", keep_default_na=False).join(STATEMENTS, on="key")
 NUMBERS = ["value", "low", "high"]
 ORDER = ["key", "statement", "task", "measure", *NUMBERS, "criterion", "control", "verdict", "note"]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement ``about`` something: how it is tested, on which rows of a task and method, and
-    on which ``tasks``: those whose names a pattern matches.
-    """
-
-    key: str
-    test: say.Test
-    part: str
-    method: str = "Restarted-JFB"
-    about: str = ""
-    tasks: str = ""
-
-
-#: the layer whose J multiplies all that it does not remove by the same number: there κᴷ is no
-#: bound but the error
-ONE_MODULUS = r"wavelet_l1, denoising( \(|$)"
-CLAIMS = (
-    Claim("rate", say.rate, "first", tasks=ONE_MODULUS),
-    Claim("bound", say.bound, "first", tasks=f"(?!{ONE_MODULUS})"),
-    Claim("restarts", say.restarts_close_the_gap, "first"),
-    Claim("close", say.close_to_exact, "first"),
-    Claim("limits", say.works, "first"),
-    Claim("memory-linear", say.linear_memory, "memory", "Unrolling"),
-    Claim("memory-linear", say.linear_memory, "memory"),
-    Claim("memory-constant", say.flat_memory, "memory", "JFB"),
-    Claim("memory-constant", say.flat_memory, "memory", "DEQ"),
-    Claim("accuracy", say.accurate, "ended", about="weighted norms", tasks="wavelet_l12?,"),
-    Claim("accuracy", say.accurate, "ended", about="Plug-and-Play", tasks="pnp,"),
-    Claim("accuracy", say.accurate, "ended", about="DRUNet", tasks="drunet,"),
-)
 
 
 def report(parquet: Sequence[Path], *, out: Path | None = None, strict: bool = False) -> int:
@@ -82,17 +52,17 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
     each reason why it could not be, with the tasks.
     """
     tasks = [Task.of(frame[frame["task"] == name]) for name in frame["task"].unique()]
-    return pd.concat([listed(claim, tasks) for claim in CLAIMS], ignore_index=True)
+    return pd.concat([listed(claim, tasks) for _, claim in CLAIMS.iterrows()], ignore_index=True)
 
 
-def controlled(claim: Claim, task: Task) -> Finding:
+def controlled(claim: pd.Series, task: Task) -> Finding:
     """What is found, and of the control: where that HOLDS too, nothing is decided."""
-    found = claim.test(task.rows(claim.part, claim.method), task)
-    name = STATEMENTS.loc[claim.key, "control"]
+    test, name = say.TESTS[claim["key"]], claim["control"]
+    found = test(task.rows(claim["part"], claim["method"]), task)
     if isinstance(found, str):
         return Finding(math.nan, NOT_TESTED, found)
-    rows = task.rows(claim.part, name)
-    other = "no rows" if rows.empty else claim.test(rows, task)
+    rows = task.rows(claim["part"], name)
+    other = "no rows" if rows.empty else test(rows, task)
     if isinstance(other, str):
         return found._replace(control=f"{name}: {NOT_TESTED} ({other})")
     if other.verdict == found.verdict == HOLDS:
@@ -101,18 +71,16 @@ def controlled(claim: Claim, task: Task) -> Finding:
     return found._replace(control=f"{name}: {other.verdict} ({other.value:.4g})")
 
 
-def listed(claim: Claim, tasks: Sequence[Task]) -> pd.DataFrame:
+def listed(claim: pd.Series, tasks: Sequence[Task]) -> pd.DataFrame:
     """The rows of a claim: those tested by task, then the others by what they lack."""
-    margin, statement, measure, criterion, _ = STATEMENTS.loc[claim.key]
     head = {
-        "key": claim.key,
-        "statement": statement.format(claim.about or claim.method),
-        "measure": measure.format(claim.method),
-        "criterion": criterion.format(margin),
+        "key": claim["key"],
+        "statement": claim["statement"].format(claim["about"] or claim["method"]),
+        "measure": claim["measure"].format(claim["method"]),
+        "criterion": claim["criterion"].format(claim["margin"]),
     }
-    found = {
-        task.name: controlled(claim, task) for task in tasks if re.match(claim.tasks, task.name)
-    }
+    about = [task for task in tasks if re.match(claim["tasks"], task.name)]
+    found = {task.name: controlled(claim, task) for task in about}
     found = found or {"": Finding(math.nan, NOT_TESTED, "no task of this kind")}
     rows = pd.DataFrame([head | {"task": name} | own._asdict() for name, own in found.items()])
     lacking = rows[rows["verdict"] == NOT_TESTED]

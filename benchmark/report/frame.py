@@ -14,7 +14,7 @@ import pandas as pd
 
 from benchmark.report import names
 from benchmark.report.names import LOSS, MSE, PROBLEM, distinguish
-from benchmark.report.reading import COLUMNS, METRIC, NAMES
+from benchmark.report.reading import METRIC, NAMES, RAW_COLUMNS
 from benchmark.report.style import Style, method_order
 
 RUN = ["source", *PROBLEM, NAMES[2], "repetition"]
@@ -37,7 +37,7 @@ _LATEST: list[pd.DataFrame] = []
 
 
 def tidy(raw: pd.DataFrame) -> pd.DataFrame:
-    """Benchopt's rows, renamed (``COLUMNS``), typed, named and sorted; numbers NaN or finite.
+    """Benchopt's rows, renamed (``RAW_COLUMNS``), typed, named and sorted; numbers NaN or finite.
 
     Added are: ``source``, what may be compared in time (a file, a device, one of several equal
     runs); ``device`` ("" where there is one alone); what ``names.problems`` and ``names.solvers``
@@ -50,9 +50,9 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     raw = raw.reset_index(drop=True)
     own = f"objective_{METRIC}"
     metrics = {name: name.removeprefix("objective_") for name in raw if name.startswith(own)}
-    renames = COLUMNS["name"].to_dict() | metrics
+    renames = RAW_COLUMNS["name"].to_dict() | metrics
     frame = raw.reindex(columns=[*renames]).rename(columns=renames)
-    numbers = frame[[*COLUMNS["name"][COLUMNS["kind"] == "number"], *metrics.values()]]
+    numbers = frame[[*RAW_COLUMNS["name"][RAW_COLUMNS["kind"] == "number"], *metrics.values()]]
     numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
     numbers = numbers.where(lambda number: np.isfinite(number))
     frame = frame.drop(columns=numbers.columns).astype(object).join(numbers)

@@ -15,25 +15,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report import tables
 from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows
 from benchmark.report.names import DIRECTIONS, called, extra, higher_is_better
 from benchmark.report.reading import METRIC, read_csv
 from benchmark.report.statistics import difference, interval, not_worse, values
-from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, summary
+from benchmark.report.style import NOTES
+from benchmark.report.tables import HEADERS, MISSING, Table, measured, spelled, summary, taken_over
 
 START = "start"
 #: methods that estimate no gradient: what one would do without this field
 SEARCHES = ("Grid-Search", "TPE")
-NOTE = (
-    "Bold: the highest mean test PSNR, down to the lowest that paired differences over the same "
-    "test images do not put below it (95 %, over photographs and repetitions, corrected for the "
-    "number of comparisons)."
-)
-OTHERS = (
-    "Likewise the best mean of each other metric (↑: higher is better, ↓: lower) and those not put "
-    "behind it, over repetitions: none where there is one alone."
-)
 HEADS = ["task", "configuration", "method", "status"]
 COSTS = ["value", "test_psnr_deployed", *COMMON, *AT_COMMON]
 # what is shown of these: the first that is known; nothing carried over, and with what was
@@ -93,9 +84,8 @@ def table(numbers: pd.DataFrame) -> Table:
         **evals,
         "status": numbers["status"],
     }
-    note = [NOTE] if bold else []
-    note += [OTHERS] if bold and metrics else []
-    note = " ".join([numbers["over"].iloc[0], *note, tables.TERMS])
+    said = ["best", "metrics", "terms"] if metrics else ["best", "terms"]
+    note = " ".join([numbers["over"].iloc[0], *NOTES[said if bold else ["terms"]]])
     return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, note)
 
 
@@ -125,8 +115,9 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     for task, rows in means.groupby("task", sort=False):
         own = frame[frame["task"] == task]
         runs = dict(list(good[good["task"] == task].groupby("configuration", sort=False)))
-        part, begin = rows.reindex(columns=[*HEADS, *measures, *COSTS]), starts(own)
-        if len(begin):
+        part, first = rows.reindex(columns=[*HEADS, *measures, *COSTS]), first_rows(own)
+        begin = first[(first["outer_step"] == 0) & first["test_psnr"].notna()]
+        if len(begin) and (own["outer_step"] > 0).any():
             runs[START] = begin
             start = dict(zip(HEADS, (task, START, "", MISSING), strict=True))
             start["value"] = begin["value"].mean()
@@ -146,7 +137,7 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         for verdict, reference in zip(VERDICTS, (START, search), strict=True):
             part[verdict] = [told(name, every["test_psnr"], reference) for name in names]
         parts.append(part.join(overfitted(own), on="configuration"))
-    found = pd.concat(parts, ignore_index=True).assign(over=tables.taken_over(frame))
+    found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
     if not metrics:
         return found[ORDER]
     own = [f"{part}{name}" for name in metrics for part in ("", *(f"{b}_" for b in BOUNDS))]
@@ -186,9 +177,3 @@ def overfitted(frame: pd.DataFrame) -> pd.Series:
     peak, end = steps.loc[runs["test_psnr"].idxmax()].droplevel(1), runs.last()
     fell = (peak["test_psnr"] - end["test_psnr"]).clip(lower=0) * (end["value"] < peak["value"])
     return fell.rename("fell")
-
-
-def starts(frame: pd.DataFrame) -> pd.DataFrame:
-    """One task's evaluations of the initial θ, a row per run; empty where nothing was trained."""
-    first, trained = first_rows(frame), (frame["outer_step"] > 0).any()
-    return first[trained & (first["outer_step"] == 0) & first["test_psnr"].notna()]

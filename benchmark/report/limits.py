@@ -85,20 +85,17 @@ def _places(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _map(axis: Axes, cells: pd.DataFrame, depths: list[float]) -> None:
     """A cell for each place and depth; in it, in how many repetitions the method stops working."""
-    places = cells.drop_duplicates("at").sort_values("at")
-    shape = (len(depths), len(places))
-    kinds = np.ma.masked_all(shape)
-    for cell in cells.itertuples():
-        at = (depths.index(cell.depth), list(places["at"]).index(cell.at))
-        stops = cell.uphill + cell.above
-        kinds[at] = 0 if stops == 0 else 2 if cell.uphill >= cell.above else 1
-        if stops:
-            text = f"{stops}/{cell.repetitions}"
-            axis.text(at[1] + 0.5, at[0] + 0.5, text, ha="center", va="center", fontsize=6)
-    axis.pcolormesh(
-        kinds, cmap=ListedColormap([*KINDS.values()]), vmin=-0.5, vmax=2.5, edgecolors="white"
-    )
-    axis.set_xticks(np.arange(len(places)) + 0.5, places["label"])
+    stops = cells["uphill"] + cells["above"]
+    kinds = np.select([stops == 0, cells["uphill"] >= cells["above"]], [0.0, 2.0], 1.0)
+    cells, key = cells.assign(stops=stops, kind=kinds), ["depth", "at"]
+    table = cells.groupby(key)["kind"].last().unstack().reindex(depths)
+    for cell in cells[stops > 0].itertuples():
+        at = (table.columns.get_loc(cell.at) + 0.5, table.index.get_loc(cell.depth) + 0.5)
+        axis.text(*at, f"{cell.stops}/{cell.repetitions}", ha="center", va="center", fontsize=6)
+    look = {"cmap": ListedColormap([*KINDS.values()]), "edgecolors": "white"}
+    axis.pcolormesh(np.ma.masked_invalid(table.to_numpy()), vmin=-0.5, vmax=2.5, **look)
+    labels = cells.groupby("at")["label"].first()
+    axis.set_xticks(np.arange(len(labels)) + 0.5, labels)
     names = ["JFB" if depth == 0 else f"{depth:g}" for depth in depths]
     axis.set_yticks(np.arange(len(depths)) + 0.5, names)
     axis.grid(visible=False)

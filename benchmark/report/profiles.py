@@ -22,7 +22,7 @@ from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import RUN, SPENT, cost_column, endings, first_rows, timed_rows
 from benchmark.report.names import IN_ORDER, mixed
 from benchmark.report.statistics import LEVEL
-from benchmark.report.style import method_order
+from benchmark.report.style import NOTES, method_order
 from benchmark.report.tables import Table, spelled, taken_over
 
 ACCURACIES = (1e-2, 1e-4, 1e-6)
@@ -181,11 +181,7 @@ def work(frame: pd.DataFrame) -> Table:
         "range": shown["least"] + " – " + shown["most"],
         "reached": numbers["reached"].astype(str) + "/" + numbers["runs"].astype(str),
     }
-    note = (
-        f"Until F is within {CLOSE:.0%} of the way from the start to the least F that any method "
-        f"reached on the same images, as seen where it was evaluated; the median over repetitions. "
-        f"{taken_over(frame)}"
-    )
+    note = f"{NOTES['work'].format(CLOSE)} {taken_over(frame)}"
     return Table("work", numbers, pd.DataFrame(text, dtype=str), note=note)
 
 

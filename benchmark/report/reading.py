@@ -24,8 +24,8 @@ NAMES = ("objective_name", "dataset_name", "solver_name")
 IMAGES = ("reconstruction", "observation", "truth")
 #: the columns that are read: benchopt's name of each, that in the tidy frame, its kind ("number",
 #: "text"), and whether it is needed: files of earlier versions lack the others
-COLUMNS = pd.read_csv(PAGES / "rows.csv", index_col="column", keep_default_na=False)
-NEEDED = COLUMNS[COLUMNS["needed"] == "yes"]
+RAW_COLUMNS = pd.read_csv(PAGES / "rows.csv", index_col="column", keep_default_na=False)
+NEEDED = RAW_COLUMNS[RAW_COLUMNS["needed"] == "yes"]
 NUMBERS = [*NEEDED.index[NEEDED["kind"] == "number"]]
 ORIGIN = ("objective_status", "objective_device_name", "objective_images_digest")
 METRIC = "metric_"  # before the name of a metric that a study adds

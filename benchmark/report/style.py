@@ -20,6 +20,8 @@ PAGES = Path(__file__).parent / "pages"
 #: of each measured column: its header and decimals in tables (none: three significant digits), and
 #: the label of an axis
 COLUMNS = pd.read_csv(PAGES / "columns.csv", index_col="name")
+#: what is said below tables
+NOTES = pd.read_csv(PAGES / "notes.csv", index_col="key")["text"]
 AXES = COLUMNS["axis"].dropna().to_dict()
 DASHES = ((), (4, 1.5), (1, 1.2), (5, 1.2, 1, 1.2), (7, 2), (3, 1, 1, 1, 1, 1))
 

@@ -17,19 +17,12 @@ from benchmark.report import frame as tidied
 from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, how_ended
 from benchmark.report.names import DIRECTIONS, LOSS, MSE, called, directions, extra, losses
 from benchmark.report.reading import unpacked
-from benchmark.report.style import COLUMNS
+from benchmark.report.style import COLUMNS, NOTES
 
 MISSING = "—"
 HEADERS = COLUMNS["header"].dropna()
 #: cells to emphasise: (row, column header)
 Bold = Set[tuple[int, str]]
-#: what the headers speak of
-TERMS = (
-    "Start: the θ at which all methods begin; exact θ: that which exact gradients reach from it, "
-    "the same for all; own θ: where a method itself has come to; cold: nothing is carried over; "
-    "warm: with what a method carries from step to step; inexact: a gradient's error, or the "
-    "method's estimate of it, was above its tolerance."
-)
 LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
 LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---", "<": r"$<$", ">": r"$>$"}
@@ -72,7 +65,7 @@ def summarised(frame: pd.DataFrame) -> Table:
     numbers = summary(frame)
     heads = numbers[["task", "configuration"]]
     text = pd.concat([heads, spelled(numbers, columns(frame)), numbers["status"]], axis=1)
-    return Table("table", numbers, text, note=f"{taken_over(frame)} {TERMS}")
+    return Table("table", numbers, text, note=f"{taken_over(frame)} {NOTES['terms']}")
 
 
 def columns(frame: pd.DataFrame) -> list[str]:
