@@ -56,7 +56,8 @@ endef
 STUDIES = quick gradient_error time_to_accuracy scaling methods compiled limits \
 	cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with what the paper's statements are about: depths and restarts, and training
-CLAIMS = quick gradient_error limits cpu/weighted_norms cpu/plug_and_play cpu/drunet
+# (of cpu/plug_and_play and cpu/drunet the rows are of an older study, in which DEQ was none)
+CLAIMS = quick gradient_error limits cpu/weighted_norms
 # those of the one figure on the first page, a column each
 STORY = cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with benchopt's interactive page in the site: it takes minutes to make where runs are many

@@ -13,7 +13,7 @@ from test_report import DENOISING, SWEEP, TASKS, run, study, sweep, texts
 
 from benchmark.report import figures, profiles
 from benchmark.report.drawing import NothingToDrawError, Page
-from benchmark.report.frame import tidy
+from benchmark.report.frame import more_than_tried, tidy
 from benchmark.report.profiles import front, performance_profile, ratios
 from benchmark.report.style import method_styles
 
@@ -264,6 +264,13 @@ def test_what_was_tried_and_not_timed_counts_by_its_layers_and_products_alone():
     rows.loc[untimed, ["objective_gradient_seconds", "objective_peak_memory_mib"]] = np.nan
     rows.loc[untimed, ["objective_layer_evals", "objective_vjp_evals"]] = 0.125
     frame = tidy(rows)
+    assert "tol=9" in " ".join(frame["configuration"])
+    in_tables = more_than_tried(frame)
+    assert set(frame["configuration"]) - set(in_tables["configuration"]) == set(
+        frame.loc[frame["configuration"].str.contains("tol=9"), "configuration"]
+    )
+    times = [name for name in frame if name.startswith("gradient_seconds")]
+    assert len(more_than_tried(frame.assign(**dict.fromkeys(times, np.nan)))) == len(frame)
     found = profiles.hypergradients(frame)
     assert found.loc[found["gradient_seconds"].isna(), "evals"].tolist() == [0.25]
     least = {cost: profiles.cheapest(found, 1e-6, cost) for cost in profiles.COSTS}

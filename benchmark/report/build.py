@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmark.report import drawing, figures, limits, profiles, tables
 from benchmark.report.drawing import NothingToDrawError, Page
-from benchmark.report.frame import how_ended, last_rows, tidy
+from benchmark.report.frame import how_ended, last_rows, more_than_tried, tidy
 from benchmark.report.headline import headline
 from benchmark.report.names import file_names, written
 from benchmark.report.pictures import reconstructions
@@ -140,7 +140,8 @@ def write_tables(
 
 def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, str]:
     """The content of each table's files, by name, as ``report`` makes them for ``only``."""
-    made = [headline(frame), tables.summarised(frame)]
+    whole = more_than_tried(frame)
+    made = [headline(whole), tables.summarised(whole)]
     if (not only or "performance" in only) and profiles.comparable(frame):
         made += [profiles.time_to_accuracy(frame), profiles.ranking(frame)]
     if not only and (frame["outer_step"] > 0).any():

@@ -173,6 +173,17 @@ def timed_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{name: rows[cost_column(rows, name)] for name in SPENT})
 
 
+def more_than_tried(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` without the configurations that a sweep has tried, and found not worth timing: the
+    error of their gradients is known, and no time, on a task where others have one.
+    """
+    times = frame[[name for name in frame if name.startswith("gradient_seconds")]]
+    timed = times.notna().any(axis="columns")
+    tried = (frame["ending"] == "ok") & frame["gradient_error"].notna() & ~timed
+    tried &= timed.groupby(frame["task"]).transform("any")
+    return frame[~tried.groupby([frame["task"], frame["configuration"]]).transform("all")]
+
+
 def counted_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The last rows that numbers are taken over: of runs that ended well; if none did, were cut."""
     ends = last_rows(frame)
