@@ -157,12 +157,17 @@ def distinguish(
     """Short names ``head (a=1)``: the details that differ among equal heads, or in ``always``; not
     those of some names, a group's name before them or not.
     """
+    peers: dict[str, list[Mapping[str, str]]] = {}
+    for key, head in heads.items():
+        peers.setdefault(head, []).append(details[key])
+    differing = {
+        head: {n for n in set().union(*alike) if len({own.get(n) for own in alike}) > 1}
+        for head, alike in peers.items()
+    }
     names = {}
     for key, head in heads.items():
         own = details[key]
-        peers = [details[other] for other in heads if heads[other] == head]
-        differing = {n for peer in peers for n in peer if len({p.get(n) for p in peers}) > 1}
-        shown = [name for name in (*always, *sorted(differing - set(always))) if name in own]
+        shown = [name for name in (*always, *sorted(differing[head] - set(always))) if name in own]
         shown = [name for name in shown if name.split()[-1] not in without]
         inside = ", ".join(f"{name}={own[name]}" for name in shown)
         names[key] = f"{head} ({inside})" if inside else head
