@@ -49,7 +49,7 @@ class Objective(KeyedObjective, BaseObjective):
     requirements = ["pip::torch", "pip::deepinv", "pip::torchwavelets"]
     min_benchopt_version = "1.10"
     parameters = {
-        "lower": ["wavelet_l1"],
+        "lower": ["wavelet_l1(ridge=0.05)"],
         "probe_size": [2],
         "dtype": ["float32"],
         "device": ["auto"],

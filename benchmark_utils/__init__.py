@@ -21,7 +21,10 @@ if _OWN.is_file() and _LOADED is not None and not _OWN.samefile(_LOADED):
     )
 
 if _OWN.is_file():
+    from benchmark.running.bare import announced
     from benchmark.running.files import unreadable
 
     for _line in unreadable(_ROOT):
         print(f"benchmark: {_line}", file=sys.stderr)
+    if _line := announced(sys.argv, _ROOT):
+        print(_line, file=sys.stderr)

@@ -22,7 +22,7 @@ class Dataset(ImageDataset):
     name = "Photographs"
     requirements = ["pip::scikit-image", "pip::scikit-learn", "pip::sporco", "pip::matplotlib"]
 
-    parameters = {**ImageDataset.parameters, "train_on": [None]}
+    parameters = {**ImageDataset.parameters, "size": [32], "train_on": [None]}
 
     def images(self, seed):
         parts = serving(self.train_on, train=self.n_train, test=self.n_test)

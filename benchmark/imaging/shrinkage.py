@@ -7,6 +7,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from benchmark.solve.functions import Function
+
 
 def soft_threshold(d: Tensor, threshold: Tensor) -> Tensor:
     """sign(d)·max(|d| − t, 0), t ≥ 0 broadcasting over ``d``: the proximity operator of t‖·‖₁.
@@ -32,7 +34,7 @@ def keeps_derivatives() -> bool:
 
 
 @final
-class _SoftThreshold(torch.autograd.Function):
+class _SoftThreshold(Function):
     generate_vmap_rule = True
 
     @staticmethod

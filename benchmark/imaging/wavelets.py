@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from benchmark.imaging.shrinkage import keeps_derivatives
 from benchmark.imaging.wavelet_levels import level_of
 from benchmark.options.checks import positive_integer, text
+from benchmark.solve.functions import Function
 
 ORIENTATIONS = 3
 #: so many numbers are transformed at a time: with their copies they stay in a core's cache
@@ -127,7 +128,7 @@ def _quadrants(x: Tensor, details: Tensor) -> Tensor:
 
 
 @final
-class _Orthonormal(torch.autograd.Function):
+class _Orthonormal(Function):
     """W, or its inverse: each is the other's transpose, so that nothing is saved for products."""
 
     @staticmethod
@@ -194,7 +195,7 @@ def _corner(x: Tensor, depth: int) -> Tensor:
 
 
 @final
-class _OverOrientations(torch.autograd.Function):
+class _OverOrientations(Function):
     """The sum over orientations written at each of them: symmetric, its own derivative."""
 
     generate_vmap_rule = True

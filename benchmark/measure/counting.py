@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
+from benchmark.solve.functions import Function
 
 
 class Counts:
@@ -39,7 +40,7 @@ class Counts:
             self.by_dtype[getattr(torch, name)].update(numbers)
 
 
-class _Tick(torch.autograd.Function):
+class _Tick(Function):
     """The identity, whose backward pass counts as a product."""
 
     generate_vmap_rule = True
@@ -63,7 +64,7 @@ class _Tick(torch.autograd.Function):
         return tangent.view_as(tangent)
 
 
-class _TickOfTick(torch.autograd.Function):
+class _TickOfTick(Function):
     """The identity, whose backward pass counts as a layer."""
 
     generate_vmap_rule = True
