@@ -22,7 +22,8 @@ def announced(argv: Sequence[str], benchmark: Path) -> str:
     chosen = any(word.startswith(CHOOSING) for word in words[2:])
     if words[1:2] != ["run"] or Path(argv[0]).stem != "benchopt" or chosen:
         return ""
-    number = len([path for path in (benchmark / "solvers").glob("*.py") if path.stem[:1].isalpha()])
+    paths = (benchmark / "solvers").glob("[!._]*.py")
+    number = sum(not path.name.startswith("template_") for path in paths)
     return (
         f"Nothing is chosen: all {number} methods of solvers/ each at its defaults, on two small "
         "tasks, a few minutes on one core; other datasets need a source. In a minute: --config "
