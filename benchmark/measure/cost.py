@@ -120,10 +120,12 @@ def _single_calls(lower: LowerLevelProblem, batch: Images) -> dict[str, Callable
 
 def _single_calls_of_one(lower: LowerLevelProblem, batch: Batch) -> dict[str, Callable[[], object]]:
     layer = lower.layer(batch.observation)
-    x = lower.init(batch.observation).detach().requires_grad_()
+    # as methods call it: of a compiled layer, any other kind of call is another program
+    state = lower.init(batch.observation).detach()
+    x = state.clone().requires_grad_()
     image = layer(x)
     return {
-        "layer": torch.no_grad()(lambda: layer(x)),
+        "layer": torch.no_grad()(lambda: layer(state)),
         "graph": lambda: layer(x),
         "product": lambda: torch.autograd.grad(
             image, x, image.detach(), retain_graph=True, allow_unused=True
