@@ -8,7 +8,6 @@ import torch
 from benchopt import BaseObjective
 
 from benchmark.imaging.extra_metrics import directions, make_metrics
-from benchmark.imaging.images import digest
 from benchmark.measure import provenance
 from benchmark.measure.device import device_name, resolve_device, threads
 from benchmark.measure.truth import Truth
@@ -17,6 +16,7 @@ from benchmark.plugins.keyed import KeyedObjective, behind
 from benchmark.plugins.rows import Rows
 from benchmark.plugins.rules import DTYPES, RULES
 from benchmark.plugins.task import make_task
+from benchmark.problems.bilevel import images_digest
 from benchmark.running.course import Course
 
 #: where runs are kept that have not ended, and what all runs of a task have in common
@@ -88,14 +88,7 @@ class Objective(KeyedObjective, BaseObjective):
         self.origin = {
             "loss": self.loss,
             "higher_is_better": directions(metrics),
-            "images_digest": digest(
-                *(
-                    tensor
-                    for images in (exact.train, exact.test)
-                    for part in images.parts
-                    for tensor in (part.truth, part.observation)
-                )
-            ),
+            "images_digest": images_digest(exact.train, exact.test),
             "test_photographs": _as_text(exact.test.photographs),
             "torch_version": torch.__version__,
             "device_name": device_name(device),

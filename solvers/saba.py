@@ -39,7 +39,9 @@ class Solver(EquilibriumMethod):
         ]
         now, w = torch.stack([flat(h.gradient) for h in each]), torch.cat([h.adjoint for h in each])
         last = self.carried.get("gradient", batch, None)
-        mean = now.mean(0) if last is None else (now - last).mean(0) + self.carried.mean("gradient")
+        mean = now.mean(0)
+        if last is not None:
+            mean = (now - last).mean(0) + self.carried.mean("gradient").to(now.device)
         for name, value in (("state", x), ("adjoint", w), ("gradient", now)):
             self.carried.put(name, batch, value)
         sizes = [g.numel() for g in each[0].gradient]

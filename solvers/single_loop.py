@@ -43,5 +43,5 @@ class Solver(EquilibriumMethod):
         w = self.carried.get("adjoint", batch, torch.zeros_like(x))
         w = iterate(lambda w: at.g + at.jt(w), w, steps=self.inner_steps)
         self.carried.put("state", batch, x)
-        self.carried.put("adjoint", batch, w)
+        self.carried.put("adjoint", batch, w, of_mean=True)
         return Hypergradient(at.loss, at.gradient(w), x)

@@ -28,6 +28,7 @@ class Solver(TorchDEQMethod):
         "schedule": [None],
         "groups": [None],
         "projection": [None],
+        "chunk": [0],
         "steps": [20],
         "batch_size": [0],
         "evaluate_every": [5],

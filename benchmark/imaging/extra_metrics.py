@@ -153,6 +153,20 @@ def measure_all(metrics: Sequence[Metric], pairs: Sequence[tuple[Tensor, Tensor]
     return Measured(values, "; ".join(messages))
 
 
+def mean_of_measured(found: Sequence[Measured], numbers: Sequence[int]) -> Measured:
+    """What was measured of so many images each, of all together; one alone as it is."""
+    known = [(number, one) for number, one in zip(numbers, found, strict=True) if number]
+    if len(known) == 1:
+        return known[0][1]
+    values = {
+        name: sum(number * one.values[name] for number, one in known) / sum(numbers)
+        for name in known[0][1].values
+    }
+    return Measured(
+        values, "; ".join(dict.fromkeys(one.message for _, one in known if one.message))
+    )
+
+
 def directions(metrics: Sequence[Metric]) -> str:
     """For each metric of a known direction, whether higher is better, by name: as JSON."""
     known = {m.name: m.higher_is_better for m in metrics if m.higher_is_better is not None}

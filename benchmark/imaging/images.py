@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmark.imaging.stored import Stored, gathered
 from benchmark.options.checks import positive_integer
 from benchmark.options.seeds import seed_of
 
@@ -24,12 +25,12 @@ ACROSS = 4
 
 @dataclass(frozen=True)
 class Cut:
-    """Images, (n, C, H, W) or a list of (C, H, W), and the photograph that each was cut from.
+    """Images, (n, C, H, W), a list of (C, H, W) or ``Stored``, and the photograph of each.
 
     Images with one name are of one photograph: what is found on them is not independent.
     """
 
-    images: Tensor | list[Tensor]
+    images: Tensor | list[Tensor] | Stored
     photographs: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -74,9 +75,16 @@ def sides_of(size: object) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def crops(
-    images: Mapping[str, Image.Image | np.ndarray], *, number: int, size: object, seed: int
-) -> Cut:
+class Named(Protocol):
+    """Images by name, as a mapping has them; ``len`` is the most that there can be."""
+
+    def __len__(self) -> int: ...
+
+    def items(self) -> Iterable[tuple[str, Image.Image | np.ndarray]]:
+        """All of them, which may be read only now."""
+
+
+def crops(images: Named, *, number: int, size: object, seed: int) -> Cut:
     """``number`` crops that share no pixel, (number, C, H, W) float64 in [0, 1], drawn by ``seed``.
 
     The images, by name, of Pillow's or arrays (H, W, C) of bytes or floats in [0, 1] (complex ones,
@@ -84,29 +92,63 @@ def crops(
     reduced (Lanczos) as far as each side stays ``ACROSS`` times that of a crop, so that a small
     crop still shows a part of a scene and not a texture. The crops of an image are cells of a grid,
     which the seed and the image's number place and shuffle: they do not depend on how many are
-    asked for, nor on the other images. ``size`` : see ``sides_of``.
+    asked for, nor on the other images. ``size`` : see ``sides_of``. One image at a time is in
+    memory, and the crops as far as ``benchmark.imaging.stored.gathered`` holds them there.
 
     Raises ValueError where there are not so many, which says how many there are; where an image is
     smaller than the crop, the images differ in channels, or a number is not positive.
     """
     positive_integer("number of images", number)
-    sides = sides_of(size)
-    cells = {
-        name: _cells(np.asarray(image), sides, seed_of(seed, "crops", i))
-        for i, (name, image) in enumerate(images.items())
-    }
-    turns = zip_longest(*([(name, cell) for cell in found] for name, found in cells.items()))
-    in_turn = [pair for turn in turns for pair in turn if pair is not None]
-    if len(in_turn) < number:
-        raise ValueError(
-            f"{len(cells)} images hold {len(in_turn)} crops of {sides[1]}×{sides[0]} pixels that "
-            f"do not overlap, {number} are asked for"
-        )
-    names, patches = zip(*in_turn[:number], strict=True)
-    counts = {patch.shape[2] for patch in patches}
-    if len(counts) > 1:
-        raise ValueError(f"images of {sorted(counts)} channels in one set: say channels=1 or 3")
-    return Cut(torch.stack([as_tensor(patch) for patch in patches]), names)
+    sides, most, counts = sides_of(size), -(-number // max(1, len(images))), {}
+    found: list[Tensor] | Stored = []
+    while len(found) < number:  # once more where an image has fewer than its share
+        found = gathered(_first_cells(images, most, sides, seed, counts))
+        if sum(counts.values()) < number:
+            raise ValueError(
+                f"{len(counts)} images hold {sum(counts.values())} crops of {sides[1]}×{sides[0]} "
+                f"pixels that do not overlap, {number} are asked for"
+            )
+        in_turn = _in_turn(counts, most)
+        while sum(min(count, most) for count in counts.values()) < number:
+            most += 1
+    names, order = zip(*in_turn[:number], strict=True)
+    chosen = found.chosen(order) if isinstance(found, Stored) else [found[k] for k in order]
+    channels = {shape_of(chosen, k)[0] for k in range(number)}
+    if len(channels) > 1:
+        raise ValueError(f"images of {sorted(channels)} channels in one set: say channels=1 or 3")
+    return Cut(stacked(chosen), names)
+
+
+def stacked(images: Tensor | list[Tensor] | Stored) -> Tensor | Stored:
+    """Images of one shape (C, H, W) as (n, C, H, W), where they are in memory."""
+    return torch.stack(images) if isinstance(images, list) else images
+
+
+def shape_of(images: Sequence[Tensor] | Tensor | Stored, i: int) -> tuple[int, ...]:
+    """(C, H, W) of image ``i``."""
+    return images.shape_of(i) if isinstance(images, Stored) else tuple(images[i].shape)
+
+
+def _first_cells(
+    images: Named, most: int, sides: tuple[int, int], seed: int, counts: dict[str, int]
+) -> Iterator[np.ndarray]:
+    """Up to ``most`` cells of each image; ``counts`` becomes how many each has."""
+    for i, (name, image) in enumerate(images.items()):
+        cells = _cells(np.asarray(image), sides, seed_of(seed, "crops", i))
+        counts[name] = len(cells)
+        yield from cells[:most]
+
+
+def _in_turn(counts: Mapping[str, int], most: int) -> list[tuple[str, int]]:
+    """Each image's name with the number of its first cell of ``_first_cells``, then with the
+    second, and so on.
+    """
+    start, of_each = 0, []
+    for name, count in counts.items():
+        end = start + min(count, most)
+        of_each.append([(name, k) for k in range(start, end)])
+        start = end
+    return [pair for turn in zip_longest(*of_each) for pair in turn if pair is not None]
 
 
 def _cells(image: np.ndarray, sides: tuple[int, int], seed: int) -> list[np.ndarray]:
@@ -124,13 +166,6 @@ def _cells(image: np.ndarray, sides: tuple[int, int], seed: int) -> list[np.ndar
         image[top : top + sides[0], left : left + sides[1]]
         for top, left in (corners[i] for i in generator.permutation(len(corners)))
     ]
-
-
-def as_tensor(image: np.ndarray) -> Tensor:
-    """An image (H, W, C) of bytes, or of floats in [0, 1], as (C, H, W) float64 in [0, 1]."""
-    scale = 255 if image.dtype == np.uint8 else 1
-    values = torch.from_numpy(np.array(image, dtype=np.float64) / scale)
-    return values.permute(2, 0, 1).contiguous()
 
 
 def _reduced(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -164,30 +199,42 @@ def _for_pillow(image: np.ndarray) -> np.ndarray:
     return image if image.dtype == np.uint8 else image.astype(np.float32)
 
 
-def simulated(*, number: int, size: object, seed: int) -> Tensor:
+def simulated(*, number: int, size: object, seed: int) -> Tensor | Stored:
     """``number`` images (number, 3, H, W) in [0, 1] of overlapping coloured rectangles.
 
-    ``size`` : see ``sides_of``.
+    ``size`` : see ``sides_of``. In a file where ``gathered`` puts them there.
     """
     positive_integer("number of images", number)
     sides = sides_of(size)
     generator = np.random.default_rng(seed)
-    canvas = np.full((number, 3, *sides), 0.5)
-    for image in canvas:
+
+    def image() -> np.ndarray:
+        canvas = np.full((3, *sides), 0.5)
         for _ in range(6):
             top, left = (generator.integers(side) for side in sides)
             height, width = (generator.integers(2, side + 2) for side in sides)
-            image[:, top : top + height, left : left + width] = generator.random((3, 1, 1))
-    return torch.from_numpy(canvas)
+            canvas[:, top : top + height, left : left + width] = generator.random((3, 1, 1))
+        return np.moveaxis(canvas, 0, 2)
+
+    return stacked(gathered(image() for _ in range(number)))
 
 
-def digest(*tensors: Tensor) -> str:
+def digest(*tensors: Tensor | Pieces) -> str:
     """The first 12 hexadecimal digits of the SHA-256 of the shapes and values, in float32."""
     sha = hashlib.sha256()
     for tensor in tensors:
-        array = tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
-        sha.update(str(array.shape).encode() + array.tobytes())
+        sha.update(str(tuple(tensor.shape)).encode())
+        for piece in [tensor] if isinstance(tensor, Tensor) else tensor.pieces:
+            sha.update(piece.detach().to("cpu", torch.float32).contiguous().numpy().data)
     return sha.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A tensor that is not in memory, as its ``pieces`` along the first axis."""
+
+    shape: tuple[int, ...]
+    pieces: Iterable[Tensor]
 
 
 def shown(images: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import ast
 import glob
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmark.imaging.arrays import axes_of, image_of, one_image, stored_array
-from benchmark.imaging.images import Cut, as_tensor, crops, digest, parted, shuffled, sides_of
+from benchmark.imaging.images import Cut, crops, digest, parted, shuffled, sides_of
 from benchmark.imaging.reading import (
     read_image,
     reason,
@@ -23,6 +23,7 @@ from benchmark.imaging.reading import (
     upright_size,
     with_channels,
 )
+from benchmark.imaging.stored import as_tensor, gathered
 from benchmark.options.checks import positive_integer
 from benchmark.options.seeds import seed_of
 from benchmark.options.spec import Kind
@@ -209,13 +210,13 @@ def drawn(
     of_each = zip(sets, orders, (n_train, n_test), strict=True)
     for i, (found, order, number) in enumerate(of_each):
         read = partial(_prepared, found, channels=channels, white=white, least=least)
-        images, names = _first(found, order, read, number=number, known=known)
+        first = _First(found, order, read, number, known)
         if size == WHOLE:
-            whole = [as_tensor(_middle(image, multiple_of)) for image in images]
-            made.append(Cut(whole, tuple(names)))
+            whole = gathered(_middle(image, multiple_of) for _, image in first.items())
+            made.append(Cut(whole, first.names))
         else:
-            by_name = dict(zip(names, images, strict=True))
-            made.append(crops(by_name, number=number, size=size, seed=seed_of(seed, i)))
+            made.append(crops(first, number=number, size=size, seed=seed_of(seed, i)))
+        known = first.serving
     return made[0], made[1]
 
 
@@ -312,41 +313,54 @@ def _require_apart(sets: Sequence[Pictures]) -> None:
             )
 
 
-def _first(
-    found: Pictures,
-    order: Sequence[int],
-    read: Callable[[int], np.ndarray],
-    *,
-    number: int,
-    known: dict[str, str],
-) -> tuple[list[np.ndarray], list[str]]:
-    """The first ``number`` of the images in ``order`` that can be read to their end, and names.
+@dataclass
+class _First:
+    """The first ``number`` of the images in ``order`` that can be read to their end, one by one.
 
-    ``known`` : what serves already, by digest, which grows.
+    known : what serves already, names by digest; serving : the same and these, once they are read.
     """
-    images, names, skipped = [], [], []
-    for i in order:
-        if len(images) == number:
-            break
-        try:
-            image = read(i)
-        except Exception as error:  # a truncated file shows only here
-            skipped.append(f"{found.names[i]} ({reason(error)})")
-            continue
-        key = digest(as_tensor(image))  # of the values, however many bits the file has for them
-        if key in known:
-            skipped.append(f"{found.names[i]} (a copy of {known[key]})")
-            continue
-        known[key] = found.names[i]
-        images.append(image)
-        names.append(found.names[i])
-    _warn_skipped(found, skipped)
-    if not images:
-        raise ValueError(
-            f"{found.where}: none of {len(order)} images can serve: "
-            f"{skipped[0]}{', …' if len(skipped) > 1 else ''}"
-        )
-    return images, names
+
+    found: Pictures
+    order: Sequence[int]
+    read: Callable[[int], np.ndarray]
+    number: int
+    known: Mapping[str, str]
+    serving: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return min(self.number, len(self.order))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the images, once they are read."""
+        return tuple(self.serving.values())[len(self.known) :]
+
+    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Names and images. Raises ValueError where there is none."""
+        again, self.serving = bool(self.serving), dict(self.known)
+        skipped: list[str] = []
+        for i in self.order:
+            if len(self.serving) - len(self.known) == self.number:
+                break
+            name = self.found.names[i]
+            try:
+                image = self.read(i)
+            except Exception as error:  # a truncated file shows only here
+                skipped.append(f"{name} ({reason(error)})")
+                continue
+            key = digest(as_tensor(image))  # of the values, however many bits the file has for them
+            if key in self.serving:
+                skipped.append(f"{name} (a copy of {self.serving[key]})")
+                continue
+            self.serving[key] = name
+            yield name, image
+        if not again:
+            _warn_skipped(self.found, skipped)
+        if len(self.serving) == len(self.known):
+            raise ValueError(
+                f"{self.found.where}: none of {len(self.order)} images can serve: "
+                f"{skipped[0]}{', …' if len(skipped) > 1 else ''}"
+            )
 
 
 def _middle(image: np.ndarray, multiple_of: int) -> np.ndarray:

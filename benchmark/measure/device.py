@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from pathlib import Path
@@ -43,8 +44,20 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def processes() -> int:
+    """How many torchrun has started to train one θ together: one where it has not."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
 def device_name(device: torch.device) -> str:
-    """What the device calls itself: the GPU, or the model of the processor."""
+    """What the device calls itself: the GPU, or the model of the processor; of several processes
+    that train together, how many times.
+    """
+    together = f" × {processes()}" if processes() > 1 else ""
+    return _name(device) + together
+
+
+def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

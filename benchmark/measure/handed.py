@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.gradients.result import Hypergradient
-from benchmark.problems.bilevel import Images
+from benchmark.problems.bilevel import Images, StreamedBatch
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
 
@@ -28,10 +28,13 @@ class ChangedError(ValueError):
 
 
 def of_images(name: str, images: Images) -> dict[str, Tensor]:
-    """The tensors of ``images`` by what they are called in a message."""
+    """The tensors of ``images`` by what they are called in a message; none of those that are read
+    anew whenever they are asked for.
+    """
+    parts = () if isinstance(images, StreamedBatch) else images.parts
     return {
         f"{what} of {name}{f' (part {k})' if k else ''}": tensor
-        for k, part in enumerate(images.parts)
+        for k, part in enumerate(parts)
         for what, tensor in (("the images", part.truth), ("the observations", part.observation))
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from benchmark.imaging import metrics
-from benchmark.imaging.extra_metrics import Measured, Metric, measure_all, unmeasured
+from benchmark.imaging.extra_metrics import (
+    Measured,
+    Metric,
+    mean_of_measured,
+    measure_all,
+    unmeasured,
+)
 from benchmark.measure import exact_descent
 from benchmark.measure.failure import DivergedError
 from benchmark.measure.jacobian import jacobian_norm
@@ -26,7 +32,7 @@ from benchmark.measure.reference import (
     reference_hypergradient,
     true_equilibrium,
 )
-from benchmark.problems.bilevel import Batch, BilevelTask, mean_over, upper_loss
+from benchmark.problems.bilevel import Batch, BilevelTask, StreamedBatch, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 
 V = TypeVar("V")
@@ -181,72 +187,139 @@ class Truth:
 
     @torch.no_grad()
     def _judge(self, lower: LowerLevelProblem) -> Judged:
-        """Each equilibrium is solved on, by a decade at a time, until the figures are settled: what
-        they still moved by is ten times the error that is left.
-        """
-        shared = self._probe_at(lower) if self._shared else []
-        parts, found, before, tol = (*self._alone, *self.task.test.parts), None, None, FIRST_TOL
-        while True:
-            found = _equilibria(lower, parts, tol=tol, before=found)
-            residual = float(np.max([one.residual for one in (*shared, *found)]))  # NaN, not max()
-            if not residual <= NO_EQUILIBRIUM:
+        judged: list[_Share] = []
+        for group in self._groups(lower):
+            figures, residual = _settled(lower, group)
+            if figures is None:
                 return Judged(Accuracy(equilibrium_residual=residual), unmeasured(self.metrics))
-            figures = self._figures(lower, [one.x for one in (*shared, *found)])
-            last = tol <= EQUILIBRIUM_TOL or residual > 10 * tol
-            if last or (before is not None and figures.settled(before)):
-                return self._found(lower, figures, residual)
-            before, tol = figures, max(EQUILIBRIUM_TOL, tol / 10)
+            judged.append(_share(group, figures, residual, self.metrics))
+        return _together(judged)
 
-    def _figures(self, lower: LowerLevelProblem, states: Sequence[Tensor]) -> _Figures:
-        """Of the equilibria of the training set's parts, then the test set's."""
-        training = (*self._shared, *self._alone)
-        losses = [
-            (len(part), float(upper_loss(lower.at(part.operator), x, part)))
-            for part, x in zip(training, states[: len(training)], strict=True)
-        ]
-        test = self.task.test.parts
-        images = [
-            lower.at(part.operator).reconstruct(x)
-            for part, x in zip(test, states[len(training) :], strict=True)
-        ]
-        of_each = zip(images, test, strict=True)
-        psnr = torch.cat([metrics.psnr_of_each(image, part.truth) for image, part in of_each])
-        number = len(self.task.train)
-        value = losses[0][1] if len(losses) == 1 else sum(n * loss for n, loss in losses) / number
-        return _Figures(value, psnr.cpu().numpy(), images)
+    def _groups(self, lower: LowerLevelProblem) -> Iterator[_Group]:
+        """All that is in memory, then each part of what is not, by itself."""
+        known = self._probe_at(lower) if self._shared else []
+        held: dict[str, Sequence[Batch]] = {"train": self._alone, "test": self.task.test.parts}
+        read = {
+            name: held.pop(name)
+            for name in ("train", "test")
+            if isinstance(getattr(self.task, name), StreamedBatch)
+        }
+        training = (*self._shared, *held.get("train", ()))
+        if training or held:
+            yield _Group(training, tuple(held.get("test", ())), known)
+        for part in read.get("train", ()):
+            yield _Group((part,), ())
+        for part in read.get("test", ()):
+            yield _Group((), (part,))
 
-    def _found(self, lower: LowerLevelProblem, figures: _Figures, residual: float) -> Judged:
-        test = self.task.test
-        images = dict(zip((part.operator for part in test.parts), figures.images, strict=True))
 
-        def judged(metric: Callable[[Tensor, Tensor], float]) -> float:
-            return mean_over(lower, test, lambda _, part: metric(images[part.operator], part.truth))
+@dataclass(frozen=True)
+class _Group:
+    """Parts of the training and of the test set that are judged together; ``known`` : equilibria of
+    the first.
+    """
 
-        accuracy = Accuracy(
-            value=figures.value,
-            test_psnr=judged(metrics.psnr),
-            test_psnr_images=figures.psnr,
-            test_ssim=judged(metrics.ssim),
-            equilibrium_residual=residual,
-        )
-        pairs = [(images[part.operator], part.truth) for part in test.parts]
-        return Judged(accuracy, measure_all(self.metrics, pairs))
+    training: tuple[Batch, ...]
+    test: tuple[Batch, ...]
+    known: Sequence[TrueEquilibrium] = ()
 
 
 @dataclass(frozen=True)
 class _Figures:
-    """F, the PSNR of each test image, and these images."""
+    """Of a group: the loss of each training part, with its number of images, the PSNR of each test
+    image, and these images.
+    """
 
-    value: float
+    losses: list[tuple[int, float]]
     psnr: np.ndarray
     images: list[Tensor]
 
     def settled(self, before: _Figures) -> bool:
         """Whether they are ``before``'s, up to ``SETTLED`` of F and so many dB."""
         of_value, of_psnr = SETTLED
-        near = abs(self.value - before.value) <= of_value * abs(self.value)
+        value, value_before = _mean(self.losses), _mean(before.losses)
+        near = not self.losses or abs(value - value_before) <= of_value * abs(value)
         moved = np.abs(self.psnr - before.psnr)  # of two infinite ones no number
         return near and bool(((moved <= of_psnr) | (self.psnr == before.psnr)).all())
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What a group gives to ``Judged``: values, each with the number of images that it is of."""
+
+    losses: list[tuple[int, float]]
+    psnr: list[tuple[int, float]]
+    ssim: list[tuple[int, float]]
+    psnr_images: np.ndarray
+    residual: float
+    extra: Measured
+
+
+def _settled(lower: LowerLevelProblem, group: _Group) -> tuple[_Figures | None, float]:
+    """The figures, None where there is no equilibrium, and the largest residual. Each equilibrium
+    is solved on, by a decade at a time, until the figures are settled: what they still moved by is
+    ten times the error that is left.
+    """
+    parts = (*group.training, *group.test)
+    found, before, tol = None, None, FIRST_TOL
+    while True:
+        found = _equilibria(lower, parts[len(group.known) :], tol=tol, before=found)
+        solved = (*group.known, *found)
+        residual = float(np.max([one.residual for one in solved]))  # NaN, not max()
+        if not residual <= NO_EQUILIBRIUM:
+            return None, residual
+        figures = _figures(lower, group, [one.x for one in solved])
+        last = tol <= EQUILIBRIUM_TOL or residual > 10 * tol
+        if last or (before is not None and figures.settled(before)):
+            return figures, residual
+        before, tol = figures, max(EQUILIBRIUM_TOL, tol / 10)
+
+
+def _figures(lower: LowerLevelProblem, group: _Group, states: Sequence[Tensor]) -> _Figures:
+    """At the equilibria of the training parts, then of the test parts."""
+    number = len(group.training)
+    losses = [
+        (len(part), float(upper_loss(lower.at(part.operator), x, part)))
+        for part, x in zip(group.training, states[:number], strict=True)
+    ]
+    images = [
+        lower.at(part.operator).reconstruct(x)
+        for part, x in zip(group.test, states[number:], strict=True)
+    ]
+    of_each = zip(images, group.test, strict=True)
+    psnr = [metrics.psnr_of_each(image, part.truth).cpu().numpy() for image, part in of_each]
+    return _Figures(losses, np.concatenate(psnr) if psnr else np.empty(0), images)
+
+
+def _share(group: _Group, figures: _Figures, residual: float, asked: Sequence[Metric]) -> _Share:
+    pairs = [(x, part.truth) for x, part in zip(figures.images, group.test, strict=True)]
+    return _Share(
+        losses=figures.losses,
+        psnr=[(len(x), metrics.psnr(x, truth)) for x, truth in pairs],
+        ssim=[(len(x), metrics.ssim(x, truth)) for x, truth in pairs],
+        psnr_images=figures.psnr,
+        residual=residual,
+        extra=measure_all(asked, pairs) if pairs else unmeasured(asked),
+    )
+
+
+def _together(shares: Sequence[_Share]) -> Judged:
+    accuracy = Accuracy(
+        value=_mean([loss for share in shares for loss in share.losses]),
+        test_psnr=_mean([psnr for share in shares for psnr in share.psnr]),
+        test_ssim=_mean([ssim for share in shares for ssim in share.ssim]),
+        equilibrium_residual=max(share.residual for share in shares),
+        test_psnr_images=np.concatenate([share.psnr_images for share in shares]),
+    )
+    weights = [len(share.psnr_images) for share in shares]
+    return Judged(accuracy, mean_of_measured([share.extra for share in shares], weights))
+
+
+def _mean(values: Sequence[tuple[int, float]]) -> float:
+    """Over images, of means over so many of them; NaN where there is none."""
+    if len(values) <= 1:
+        return values[0][1] if values else nan
+    return sum(n * value for n, value in values) / sum(n for n, _ in values)
 
 
 def _equilibria(
@@ -264,16 +337,18 @@ def _equilibria(
     ]
 
 
-def _training_parts(task: BilevelTask) -> tuple[tuple[Batch, ...], tuple[Batch, ...]]:
+def _training_parts(task: BilevelTask) -> tuple[Sequence[Batch], Sequence[Batch]]:
     """The parts of the probe, and those of the other training images; none, and all of them, where
     the probe is not of the training set.
     """
-    of_probe = {i for part in task.probe.parts for i in part.index or ()}
-    everything = [i for part in task.train.parts for i in part.index or ()]
-    if not of_probe or not of_probe <= set(everything) or len(everything) != len(task.train):
+    probe, everything = set(task.probe.index or ()), task.train.index or ()
+    if not probe or not probe <= set(everything) or len(everything) != len(task.train):
         return (), task.train.parts
-    others = [k for k, i in enumerate(everything) if i not in of_probe]
-    return task.probe.parts, task.train[others].parts if others else ()
+    others = [k for k, i in enumerate(everything) if i not in probe]
+    if not others:
+        return task.probe.parts, ()
+    read = isinstance(task.train, StreamedBatch)
+    return task.probe.parts, (task.train.only(others) if read else task.train[others]).parts
 
 
 def at_theta(lower: LowerLevelProblem, theta: Theta) -> LowerLevelProblem:

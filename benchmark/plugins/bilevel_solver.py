@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from typing import final
 
@@ -27,10 +28,11 @@ from benchmark.measure.handed import (
     untouched,
 )
 from benchmark.measure.surroundings import NUMERICS, kept
+from benchmark.plugins.among import mean_among
 from benchmark.plugins.carried import Carried
 from benchmark.plugins.descent import Descent
 from benchmark.plugins.outer_loop import TO_TOLERANCE, OuterLoop
-from benchmark.problems.bilevel import Batch, Images, LearningTask
+from benchmark.problems.bilevel import Batch, Images, LearningTask, StreamedBatch, in_chunks
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
 
@@ -56,19 +58,24 @@ class GradientMethod(OuterLoop):
     @final
     def mean_hypergradient(self, lower: LowerLevelProblem, batch: Images) -> Hypergradient:
         """``hypergradient`` on images of one operator or several: there, the mean over the images
-        of the estimates of each, which count as one call.
+        of the estimates of each, which count as one call. Of images that are read part by part,
+        the mean alone is kept, with the state of the first part.
         """
-        found, calls = [], self.carried.counts()
-        for part in batch.parts:
+        found, weights, calls, parts = [], [], self.carried.counts(), batch.parts
+        for part in parts:
             self.carried.recount(calls)
             with kept(NUMERICS, self.left_behind):
                 one = self.hypergradient(lower.at(part.operator), part)
             if not isinstance(one, Hypergradient):
                 raise ValueError(f"hypergradient returned {one!r}, expected a Hypergradient")
-            if len(batch.parts) > 1:  # else who asked looks at it
+            if len(parts) > 1:  # else who asked looks at it
                 require_estimate(one, lower.theta())
             found.append(one)
-        mean = mean_of(found, [len(part) / len(batch) for part in batch.parts])
+            weights.append(len(part) / len(batch))
+            if isinstance(batch, StreamedBatch) and len(found) > 1:
+                so_far = mean_of(found, [weight / sum(weights) for weight in weights])
+                found, weights = [replace(so_far, parts=())], [sum(weights)]
+        mean = mean_of(found, weights)
         self.carried.note("state_residual", mean.state_residual)
         self.carried.note("adjoint_residual", mean.adjoint_residual)
         return mean
@@ -90,7 +97,7 @@ class GradientMethod(OuterLoop):
         if self.warm_start:
             self.carried.put("state", batch, found.state)
             if found.adjoint is not None:
-                self.carried.put("adjoint", batch, found.adjoint)
+                self.carried.put("adjoint", batch, found.adjoint, of_mean=True)
 
     @final
     def hypergradient_on_probe(self, lower: LowerLevelProblem, batch: Images) -> Hypergradient:
@@ -133,6 +140,8 @@ class BilevelSolver(GradientMethod):
         lines (LBFGS) takes several estimates a step; each is counted, and carries over what it
         leaves.
     learning_rate : of the optimizer.
+    chunk : images of a step that are in memory with their graphs at once, the gradients of all such
+        chunks being averaged; 0: all.
     """
 
     parameters = {
@@ -141,6 +150,7 @@ class BilevelSolver(GradientMethod):
         "schedule": [None],
         "groups": [None],
         "projection": [None],
+        "chunk": [0],
         **GradientMethod.parameters,
     }
 
@@ -167,10 +177,16 @@ class BilevelSolver(GradientMethod):
 
     @final
     def advance(self, batch: Images) -> None:
+        def estimated(images: Images) -> Hypergradient:
+            images = in_chunks(images, getattr(self, "chunk", 0))
+            with untouched(self._read | of_images("the batch", images)):
+                found = self.mean_hypergradient(self.counted, images)
+            require_estimate(found, self.lower.theta())
+            return found
+
         def gradient() -> Tensor:
-            with untouched(self._read | of_images("the batch", batch)):
-                estimate = self.mean_hypergradient(self.counted, batch)
-            require_estimate(estimate, self.lower.theta())
+            shared = mean_among(estimated, batch, self.theta) if self.together else None
+            estimate = shared or estimated(batch)
             require_finite(estimate, when=f"at outer step {self.outer_step}")
             for parameter, entry in zip(self.theta, estimate.gradient, strict=True):
                 parameter.grad = entry.contiguous()

@@ -16,7 +16,7 @@ from benchmark.gradients.result import Hypergradient
 from benchmark.measure.failure import require_finite
 from benchmark.plugins.bilevel_solver import GradientMethod
 from benchmark.plugins.outer_loop import TO_TOLERANCE
-from benchmark.problems.bilevel import Batch, Images, upper_loss
+from benchmark.problems.bilevel import Batch, Images, LearningTask, StreamedBatch, upper_loss
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Equilibrium, Layer
 from benchmark.solve.named import adjoint_solver
@@ -101,6 +101,12 @@ class InexactDescent(GradientMethod):
         "first_move": [0.5],
         "adaptive": [True],
     }
+
+    @final
+    def unfit(self, task: LearningTask) -> str | None:
+        if isinstance(task.train, StreamedBatch) and not 0 < self.batch_size < len(task.train):
+            return "values of F need the states of all images of a step: expected a batch_size"
+        return None
 
     @final
     def check_parameters(self) -> None:

@@ -18,6 +18,7 @@ from typing import final
 from benchopt import BaseSolver
 from torch import Tensor
 
+from benchmark.imaging.stored import PrivateFolder
 from benchmark.measure import timing
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.device import full_precision
@@ -33,11 +34,11 @@ from benchmark.measure.handed import (
 from benchmark.measure.surroundings import EVERYTHING, NUMERICS, Others, kept
 from benchmark.options import checks
 from benchmark.options.brought import error_line, of_a_file
-from benchmark.plugins.carried import Carried
+from benchmark.plugins.carried import Carried, Files
 from benchmark.plugins.keyed import Keyed
 from benchmark.plugins.progress import ShareOfSteps, most_rows, show
 from benchmark.plugins.rules import RULES
-from benchmark.problems.bilevel import Images, LearningTask
+from benchmark.problems.bilevel import Images, LearningTask, StreamedBatch
 from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 from benchmark.solve.search import ToTolerance
 
@@ -157,7 +158,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
             benchopt's callback (``benchmark.running``); None: here.
         """
         self.task, self.evaluate, self.stream, self.most_rows = task, evaluate, stream, None
-        self.left_behind, self._given = set(), {}
+        self.left_behind, self._given, self.beside, self.together = set(), {}, None, False
 
     @final
     def warm_up(self) -> None:
@@ -216,7 +217,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self.clock = timing.Stopwatch()
         self.lower = copy.deepcopy(self.task.lower)
         self.counted = CountedProblem(self.lower)
-        self.carried = Carried()
+        self.carried = Carried(files=self._files(anew=resumed is None))
         self.outer_step, self.row = 0, None
         self.outcome = self.attempted(self._prepare)
         if resumed is not None:
@@ -246,6 +247,19 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         }
         self._versions, self._digests = versions(self._given), digests(self._given)
         self._others = Others.now()
+
+    @final
+    def _files(self, *, anew: bool) -> Files | None:
+        """Where what is carried is kept, one of each training image, where these are in files too:
+        in the folder ``beside`` what is kept of the run, if there is one.
+        """
+        if not isinstance(self.task.train, StreamedBatch):
+            return None
+        private = PrivateFolder() if self.beside is None else None
+        files = Files(self.beside or private.path, private)
+        if anew:
+            files.take_up(set())
+        return files
 
     @final
     def _prepare(self) -> None:
@@ -335,6 +349,7 @@ class OuterLoop(Keyed, BaseSolver, ABC):
         self.outer_step, self.clock.seconds = state["outer_step"], state["seconds"]
         set_theta(self.lower, state["theta"])
         self.counted.counts.restore(state["counts"])
-        self.carried = Carried.of_state(state["carried"], device=self.task.device)
+        where = {"folder": self.beside, "files": self.carried.files}
+        self.carried = Carried.of_state(state["carried"], self.task.device, **where)
         self.left_behind |= set(state["left_behind"])
         self.restore_own_state(state["own"])

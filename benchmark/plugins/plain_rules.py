@@ -25,6 +25,7 @@ PLAIN_RULES = {
     "learning_rate": partial(checks.positive_number, most=1e6),
     "steps": checks.nonnegative_integer,
     "batch_size": checks.nonnegative_integer,
+    "chunk": checks.nonnegative_integer,
     "evaluate_every": checks.positive_integer,
     "warm_start": checks.boolean,
     "polish": checks.boolean,

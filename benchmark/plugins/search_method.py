@@ -68,8 +68,8 @@ class SearchMethod(OuterLoop):
             theta = self.propose(self.task.lower, self.tried)
         _require_theta(theta, self.lower.theta())
         set_theta(self.lower, theta)
-        size = self.batch_size or len(self.task.train)
-        value = self._loss(self.counted, self.task.train[:size])
+        images = self.task.train
+        value = self._loss(self.counted, images[: self.batch_size] if self.batch_size else images)
         self.tried.append(Trial(theta, value if isfinite(value) else inf))
         set_theta(self.lower, min(self.tried, key=lambda trial: trial.value).theta)
 

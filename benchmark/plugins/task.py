@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from math import prod
 
 import torch
 from torch import Tensor
 
 from benchmark.imaging.degradations import Degradation, make_degradation, measured_by
-from benchmark.imaging.images import Cut, digest, shown
+from benchmark.imaging.images import Cut, digest, shape_of, shown
 from benchmark.imaging.losses import UpperLoss, make_loss, require_loss
 from benchmark.imaging.measured import PEAK, Measured, checked_pairs
 from benchmark.imaging.seeded import seeded
+from benchmark.imaging.stored import Stored
 from benchmark.options.checks import positive_integer
 from benchmark.options.seeds import seed_of
 from benchmark.problems import LOWER_LEVEL
-from benchmark.problems.bilevel import Batch, BilevelTask, Images, joined, require_influence
+from benchmark.problems.bilevel import (
+    Batch,
+    BilevelTask,
+    Images,
+    StreamedBatch,
+    Unread,
+    joined,
+    require_influence,
+)
 from benchmark.problems.brought import as_lower_level, require_layer
 from benchmark.problems.lower_level import LowerLevelProblem, with_operators
 
-#: true images of one shape, of several, with the names of their photographs or without, or
-#: measured pairs of one operator or several
-ImageSet = Cut | Tensor | Sequence[Tensor] | Measured | Sequence[Measured]
+#: true images of one shape, of several, in memory or not, with the names of their photographs or
+#: without, or measured pairs of one operator or several
+ImageSet = Cut | Tensor | Sequence[Tensor] | Stored | Measured | Sequence[Measured]
 #: the photographs of the images of each shape
 Names = dict[tuple[int, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class _Observed:
-    """One operator, and the images (truth, observation) that it saw, by set: "train" and "test"."""
+    """One operator, and the images that it saw, by set: "train" and "test"."""
 
     degradation: Degradation
     image_shape: tuple[int, int, int]
-    images: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    images: dict[str, Batch | Unread] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Images of one shape with what is observed of them, which is the same each time."""
+
+    images: Stored
+    degradation: Degradation
+    stream: str
+
+    def __call__(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        truth = torch.stack([self.images[i] for i in numbers])
+        return truth, self.degradation.observe(truth, stream=self.stream, numbers=numbers)
 
 
 def make_task(
@@ -86,7 +110,7 @@ def make_task(
     if len(channels) > 1:
         raise ValueError(f"images of {channels} channels in one task, expected as many in all")
     upper = make_loss(loss)
-    shown = [truth[:1] for o in observed for truth, _ in o.images.values()]
+    shown = [images[:1].truth for o in observed for images in o.images.values()]
     for shape in {image.shape for image in shown}:
         require_loss(upper, torch.cat([image for image in shown if image.shape == shape][:2]))
     with seeded(seed_of(seed, "theta")):
@@ -95,8 +119,11 @@ def make_task(
     judged = _batch(observed, "test", upper, test_names)
     probe = learned[:probe_size]
     task = BilevelTask(problem, learned, probe, seed, test=judged)
-    tried = {part.operator: part[:2] for part in (*judged.parts, *learned.parts)}
-    for part in (*task.probe.parts, *(tried[k] for k in range(1, len(observed)))):
+    tried = (
+        replace(next(iter(o.images.values()))[:2], operator=k, loss=upper)
+        for k, o in enumerate(observed)
+    )
+    for part in (*task.probe.parts, *islice(tried, 1, None)):
         require_layer(problem.at(part.operator), part, what=f"lower level {lower!r}")
     require_influence(problem, task.probe)
     return task
@@ -126,7 +153,7 @@ def require_range(images: ImageSet, name: str) -> None:
 def _each(images: ImageSet) -> Iterator[Tensor]:
     """The true images (C, H, W) of a set, as far as it is one."""
     images, _ = _parted(images)
-    parts = images if isinstance(images, Tensor | list | tuple) else [images]
+    parts = images if isinstance(images, Tensor | list | tuple | Stored) else [images]
     for part in parts:
         truth = part.truth if isinstance(part, Measured) else [part]
         yield from (image for image in truth if isinstance(image, Tensor))
@@ -137,19 +164,19 @@ def _parted(images: ImageSet) -> tuple[ImageSet, Names]:
     if not isinstance(images, Cut):
         return images, {}
     names: dict[tuple[int, ...], list[str]] = {}
-    for image, name in zip(images.images, images.photographs, strict=True):
-        names.setdefault(tuple(image.shape), []).append(name)
+    for i, name in enumerate(images.photographs):
+        names.setdefault(shape_of(images.images, i), []).append(name)
     return images.images, {shape: tuple(of_one) for shape, of_one in names.items()}
 
 
-def _as_list(images: ImageSet, name: str) -> list[Tensor] | list[Measured]:
+def _as_list(images: ImageSet, name: str) -> list[Tensor | Stored] | list[Measured]:
     """Batches (N, C, H, W) of images, or of pairs; ValueError unless there is an image."""
     if isinstance(images, Tensor) and (images.ndim != 4 or len(images) == 0):
         raise ValueError(
             f"the {name} set must hold at least one image as (N, C, H, W), "
             f"got a tensor of shape {tuple(images.shape)}"
         )
-    if isinstance(images, Tensor | Measured):
+    if isinstance(images, Tensor | Measured | Stored):
         return [images]
     listed = list(images)
     if listed and all(isinstance(x, Measured) for x in listed):
@@ -163,26 +190,36 @@ def _as_list(images: ImageSet, name: str) -> list[Tensor] | list[Measured]:
 
 
 def _simulated(
-    sets: dict[str, list[Tensor]], degradation: str | None, *, seed: int
+    sets: dict[str, list[Tensor | Stored]], degradation: str | None, *, seed: int
 ) -> list[_Observed]:
     """The images of each shape, in the order of their first, observed by an operator of its own."""
     if degradation is None:
         raise ValueError("degradation is None: expected one, unless images come with measurements")
-    by_shape: dict[tuple[int, ...], dict[str, list[tuple[int, Tensor]]]] = {}
-    for name, listed in sets.items():
-        for number, image in enumerate(image for images in listed for image in images):
-            groups = by_shape.setdefault(tuple(image.shape), {})
-            groups.setdefault(name, []).append((number, image.double()))
+    images = {
+        name: listed[0] if isinstance(listed[0], Stored) else [x for part in listed for x in part]
+        for name, listed in sets.items()
+    }
+    by_shape: dict[tuple[int, ...], dict[str, list[int]]] = {}
+    for name, of_one in images.items():
+        for number in range(len(of_one)):
+            groups = by_shape.setdefault(shape_of(of_one, number), {})
+            groups.setdefault(name, []).append(number)
     observed = []
     for shape, groups in by_shape.items():
         made = make_degradation(degradation, shape, seed=seed)
-        seen = {}
-        for name, group in groups.items():
-            numbers, images = zip(*group, strict=True)
-            truth = torch.stack(images)
-            seen[name] = truth, made.observe(truth, stream=name, numbers=numbers)
+        seen = {name: _seen(made, images[name], name, group) for name, group in groups.items()}
         observed.append(_Observed(made, shape, seen))
     return observed
+
+
+def _seen(
+    made: Degradation, images: list[Tensor] | Stored, name: str, numbers: list[int]
+) -> Batch | Unread:
+    if isinstance(images, Stored):
+        reading = _Reading(images, made, name)
+        return Unread(reading, tuple(numbers), size=prod(images.shape_of(numbers[0])))
+    truth = torch.stack([images[i].double() for i in numbers])
+    return Batch(truth, made.observe(truth, stream=name, numbers=numbers))
 
 
 def _measured(
@@ -204,10 +241,10 @@ def _measured(
             if key not in observed:
                 made = measured_by(checked.physics, shape, seed=seed)
                 observed[key] = _Observed(made, shape)
-            pair = (checked.truth, checked.observation)
             known = observed[key].images.get(name)
-            joint = pair if known is None else tuple(map(torch.cat, zip(known, pair, strict=True)))
-            observed[key].images[name] = joint
+            pairs = [checked] if known is None else [known, checked]
+            truth = torch.cat([pair.truth for pair in pairs])
+            observed[key].images[name] = Batch(truth, torch.cat([p.observation for p in pairs]))
     return list(observed.values())
 
 
@@ -227,8 +264,12 @@ def _batch(observed: Sequence[_Observed], name: str, loss: UpperLoss, photograph
     parts, start = [], 0
     for k, one in enumerate(observed):
         if name in one.images:
-            truth, seen = one.images[name]
-            index = tuple(range(start, start + len(truth))) if name == "train" else None
-            parts.append(Batch(truth, seen, index, k, loss, photographs.get(one.image_shape)))
-            start += len(truth)
+            images = one.images[name]
+            index = tuple(range(start, start + len(images))) if name == "train" else None
+            options = {"index": index, "operator": k, "loss": loss}
+            known = photographs.get(one.image_shape)
+            parts.append(replace(images, photographs=known, **options))
+            start += len(images)
+    if isinstance(parts[0], Unread):
+        return StreamedBatch(tuple(parts))
     return joined(parts)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from benchmark.imaging.images import Pieces, digest
 from benchmark.imaging.losses import MEAN_SQUARED_ERROR, UpperLoss
 from benchmark.options.seeds import seed_of
 from benchmark.problems.lower_level import LowerLevelProblem
@@ -79,6 +80,11 @@ class MixedBatch:
     parts: tuple[Batch, ...]
 
     @property
+    def index(self) -> tuple[int, ...]:
+        """The numbers of its images, as ``Batch`` has them; none where it has none."""
+        return tuple(i for part in self.parts for i in part.index or ())
+
+    @property
     def photographs(self) -> tuple[str, ...] | None:
         """Of each image, in the order of the parts; None where they are not known."""
         known = [part.photographs for part in self.parts]
@@ -89,14 +95,7 @@ class MixedBatch:
 
     def __getitem__(self, chosen: slice | Sequence[int]) -> Batch | MixedBatch:
         """The images of these numbers, in the order of the parts."""
-        if isinstance(chosen, slice):
-            chosen = range(len(self))[chosen]
-        found, start = [], 0
-        for part in self.parts:
-            rows = [i - start for i in chosen if start <= i < start + len(part)]
-            found += [part[rows]] if rows else []
-            start += len(part)
-        return joined(found)
+        return joined([part[rows] for part, rows in _rows(self.parts, chosen)])
 
     def to(
         self, *, device: torch.device | None = None, dtype: torch.dtype | None = None
@@ -105,13 +104,168 @@ class MixedBatch:
         return MixedBatch(tuple(part.to(device=device, dtype=dtype) for part in self.parts))
 
 
-#: images with their observations, by one operator or by several
-Images = Batch | MixedBatch
+#: numbers in the images of a part of ``StreamedBatch``: what solvers hold of it is many times that
+AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A ``Batch`` of which images and observations are read when they are asked for.
+
+    read : truth (N, C, H, W) and observation (N, …) of some ``numbers``, in float64 on the CPU, as
+    they are at each call; size : numbers in an image.
+    """
+
+    read: Callable[[Sequence[int]], tuple[Tensor, Tensor]]
+    numbers: tuple[int, ...]
+    size: int
+    index: tuple[int, ...] | None = None
+    operator: int = 0
+    loss: UpperLoss = MEAN_SQUARED_ERROR
+    photographs: tuple[str, ...] | None = None
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def pieces(self) -> tuple[Pieces, Pieces]:
+        """Truth and observations, each as what its images are, one by one."""
+
+        def pieces(name: str) -> Pieces:
+            each = (getattr(self[[i]], name) for i in range(len(self)))
+            return Pieces((len(self), *getattr(self[:1], name).shape[1:]), each)
+
+        return pieces("truth"), pieces("observation")
+
+    def only(self, rows: Sequence[int]) -> Unread:
+        """That of these images alone, not read either."""
+        numbers, index, photographs = (
+            None if of_each is None else tuple(of_each[i] for i in rows)
+            for of_each in (self.numbers, self.index, self.photographs)
+        )
+        return replace(self, numbers=numbers, index=index, photographs=photographs)
+
+    def __getitem__(self, chosen: slice | Sequence[int]) -> Batch:
+        if isinstance(chosen, slice):
+            chosen = range(len(self))[chosen]
+        of = self.only(chosen)
+        batch = Batch(*self.read(of.numbers), of.index, of.operator, of.loss, of.photographs)
+        return batch.to(device=self.device, dtype=self.dtype)
+
+    def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Unread:
+        """The same for another device or dtype."""
+        loss = self.loss.to(device=device, dtype=dtype)
+        moved = {"device": device or self.device, "dtype": dtype or self.dtype}
+        return replace(self, loss=loss, **moved)
+
+
+@dataclass(frozen=True)
+class StreamedBatch:
+    """Images that are not in memory, of one operator or several.
+
+    Its ``parts`` are read anew each time that they are gone through, ``AT_ONCE`` numbers or one
+    image at a time, and no more than ``most`` images, unless that is 0; indexed, it gives these
+    images in memory.
+    """
+
+    unread: tuple[Unread, ...]
+    most: int = 0
+
+    @property
+    def parts(self) -> Sequence[Batch]:
+        """Its images in batches of one operator, each read when it is its turn."""
+        return _Parts(self.unread, self.most)
+
+    @property
+    def index(self) -> tuple[int, ...]:
+        """As of ``MixedBatch``."""
+        return tuple(i for part in self.unread for i in part.index or ())
+
+    @property
+    def photographs(self) -> tuple[str, ...] | None:
+        """As of ``MixedBatch``."""
+        known = [part.photographs for part in self.unread]
+        return None if None in known else tuple(name for names in known for name in names)
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.unread)
+
+    def __getitem__(self, chosen: slice | Sequence[int]) -> Batch | MixedBatch:
+        """The images of these numbers, in the order of the operators, in memory."""
+        return joined([part[rows] for part, rows in _rows(self.unread, chosen)])
+
+    def only(self, chosen: Sequence[int]) -> StreamedBatch:
+        """The same images, not in memory."""
+        return StreamedBatch(tuple(part.only(rows) for part, rows in _rows(self.unread, chosen)))
+
+    def to(
+        self, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> StreamedBatch:
+        """The same for another device or dtype."""
+        return StreamedBatch(tuple(part.to(device=device, dtype=dtype) for part in self.unread))
+
+
+class _Parts(Sequence[Batch]):
+    """Those of ``StreamedBatch``."""
+
+    def __init__(self, unread: Sequence[Unread], most: int) -> None:
+        self.of_each = []
+        for part in unread:
+            together = min(max(1, AT_ONCE // part.size), most or len(part))
+            for start in range(0, len(part), together):
+                self.of_each.append((part, range(len(part))[start : start + together]))
+
+    def __len__(self) -> int:
+        return len(self.of_each)
+
+    def __getitem__(self, k: int) -> Batch:
+        part, rows = self.of_each[k]
+        return part[rows]
+
+
+def _rows(
+    parts: Sequence[Batch | Unread], chosen: slice | Sequence[int]
+) -> Iterator[tuple[Batch | Unread, list[int]]]:
+    """The parts that hold some of the images ``chosen`` of all, with their numbers there."""
+    if isinstance(chosen, slice):
+        chosen = range(sum(len(part) for part in parts))[chosen]
+    start = 0
+    for part in parts:
+        rows = [i - start for i in chosen if start <= i < start + len(part)]
+        if rows:
+            yield part, rows
+        start += len(part)
+
+
+#: images with their observations, by one operator or by several, in memory or not
+Images = Batch | MixedBatch | StreamedBatch
 
 
 def joined(parts: Sequence[Batch]) -> Images:
     """One batch of all ``parts``, each of another operator."""
     return parts[0] if len(parts) == 1 else MixedBatch(tuple(parts))
+
+
+def in_chunks(batch: Images, most: int) -> Images:
+    """The same images in parts of no more than ``most``; 0: as they are."""
+    if isinstance(batch, StreamedBatch):
+        return replace(batch, most=most)
+    if most == 0 or all(len(part) <= most for part in batch.parts):
+        return batch
+    starts = ((part, k) for part in batch.parts for k in range(0, len(part), most))
+    return joined([part[k : k + most] for part, k in starts])
+
+
+def images_digest(*sets: Images) -> str:
+    """The digest of truth and observations of each operator of ``sets``, in memory or not."""
+    found: list[Tensor | Pieces] = []
+    for images in sets:
+        if isinstance(images, StreamedBatch):
+            found += [each for part in images.unread for each in part.pieces()]
+        else:
+            found += [each for part in images.parts for each in (part.truth, part.observation)]
+    return digest(*found)
 
 
 @dataclass(frozen=True)

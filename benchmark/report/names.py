@@ -28,7 +28,7 @@ PROBLEM = [*NAMES[:2], LOSS, "drawn"]
 UPPER = (LOSS, "metrics")
 # Parameters of the outer loop: they change what is learned, not the cost or the error of one
 # hypergradient at a given θ.
-TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "evaluate_every")
+TRAINING = ("steps", "learning_rate", "optimizer", "batch_size", "chunk", "evaluate_every")
 # what a method's depth is called: the layers, terms of a series or steps that it differentiates
 DEPTH = ("layers", "terms", "grad")
 NUMBERED = ("restarts", "steps")

@@ -21,7 +21,7 @@ from benchmark.measure.truth import Truth
 from benchmark.options.seeds import seed_of
 from benchmark.plugins.keyed import behind
 from benchmark.plugins.outer_loop import OuterLoop, Step
-from benchmark.running import ending, kept
+from benchmark.running import ending, kept, together
 from benchmark.running.child import ChildEnded, streamed
 from benchmark.running.places import claimed
 from benchmark.running.under_way import UnderWay
@@ -72,19 +72,22 @@ class Course:
     def _steps(
         self, solver: OuterLoop, path: Path, callback: Callable
     ) -> Generator[Step, None, None]:
+        limit = getattr(getattr(callback, "stopping_criterion", None), "timeout", None)
+        if together.shares(solver):
+            return self._shared(solver, path, limit)
         if os.environ.get(PROCESSES) == "0" or os.environ.get("BENCHOPT_DEBUG") == "1":
             solver.task = copy.deepcopy(solver.task)  # else shared with the other methods
             return kept.kept(solver, path)
-        limit = getattr(getattr(callback, "stopping_criterion", None), "timeout", None)
         return self._elsewhere(solver, path, limit)
 
     def _elsewhere(
-        self, solver: OuterLoop, path: Path, limit: float | None
+        self, solver: OuterLoop, path: Path, limit: float | None, run: int | None = None
     ) -> Generator[Step, None, None]:
+        """In a process of its own; ``run`` : the number of one that is shared with others."""
         seconds = None if limit is None else limit + max(GRACE[0], GRACE[1] * limit)
         parameters, task = dict(solver._parameters), solver.task
         given = (task, solver.evaluate, solver.most_rows)
-        work = partial(_loop, type(solver), parameters, given, self.truth, path)
+        work = partial(_loop, type(solver), parameters, given, self.truth, path, run)
         last = Step(0, 0.0, None)
         try:
             with closing(streamed(work, seconds=seconds)) as steps:
@@ -96,6 +99,12 @@ class Course:
             outcome = Outcome(ended.status, str(ended))
             yield Step(last.number, last.seconds, solver.evaluate.failed(outcome, last.number))
 
+    def _shared(
+        self, solver: OuterLoop, path: Path, limit: float | None
+    ) -> Generator[Step, None, None]:
+        with together.announced(solver) as run:
+            yield from self._elsewhere(solver, path, limit, run)
+
     def _key(self, solver: OuterLoop) -> str:
         made_by = digest(behind(solver))
         what = [solver.name, sorted(solver._parameters.items(), key=str), self.identity, made_by]
@@ -103,7 +112,12 @@ class Course:
 
 
 def _loop(
-    solver_class: type[OuterLoop], parameters: dict, given: tuple, truth: Truth, path: Path
+    solver_class: type[OuterLoop],
+    parameters: dict,
+    given: tuple,
+    truth: Truth,
+    path: Path,
+    run: int | None,
 ) -> Generator[tuple[Step, object], None, None]:
     """The child's part: the steps, and what each has found out that the parent does not know."""
     solver = solver_class.get_instance(**parameters)
@@ -112,7 +126,8 @@ def _loop(
     solver.most_rows = most_rows
     torch.manual_seed(seed_of(task.seed, "devices"))  # the process is the run's own
     known = truth.known()
-    with closing(kept.kept(solver, path)) as steps:
+    whole = kept.kept(solver, path) if run is None else together.steps(solver, run)
+    with closing(whole) as steps:
         for step in steps:
             found = truth.known() - known
             known |= found

@@ -1,12 +1,15 @@
 """A run on disk as it goes: after it was stopped, by whatever, it goes on where it was.
 
 Two files: the state after the last step, replaced each time, and the steps with their rows, which
-grows. Both hold what was true at one moment, for the first says how much of the second counts.
+grows. Both hold what was true at one moment, for the first says how much of the second counts. Of
+a training set that is not in memory there is a folder too: of what is carried from step to step,
+the first names the files that count.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +32,8 @@ from benchmark.running.pace import SHARE, Pace
 CHECKPOINT_SECONDS = 180.0
 #: the end of the name of a third file: the step in which the run failed, where it did
 FAILED = ".failed"
+#: and of a folder, of what is carried over from step to step where that is not in memory
+CARRIED = ".carried"
 
 
 def kept(solver: OuterLoop, path: Path, *, share: float = SHARE) -> Generator[Step, None, None]:
@@ -41,6 +46,7 @@ def kept(solver: OuterLoop, path: Path, *, share: float = SHARE) -> Generator[St
     checkpoint.
     """
     put_back()
+    solver.beside = path.with_suffix(CARRIED)
     with seeded(seed_of(solver.task.seed, "rehearsal")):
         solver.attempted(solver.rehearse)
     with seeded(seed_of(solver.task.seed, "run")):
@@ -88,6 +94,7 @@ def forget(path: Path) -> None:
     """Remove what ``kept`` has put at ``path``."""
     for file in (path, _log(path), path.with_suffix(FAILED)):
         file.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(CARRIED), ignore_errors=True)
 
 
 @final
@@ -127,6 +134,8 @@ class _Keeping:
         tree = {"state": solver.state(), "random": random}
         checkpoint.write(self.path, tree | {"evaluated": evaluated, "length": length})
         self.length = length
+        if solver.carried.files is not None:
+            solver.carried.files.settled()
 
     def taken_up(self) -> dict | None:
         """What is on disk, if it is whole."""

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.running import ending
+from benchmark.measure.device import processes
+from benchmark.running import ending, together
 from benchmark.running.child import interrupt_all
 from benchmark.running.faults import InvalidStudyError
 from benchmark.running.interruption import heeded
@@ -34,9 +35,19 @@ from benchmark.running.validation import Plan, validated
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if together.rank() > 0:
+        return together.follow()
+    with together.leading():
+        return _study(arguments)
+
+
+def _study(arguments: Sequence[str]) -> int:
     options = parser("python -m benchmark run", __doc__ or "").parse_args(arguments)
     plan = planned(options, arguments)
     if plan is None:
+        return 2
+    if processes() > 1 and (plan.settings.n_jobs or plan.settings.parallel_config):
+        print("error: torchrun shares each run: expected neither -j nor --parallel-config")
         return 2
     with claimed(plan.path) as path, heeded(first=interrupt_all):
         if path != plan.path:
