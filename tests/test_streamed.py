@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from math import inf
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from conftest import plugins
 from PIL import Image
 
 from benchmark.imaging import sources, stored
-from benchmark.imaging.images import crops, simulated
+from benchmark.imaging.images import crops, digest, simulated
 from benchmark.imaging.stored import Stored, gathered
 from benchmark.measure.resident import rise_in_child
 from benchmark.measure.truth import Truth
+from benchmark.plugins import keyed
 from benchmark.plugins.dataset import require_apart, require_range
 from benchmark.plugins.task import make_task
 from benchmark.problems import bilevel
@@ -118,6 +120,25 @@ def test_a_set_is_in_memory_up_to_its_limit(monkeypatch):
     monkeypatch.setenv(stored.LIMIT, "much")
     with pytest.raises(ValueError, match=r"BENCHMARK_IN_MEMORY_MIB must be a number .* 'much'"):
         gathered([pixels])
+
+
+def test_the_key_of_a_run_holds_one_image_at_a_time(monkeypatch):
+    """And is another for other images."""
+    monkeypatch.setenv(stored.LIMIT, "0")
+    held, most, read = [0], [0], Stored.__getitem__
+
+    def counted(self, i):
+        image = read(self, i)
+        held[0] += 1
+        most[0] = max(most[0], held[0])
+        weakref.finalize(image, lambda: held.__setitem__(0, held[0] - 1))
+        return image
+
+    monkeypatch.setattr(Stored, "__getitem__", counted)
+    sets = [simulated(number=6, size=8, seed=seed) for seed in (0, 0, 1)]
+    first, again, other = (digest(*keyed._tensors(images)) for images in sets)
+    assert first == again != other
+    assert most[0] <= 2
 
 
 def test_files_are_private_and_gone_with_the_images(monkeypatch):

@@ -12,9 +12,10 @@ from inspect import getfile
 
 from torch import Tensor
 
-from benchmark.imaging.images import Cut
+from benchmark.imaging.images import Cut, Pieces
 from benchmark.imaging.images import digest as digest_of_images
 from benchmark.imaging.measured import Measured
+from benchmark.imaging.stored import Stored
 from benchmark.measure.provenance import digest, named, sources
 
 
@@ -92,10 +93,12 @@ def _images(dataset, context) -> str | None:
     return known[key]
 
 
-def _tensors(images: object) -> Iterator[Tensor]:
+def _tensors(images: object) -> Iterator[Tensor | Pieces]:
     """Those of a set of images, of whichever form of ``benchmark.plugins.task.ImageSet``."""
     if isinstance(images, Tensor):
         yield images
+    elif isinstance(images, Stored):
+        yield Pieces((len(images),), images)
     elif isinstance(images, Cut):
         yield from _tensors(images.images)
     elif isinstance(images, Measured):
