@@ -102,8 +102,8 @@ def test_accuracy_is_that_of_the_fixed_point(task, truth):
         )
     assert found.value == pytest.approx(float(((train - task.train.truth) ** 2).mean()), rel=1e-5)
     psnr = -10 * ((test - task.test.truth) ** 2).mean(dim=(1, 2, 3)).log10().mean()
-    assert found.test_psnr == pytest.approx(float(psnr), abs=1e-4)
-    assert found.test_ssim == pytest.approx(metrics.ssim(test, task.test.truth), abs=1e-5)
+    assert found.test_psnr == pytest.approx(float(psnr), abs=1e-3)
+    assert found.test_ssim == pytest.approx(metrics.ssim(test, task.test.truth), abs=1e-4)
     assert found.equilibrium_residual <= truths.FIRST_TOL
 
 
@@ -179,7 +179,7 @@ def test_an_exact_method_has_no_error(degradation):
     assert row["gradient_cosine"] == pytest.approx(1, abs=1e-12)
     assert row["state_residual"] < 1e-12
     assert row["reference_residual"] < 1e-10
-    assert row["test_psnr_deployed"] == pytest.approx(row["test_psnr"], abs=1e-4)
+    assert row["test_psnr_deployed"] == pytest.approx(row["test_psnr"], abs=1e-3)
     assert 0 < row["contraction"] < 1
 
 

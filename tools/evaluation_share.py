@@ -11,6 +11,7 @@ without those of others that it calls. What lies between them (digests, what is 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -139,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command.parse_args(arguments)
     os.environ.setdefault("BENCHMARK_PROCESSES", "0")
     say, rows = partial(print, flush=True), []
+    gc.freeze()  # as the process of a run does
     for config in options.configs:
         found, of_one = shares(planned(config), options.degradations)
         rows += [{"config": str(config), **row} for row in of_one]

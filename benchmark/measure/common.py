@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import nan
 from typing import Protocol, runtime_checkable
 
-from benchmark.measure import cost, memory, timing
+from benchmark.measure import cost, garbage, memory, timing
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.evaluation import EstimatesGradients, estimate
 from benchmark.measure.failure import attempt
@@ -58,6 +58,7 @@ def nowhere() -> dict[str, object]:
     return {**dict.fromkeys(COMMON, nan), "common_message": ""}
 
 
+@garbage.only_of_what_is_new()
 def at_common_theta(
     method: object, *, truth: Truth, task: BilevelTask, seconds: float = 0.0
 ) -> dict[str, object]:

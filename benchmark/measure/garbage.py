@@ -11,13 +11,12 @@ from contextlib import contextmanager
 def only_of_what_is_new() -> Iterator[None]:
     """Within, a collection looks at what was made within, not at all that is imported.
 
-    Can be nested, also in a program that has frozen what it holds by itself: the outermost counts.
-    Cost: some ms to see whether there is one; a collection of everything takes a hundred times as
-    long.
+    Can be nested, also in a program that has frozen what it holds by itself: what is frozen within
+    stays so until the outermost ends. Cost: a collection of what is not frozen yet, and some ms.
     """
     outermost = gc.get_freeze_count() == 0
-    if outermost:
-        gc.freeze()
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:

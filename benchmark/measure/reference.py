@@ -32,11 +32,12 @@ from benchmark.solve.vectors import expand, norm, select
 MAX_LAYERS = 4000
 #: layers for all samples of a batch together; those that need more go on alone
 _TOGETHER = 30
-#: where float32 leads up: the residual and the layers at which it ends, and the residual at which
-#: it has led somewhere
+#: where float32 leads up: the least residual and the layers at which it ends, and the residual at
+#: which it has led somewhere
 _LED_UP, _LED_LAYERS, _SOMEWHERE = 1e-5, 300, 1e-3
-#: numbers in the states that are solved for at once: a solver holds some thirty times as many
-_AT_ONCE = 2**22
+#: numbers in the states that are solved for at once: a solver holds some thirty times as many, and
+#: what it does with them is bound by the caches
+_AT_ONCE = 2**17
 #: residual above which nothing computed at a state may serve as a reference
 _TRUSTED = 1e-6
 #: a state this many times larger than T(x⁰) is no equilibrium
@@ -91,17 +92,18 @@ def true_equilibrium(
 ) -> TrueEquilibrium:
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph.
 
-    ``x0`` is where to start; if it is None, where float32 leads to from ``lower.init(y)``. Up to
-    ``max_layers`` layers of either solver, after the first ``_TOGETHER`` for the samples alone
+    ``x0`` is where to start, ``lower.init(y)`` if it is None; from ``lower.init(y)``, and as far as
+    float32 can tell, float32 leads up. Up to ``max_layers`` layers of either solver, after the first ``_TOGETHER`` for the samples alone
     that are not there yet; of no more samples together than have ``_AT_ONCE`` numbers.
     """
     with torch.no_grad():
         x = (lower.init(y) if x0 is None else x0).clone()
-        single = _in_float32(lower, y, x) if x0 is None else None
+        leads = x0 is None or tol >= _LED_UP
+        single = _in_float32(lower, y, x) if leads else None
         together = max(1, _AT_ONCE // max(1, x[:1].numel()))
         residuals = []
         for rows in torch.arange(len(y), device=y.device).split(together):
-            start = x[rows] if single is None else _led_up(single, y[rows], x[rows])
+            start = x[rows] if single is None else _led_up(single, y[rows], x[rows], tol)
             x[rows] = _solved(lower, y[rows], start, tol=tol, max_layers=max_layers)
             residuals.append(_residuals(lower, x[rows], y[rows]))
     return TrueEquilibrium(x, float(torch.cat(residuals).max()))
@@ -114,12 +116,13 @@ def _in_float32(lower: LowerLevelProblem, y: Tensor, x: Tensor) -> LowerLevelPro
     return lower.copied(torch.float32)
 
 
-def _led_up(single: LowerLevelProblem, y: Tensor, x: Tensor) -> Tensor:
-    """Where Anderson's method in float32 leads from ``x``, at a fraction of the cost; ``x`` itself
-    for the samples that it leads nowhere, and where a layer cannot be had in float32.
+def _led_up(single: LowerLevelProblem, y: Tensor, x: Tensor, tol: float) -> Tensor:
+    """Where Anderson's method in float32 leads from ``x`` on the way to ``tol``, at a fraction of
+    the cost; ``x`` itself for the samples that it leads nowhere, and where a layer cannot be had in
+    float32.
     """
     with suppress(RuntimeError):  # one of a user's may hold float64 of its own
-        budget = {"tol": _LED_UP, "max_layers": _LED_LAYERS}
+        budget = {"tol": max(tol, _LED_UP), "max_layers": _LED_LAYERS}
         found = anderson(single.layer(y.float()), x.float(), **budget)
         near = (found.residual <= _SOMEWHERE).cpu().numpy()
         return select(near, found.x.double(), x)

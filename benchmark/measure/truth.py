@@ -41,7 +41,7 @@ V = TypeVar("V")
 Theta = Mapping[str, Tensor]
 #: relative residuals to which the equilibria behind F and the PSNR are solved: at first, and at
 #: most, where the figures have not settled before
-FIRST_TOL, EQUILIBRIUM_TOL = 1e-5, 1e-8
+FIRST_TOL, EQUILIBRIUM_TOL = 1e-4, 1e-8
 #: relative residual above which a state is no equilibrium to judge θ by
 NO_EQUILIBRIUM = 1e-4
 #: of F, relative, and in dB of each PSNR: what a decade more may move them by to be settled, ten
@@ -205,8 +205,10 @@ class Truth:
             if isinstance(getattr(self.task, name), StreamedBatch)
         }
         training = (*self._shared, *held.get("train", ()))
-        if training or held:
-            yield _Group(training, tuple(held.get("test", ())), known)
+        if training:
+            yield _Group(training, (), known)
+        if "test" in held:
+            yield _Group((), tuple(held["test"]))
         for part in read.get("train", ()):
             yield _Group((part,), ())
         for part in read.get("test", ()):
