@@ -79,10 +79,13 @@ class Objective(KeyedObjective, BaseObjective):
             metrics = make_metrics(self.metrics)
         except ValueError as error:
             return True, str(error)
-        truth = Truth(
-            exact.to(device=device, dtype=torch.float64), metrics, enough=ENOUGH[self.dtype]
-        )
         self.task = exact.to(device=device, dtype=DTYPES[self.dtype])
+        truth = Truth(
+            exact.to(device=device, dtype=torch.float64),
+            metrics,
+            enough=ENOUGH[self.dtype],
+            descends=exact.to(device=device, dtype=DTYPES[self.dtype]),
+        )
         self.task.lower.compiled = self.compiled
         self.rows = Rows(truth, self.task)
         self.origin = {

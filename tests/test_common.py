@@ -262,7 +262,7 @@ def test_a_residual_that_is_no_number_is_not_hidden(task, monkeypatch):
     monkeypatch.setattr(
         truths,
         "true_equilibrium",
-        lambda lower, y, tol, x0: reference.TrueEquilibrium(lower.init(y), next(found)),
+        lambda lower, y, tol: reference.TrueEquilibrium(lower.init(y), torch.tensor(next(found))),
     )
     with pytest.raises(DivergedError, match="no equilibrium within reach"):
         Truth(task).accuracy(Truth(task).start)

@@ -51,6 +51,17 @@ def test_benchopt_and_the_report_read_what_was_merged(parts, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["c.parquet"]
 
 
+def test_pictures_that_may_not_be_passed_on_are_left_out(parts, tmp_path):
+    out = tmp_path / "c.parquet"
+    assert cli("merge", parts[0], "--out", out, "--without-pictures")[0] == 0
+    whole, left = read_results(parts[0]), read_results(out)
+    pictures = {f"objective_{name}" for name in ("truth", "observation", "reconstruction")}
+    assert set(whole.columns) - set(left.columns) == pictures <= set(whole.columns)
+    pd.testing.assert_frame_equal(left, whole[left.columns], check_dtype=False)
+    code, printed, _ = cli(out, "--out", tmp_path / "report", "--only", "reconstructions")
+    assert code == 0 and "no images in the data" in printed
+
+
 def test_duplicates_are_dropped_and_counted(parts, tmp_path):
     both = tmp_path / "both.parquet"
     cli("merge", *parts, "--out", both)

@@ -23,7 +23,7 @@ from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.search import ToTolerance
 
 #: estimates of F and ∇F that the descent may take, and training images that it looks at
-EVALUATIONS, IMAGES = 20, 8
+EVALUATIONS, IMAGES = 20, 4
 #: ‖∇F‖ in units of that at the start, at which it is far enough: where the gradient vanishes, an
 #: error relative to it says nothing
 FAR_ENOUGH = 0.1
@@ -39,7 +39,7 @@ class _Ended(Exception):  # noqa: N818 (it is no error)
 
 
 def reached_by_exact_gradients(task: BilevelTask) -> dict[str, Tensor]:
-    """θ by L-BFGS from that of ``task``, which is in float64.
+    """θ by L-BFGS from that of ``task``, in the dtype of it.
 
     torch's L-BFGS with a strong Wolfe line search, so without a learning rate, on F of the first
     ``IMAGES`` training images. Each gradient is refined to ``GRADIENT_TOL``, state and adjoint from
@@ -104,7 +104,7 @@ class _Descent:
         self.left = []
         for parameter in self.theta.values():
             parameter.grad = -parameter.grad
-        return torch.tensor(10 * self.largest, dtype=torch.float64)
+        return torch.tensor(10 * self.largest, dtype=next(iter(self.theta.values())).dtype)
 
     def _estimate(self) -> Hypergradient:
         found = []

@@ -8,7 +8,7 @@ forms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -22,7 +22,7 @@ from benchmark.gradients.linearization import Linearization
 from benchmark.gradients.refined import flat, relative_change
 from benchmark.problems.bilevel import Batch, Images
 from benchmark.problems.lower_level import LowerLevelProblem
-from benchmark.solve.fixed_point import FAR, anderson, fista
+from benchmark.solve.fixed_point import FAR, Equilibrium, anderson, fista
 from benchmark.solve.krylov import gmres
 from benchmark.solve.system import LinearSolution
 from benchmark.solve.vectors import expand, norm, select
@@ -32,9 +32,11 @@ from benchmark.solve.vectors import expand, norm, select
 MAX_LAYERS = 4000
 #: layers for all samples of a batch together; those that need more go on alone
 _TOGETHER = 30
+#: residual that either solver is to have come to within so many layers, or there is no equilibrium
+_NEAR, _SOON = 1e-3, 500
 #: where float32 leads up: the least residual and the layers at which it ends, and the residual at
 #: which it has led somewhere
-_LED_UP, _LED_LAYERS, _SOMEWHERE = 1e-5, 300, 1e-3
+_LED_UP, _LED_LAYERS, _SOMEWHERE = 1e-5, 1000, 1e-3
 #: numbers in the states that are solved for at once: a solver holds some thirty times as many, and
 #: what it does with them is bound by the caches
 _AT_ONCE = 2**17
@@ -48,10 +50,15 @@ _COARSER = 100.0
 
 @dataclass(frozen=True)
 class TrueEquilibrium:
-    """x* (N, …) and the largest ‖T(x*) − x*‖ / ‖T(x*)‖ of its samples, as ``_residuals`` has it."""
+    """x* (N, …) and ‖T(x*) − x*‖ / ‖T(x*)‖ of its samples (N,), as ``_residuals`` has them."""
 
     x: Tensor
-    residual: float
+    residuals: Tensor
+
+    @property
+    def residual(self) -> float:
+        """The largest of them."""
+        return float(self.residuals.max())
 
 
 @dataclass(frozen=True)
@@ -93,20 +100,31 @@ def true_equilibrium(
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph.
 
     ``x0`` is where to start, ``lower.init(y)`` if it is None; from ``lower.init(y)``, and as far as
-    float32 can tell, float32 leads up. Up to ``max_layers`` layers of either solver, after the first ``_TOGETHER`` for the samples alone
-    that are not there yet; of no more samples together than have ``_AT_ONCE`` numbers.
+    float32 can tell, float32 leads up. Up to ``max_layers`` layers of either solver, after the
+    first ``_TOGETHER`` for the samples alone that are not there yet, and ``_SOON`` for those that
+    are not near; of no more samples together than have ``_AT_ONCE`` numbers.
     """
     with torch.no_grad():
         x = (lower.init(y) if x0 is None else x0).clone()
-        leads = x0 is None or tol >= _LED_UP
-        single = _in_float32(lower, y, x) if leads else None
+        single = _in_float32(lower, y, x) if x0 is None or tol >= _LED_UP else None
         together = max(1, _AT_ONCE // max(1, x[:1].numel()))
         residuals = []
+        stages = [(solver, min(most, max_layers)) for solver, most in _STAGES]
+        stages += [(anderson, max_layers), (fista, max_layers)]
         for rows in torch.arange(len(y), device=y.device).split(together):
-            start = x[rows] if single is None else _led_up(single, y[rows], x[rows], tol)
-            x[rows] = _solved(lower, y[rows], start, tol=tol, max_layers=max_layers)
-            residuals.append(_residuals(lower, x[rows], y[rows]))
-    return TrueEquilibrium(x, float(torch.cat(residuals).max()))
+            here, seen = x[rows], y[rows]
+            first = _first_size(lower, single, seen)
+            if single is not None:
+                here = _led_up(single, seen, here, tol)
+            residual = _residuals(lower, here, seen, first)
+            left = ~(residual <= tol)
+            if left.any():
+                here = here.clone()
+                here[left], _ = _solved(lower, seen[left], here[left], stages, tol=tol)
+                residual[left] = _residuals(lower, here[left], seen[left], first[left])
+            x[rows] = here
+            residuals.append(residual)
+    return TrueEquilibrium(x, torch.cat(residuals))
 
 
 def _in_float32(lower: LowerLevelProblem, y: Tensor, x: Tensor) -> LowerLevelProblem | None:
@@ -122,27 +140,40 @@ def _led_up(single: LowerLevelProblem, y: Tensor, x: Tensor, tol: float) -> Tens
     float32.
     """
     with suppress(RuntimeError):  # one of a user's may hold float64 of its own
-        budget = {"tol": max(tol, _LED_UP), "max_layers": _LED_LAYERS}
-        found = anderson(single.layer(y.float()), x.float(), **budget)
-        near = (found.residual <= _SOMEWHERE).cpu().numpy()
-        return select(near, found.x.double(), x)
+        stages = [*_STAGES[:2], (anderson, _LED_LAYERS)]
+        found, residuals = _solved(single, y.float(), x.float(), stages, tol=max(tol, _LED_UP))
+        near = (residuals <= _SOMEWHERE).cpu().numpy()
+        return select(near, found.double(), x)
     return x
+
+
+#: a solver and its layers, the next for the samples that are not there yet: those together, and
+#: those after which the last are for the samples alone that are near
+_STAGES = ((anderson, _TOGETHER), (anderson, 2 * _TOGETHER), (anderson, _SOON), (fista, _SOON))
 
 
 def _solved(
-    lower: LowerLevelProblem, y: Tensor, x: Tensor, *, tol: float, max_layers: int
-) -> Tensor:
-    """The equilibria from ``x``, as far as they can be found."""
-    left = torch.arange(len(y), device=y.device)
-    stages = ((anderson, _TOGETHER), (anderson, 2 * _TOGETHER))
-    for solve, most in (*stages, (anderson, max_layers), (fista, max_layers)):
-        budget = {"tol": tol, "max_layers": min(most, max_layers)}
-        found = solve(lower.layer(y[left]), x[left], **budget)
-        x[left] = found.x
+    lower: LowerLevelProblem,
+    y: Tensor,
+    x: Tensor,
+    stages: Sequence[tuple[Callable[..., Equilibrium], int]],
+    *,
+    tol: float,
+) -> tuple[Tensor, Tensor]:
+    """The equilibria from ``x``, as far as they can be found, and the residuals as solvers have
+    them.
+    """
+    x, left = x.clone(), torch.arange(len(y), device=y.device)
+    residuals = torch.full((len(y),), torch.inf, dtype=x.dtype, device=x.device)
+    for number, (solve, most) in enumerate(stages):
+        found = solve(lower.layer(y[left]), x[left], tol=tol, max_layers=most)
+        x[left], residuals[left] = found.x, found.residual
         left = left[~found.converged]
+        if number >= len(_STAGES) - 1:
+            left = left[residuals[left] <= _NEAR]
         if len(left) == 0:
             break
-    return x
+    return x, residuals
 
 
 def reference_hypergradient(
@@ -235,14 +266,21 @@ def _nowhere(at: Linearization, residual: float, size: int) -> Reference:
     )
 
 
-@torch.no_grad()
-def _residuals(lower: LowerLevelProblem, x: Tensor, y: Tensor) -> Tensor:
-    """‖T(x) − x‖ / ‖T(x)‖ of each sample (N,), as solvers judge it: far from T(x⁰), what is
-    relative to ‖x‖ says little. Infinite where x is lost so far out that rounding makes it a fixed
-    point of anything.
+def _first_size(lower: LowerLevelProblem, single: LowerLevelProblem | None, y: Tensor) -> Tensor:
+    """‖T(x⁰)‖ of each sample (N,), by the layer in float32 where there is one: it is a scale."""
+    if single is not None:
+        with suppress(RuntimeError):
+            return norm(single.step(single.init(y.float()), y.float())).to(y.dtype)
+    return norm(lower.step(lower.init(y), y))
+
+
+def _residuals(lower: LowerLevelProblem, x: Tensor, y: Tensor, first: Tensor) -> Tensor:
+    """‖T(x) − x‖ / ‖T(x)‖ of each sample (N,), as solvers judge it: far from T(x⁰), of size
+    ``first``, what is relative to ‖x‖ says little. Infinite where x is lost so far out that
+    rounding makes it a fixed point of anything.
     """
     image = lower.step(x, y)
-    size, first = norm(image), norm(lower.step(lower.init(y), y))
+    size = norm(image)
     first = torch.where(first > 0, first, torch.inf)
     # a black image can have the black one as its equilibrium, exactly
     scale = torch.minimum(size, FAR * first).clamp_min(torch.finfo(size.dtype).tiny)

@@ -44,8 +44,8 @@ Theta = Mapping[str, Tensor]
 FIRST_TOL, EQUILIBRIUM_TOL = 1e-4, 1e-8
 #: relative residual above which a state is no equilibrium to judge θ by
 NO_EQUILIBRIUM = 1e-4
-#: of F, relative, and in dB of each PSNR: what a decade more may move them by to be settled, ten
-#: times what is then wrong with them
+#: of the losses of the training images, relative to F, and in dB of each PSNR: what a decade more
+#: may move them by to be settled, ten times what is then wrong with them
 SETTLED = (3e-4, 1e-2)
 
 
@@ -81,12 +81,19 @@ class Truth:
     """
 
     def __init__(
-        self, task: BilevelTask, metrics: Sequence[Metric] = (), *, enough: float = 0.0
+        self,
+        task: BilevelTask,
+        metrics: Sequence[Metric] = (),
+        *,
+        enough: float = 0.0,
+        descends: BilevelTask | None = None,
     ) -> None:
         """``task`` in float64, on the device of the run; ``metrics`` of its test set; ``enough`` of
-        the reference's own error, see ``reference_hypergradient``.
+        the reference's own error, see ``reference_hypergradient``; ``descends`` : the task as exact
+        gradients descend on it, in the dtype of the run; None: ``task``.
         """
         self.task, self.metrics, self.enough = task, metrics, enough
+        self.descends = descends or task
         self._shared, self._alone = _training_parts(task)
         self._judged: Kept[Judged] = Kept(len(task.test))
         size = sum(value.numel() for value in task.lower.theta().values())
@@ -162,10 +169,10 @@ class Truth:
         def compute() -> dict[str, Tensor]:
             found = None if self.kept_in is None else exact_descent.read(self.kept_in)
             if found is None:
-                found = exact_descent.reached_by_exact_gradients(self.task)
+                found = exact_descent.reached_by_exact_gradients(self.descends)
                 if self.kept_in is not None:
                     exact_descent.write(self.kept_in, found)
-            return {name: value.to(self.task.device) for name, value in found.items()}
+            return {n: value.to(self.task.device, torch.float64) for n, value in found.items()}
 
         return self._reached.once(b"", compute)
 
@@ -182,7 +189,10 @@ class Truth:
         """x* of each part of the probe, by itself."""
         return self._on_probe.once(
             digest_of(lower.theta()),
-            lambda: _equilibria(lower, self.task.probe.parts, tol=EQUILIBRIUM_TOL),
+            lambda: [
+                true_equilibrium(lower.at(part.operator), part.observation, tol=EQUILIBRIUM_TOL)
+                for part in self.task.probe.parts
+            ],
         )
 
     @torch.no_grad()
@@ -228,21 +238,33 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Figures:
-    """Of a group: the loss of each training part, with its number of images, the PSNR of each test
-    image, and these images.
+    """Of a group: the loss of each training part, with its number of images; the losses of its
+    images, and then the PSNR of those of each test part; the test images.
     """
 
     losses: list[tuple[int, float]]
-    psnr: np.ndarray
+    of_each: list[np.ndarray]
     images: list[Tensor]
 
-    def settled(self, before: _Figures) -> bool:
-        """Whether they are ``before``'s, up to ``SETTLED`` of F and so many dB."""
-        of_value, of_psnr = SETTLED
-        value, value_before = _mean(self.losses), _mean(before.losses)
-        near = not self.losses or abs(value - value_before) <= of_value * abs(value)
-        moved = np.abs(self.psnr - before.psnr)  # of two infinite ones no number
-        return near and bool(((moved <= of_psnr) | (self.psnr == before.psnr)).all())
+    @property
+    def psnr(self) -> np.ndarray:
+        """Of each test image."""
+        return np.concatenate([np.empty(0), *self.of_each[len(self.losses) :]])
+
+    def unsettled(self, before: _Figures) -> list[np.ndarray]:
+        """Which images of each part have moved by more than ``SETTLED`` since ``before``; no
+        training image where that holds for their mean.
+        """
+        number, (of_value, of_psnr) = len(self.losses), SETTLED
+        # of two infinite ones the difference is no number
+        moved = [
+            np.where(now == then, 0, np.abs(now - then))
+            for now, then in zip(self.of_each, before.of_each, strict=True)
+        ]
+        most = of_value * abs(_mean(self.losses))
+        enough = np.mean(np.concatenate([np.zeros(1), *moved[:number]])) <= most
+        bounds = [np.inf if enough else most] * number + [of_psnr] * len(self.images)
+        return [~(of <= bound) for of, bound in zip(moved, bounds, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -259,38 +281,64 @@ class _Share:
 
 def _settled(lower: LowerLevelProblem, group: _Group) -> tuple[_Figures | None, float]:
     """The figures, None where there is no equilibrium, and the largest residual. Each equilibrium
-    is solved on, by a decade at a time, until the figures are settled: what they still moved by is
-    ten times the error that is left.
+    is solved on, by a decade at a time, until the figures of its image are settled: what they still
+    moved by is ten times the error that is left.
     """
-    parts = (*group.training, *group.test)
-    found, before, tol = None, None, FIRST_TOL
+    parts, given = (*group.training, *group.test), len(group.known)
+    open_ = [np.full(len(part), k >= given) for k, part in enumerate(parts)]
+    found: list[TrueEquilibrium | None] = [*group.known, *[None] * (len(parts) - given)]
+    before, tol = None, FIRST_TOL
     while True:
-        found = _equilibria(lower, parts[len(group.known) :], tol=tol, before=found)
-        solved = (*group.known, *found)
-        residual = float(np.max([one.residual for one in solved]))  # NaN, not max()
+        each = zip(parts, found, open_, strict=True)
+        found = [_solved_on(lower, part, one, of, tol=tol) for part, one, of in each]
+        residual = float(np.max([one.residual for one in found]))  # NaN, not max()
         if not residual <= NO_EQUILIBRIUM:
             return None, residual
-        figures = _figures(lower, group, [one.x for one in solved])
-        last = tol <= EQUILIBRIUM_TOL or residual > 10 * tol
-        if last or (before is not None and figures.settled(before)):
+        figures = _figures(lower, group, [one.x for one in found])
+        if before is not None:
+            moved = figures.unsettled(before)
+            open_ = [of & still for of, still in zip(open_, moved, strict=True)]
+        if tol <= EQUILIBRIUM_TOL or not any(of.any() for of in open_):
             return figures, residual
         before, tol = figures, max(EQUILIBRIUM_TOL, tol / 10)
 
 
+def _solved_on(
+    lower: LowerLevelProblem,
+    part: Batch,
+    before: TrueEquilibrium | None,
+    chosen: np.ndarray,
+    *,
+    tol: float,
+) -> TrueEquilibrium:
+    """The equilibria of the ``chosen`` images of ``part``, on from ``before``, and those of the
+    others as they were.
+    """
+    here, y = lower.at(part.operator), part.observation
+    if before is None:
+        return true_equilibrium(here, y, tol=tol)
+    if not chosen.any():
+        return before
+    rows = torch.from_numpy(chosen).to(y.device)
+    found = true_equilibrium(here, y[rows], tol=tol, x0=before.x[rows])
+    x, residuals = before.x.clone(), before.residuals.clone()
+    x[rows], residuals[rows] = found.x, found.residuals
+    return TrueEquilibrium(x, residuals)
+
+
 def _figures(lower: LowerLevelProblem, group: _Group, states: Sequence[Tensor]) -> _Figures:
     """At the equilibria of the training parts, then of the test parts."""
-    number = len(group.training)
-    losses = [
-        (len(part), float(upper_loss(lower.at(part.operator), x, part)))
-        for part, x in zip(group.training, states[:number], strict=True)
-    ]
-    images = [
-        lower.at(part.operator).reconstruct(x)
-        for part, x in zip(group.test, states[number:], strict=True)
-    ]
-    of_each = zip(images, group.test, strict=True)
-    psnr = [metrics.psnr_of_each(image, part.truth).cpu().numpy() for image, part in of_each]
-    return _Figures(losses, np.concatenate(psnr) if psnr else np.empty(0), images)
+    losses, of_each, images = [], [], []
+    for number, (part, x) in enumerate(zip((*group.training, *group.test), states, strict=True)):
+        here = lower.at(part.operator)
+        image = here.reconstruct(x)
+        if number < len(group.training):
+            losses.append((len(part), float(upper_loss(here, x, part))))
+            of_each.append(part.loss.of_each(image, part.truth))
+        else:
+            images.append(image)
+            of_each.append(metrics.psnr_of_each(image, part.truth))
+    return _Figures(losses, [each.cpu().numpy() for each in of_each], images)
 
 
 def _share(group: _Group, figures: _Figures, residual: float, asked: Sequence[Metric]) -> _Share:
@@ -322,21 +370,6 @@ def _mean(values: Sequence[tuple[int, float]]) -> float:
     if len(values) <= 1:
         return values[0][1] if values else nan
     return sum(n * value for n, value in values) / sum(n for n, _ in values)
-
-
-def _equilibria(
-    lower: LowerLevelProblem,
-    parts: Sequence[Batch],
-    *,
-    tol: float,
-    before: Sequence[TrueEquilibrium] | None = None,
-) -> list[TrueEquilibrium]:
-    """Of each of ``parts``, on from ``before``."""
-    starts = [None] * len(parts) if before is None else [one.x for one in before]
-    return [
-        true_equilibrium(lower.at(part.operator), part.observation, tol=tol, x0=start)
-        for part, start in zip(parts, starts, strict=True)
-    ]
 
 
 def _training_parts(task: BilevelTask) -> tuple[Sequence[Batch], Sequence[Batch]]:

@@ -86,6 +86,8 @@ def _declare(parser: ArgumentParser, command: str) -> None:
     if command == "merge":
         other = "accept rows made by other sources"
         add("--allow-other-sources", action="store_true", help=other)
+        pictures = "leave out reconstructions, observations and true images"
+        add("--without-pictures", action="store_true", help=pictures)
     if command == "story":
         add("--degradation", required=True, help="of each file, the task with it")
     if command == "numbers":

@@ -2,7 +2,8 @@
 
 Refused, with one line that names the file, what was found and what was expected: a file that
 cannot be read or lacks a column, rows made by other sources, other images under the same name.
-Versions of torch and numpy may differ, and are noted. The inputs stay as they are.
+Versions of torch and numpy may differ, and are noted. The inputs stay as they are. Of images that
+may not be passed on, --without-pictures leaves out what would show them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from benchopt.results.parquet import to_parquet
 
 from benchmark.measure.provenance import files_of
 from benchmark.options.whole import whole
+from benchmark.report.reading import IMAGES as PICTURES
 from benchmark.report.reading import NAMES, ReportError, read_file, repeated, writable
 
 SOURCES, IMAGES = "objective_sources_digest", "objective_images_digest"
@@ -23,7 +25,13 @@ TASK = [*NAMES[:2], "idx_rep"]
 VERSIONS = ("objective_torch_version", "version-numpy", "version-cuda", "objective_device_name")
 
 
-def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = False) -> None:
+def report(
+    parquet: Sequence[Path],
+    *,
+    out: Path,
+    allow_other_sources: bool = False,
+    without_pictures: bool = False,
+) -> None:
     """The command line."""
     if out.suffix != ".parquet":
         raise ReportError(f"{out}: expected a name that ends in .parquet")
@@ -34,6 +42,8 @@ def report(parquet: Sequence[Path], *, out: Path, allow_other_sources: bool = Fa
     if other and not allow_other_sources:
         raise ReportError(f"{other} (--allow-other-sources accepts it)")
     rows = merged(parquet, tables)
+    if without_pictures:
+        rows = rows.drop(columns=[f"objective_{name}" for name in PICTURES], errors="ignore")
     with writable(out), whole(out) as draft:
         to_parquet(rows.droplevel(0).reset_index(drop=True), draft)
     for number, (path, table) in enumerate(zip(parquet, tables, strict=True)):

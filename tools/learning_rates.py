@@ -1,0 +1,164 @@
+"""The learning rate of each method of a study, from a common grid, by successive halving.
+
+    python tools/learning_rates.py configs/cpu/weighted_norms.yml --out results/cpu/rates.md
+
+On the first repetition of the study's seed: every rate trains on all tasks for an eighth of the
+steps; of each three rates the better half goes on, to a quarter and to half of them. What judges is
+F on ``VALIDATION`` further training images, at the equilibrium: its logarithm, in the mean over the
+tasks. No test image is looked at. The rate that is left is to be written into the configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from benchopt.utils.run_context import RunContext
+from evaluation_share import planned
+
+from benchmark.imaging.images import Cut
+from benchmark.imaging.seeded import seeded
+from benchmark.plugins.outer_loop import OuterLoop
+from benchmark.problems.bilevel import BilevelTask, mean_over, upper_loss
+from benchmark.running.validation import Plan
+from benchmark.solve.search import ToTolerance
+
+#: the common grid, and how far each rung goes, in parts of the steps
+RATES, RUNGS = (0.01, 0.03, 0.1, 0.3), (1 / 8, 1 / 4, 1 / 2)
+#: images that judge, and how their equilibria are solved
+VALIDATION, _SEARCH = 16, ToTolerance("anderson", tol=1e-4, max_layers=1000)
+
+
+@dataclass
+class Rate:
+    """A learning rate, its runs on all tasks, and F on the validation images after each rung."""
+
+    value: float
+    courses: list[tuple[BilevelTask, OuterLoop, Iterator]]
+    losses: list[list[float]] = field(default_factory=list)
+
+    @property
+    def score(self) -> float:
+        """The mean over the tasks of log F after the last rung; infinite where a run has failed."""
+        last = self.losses[-1]
+        return sum(map(math.log, last)) / len(last) if all(map(math.isfinite, last)) else math.inf
+
+    def go_on(self, share: float) -> None:
+        """Train to this ``share`` of the steps, and judge."""
+        self.losses.append([_trained(*course, share) for course in self.courses])
+
+
+def _trained(task: BilevelTask, method: OuterLoop, course: Iterator, share: float) -> float:
+    with seeded(0):
+        while method.outcome.ok and method.outer_step < math.ceil(share * method.steps):
+            next(course)
+    return validation_loss(task, method) if method.outcome.ok else math.inf
+
+
+@torch.no_grad()
+def validation_loss(task: BilevelTask, method: OuterLoop) -> float:
+    """F on the images that judge, at the equilibria of θ."""
+    return mean_over(
+        method.lower,
+        task.test,
+        lambda at, part: float(
+            upper_loss(
+                at,
+                _SEARCH(at.layer(part.observation), at.init(part.observation)).x,
+                part,
+            )
+        ),
+    )
+
+
+def tasks(plan: Plan) -> Iterator[BilevelTask]:
+    """Those of the first repetition, with the images that judge as their test images."""
+    for objective in plan.objectives.instances:
+        for dataset in plan.datasets.instances:
+            number = dataset._parameters["n_train"]
+            more = {**dataset._parameters, "n_train": number + VALIDATION}
+            wider = type(dataset).get_instance(**more)
+            RunContext().set_run_context(
+                "any", wider, "any", repetition=0, base_seed=plan.settings.seed
+            )
+            data = wider.get_data()
+            if "unavailable" in data:
+                raise SystemExit(data["unavailable"])
+            drawn = data["train"]
+            train, judge = (
+                Cut(drawn.images[rows], drawn.photographs[rows])
+                for rows in (slice(number), slice(number, None))
+            )
+            skipped, reason = objective.skip(**{**data, "train": train, "test": judge})
+            if skipped:
+                raise SystemExit(f"{dataset}: {reason}")
+            yield objective.task
+
+
+def halved(solver: OuterLoop, given: Sequence[BilevelTask], say=print) -> list[Rate]:
+    """The rates of one method, the best first."""
+    going, dropped = [Rate(value, [*_courses(solver, given, value)]) for value in RATES], []
+    for share in RUNGS:
+        for rate in going:
+            rate.go_on(share)
+        going.sort(key=lambda rate: rate.score)
+        told = ", ".join(f"{rate.value:g}: {rate.score:.4f}" for rate in going)
+        say(f"{solver.name}, {share:g} of the steps: {told}")
+        kept = max(1, math.ceil(len(going) / 2))
+        going, dropped = going[:kept], [*going[kept:], *dropped]
+    return [*going, *dropped]
+
+
+def _courses(solver: OuterLoop, given: Sequence[BilevelTask], rate: float) -> Iterator[tuple]:
+    for task in given:
+        method = type(solver).get_instance(**{**solver._parameters, "learning_rate": rate})
+        method.set_objective(task.learning)
+        course = method.course()
+        next(course)
+        yield task, method, course
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    command.add_argument("config", type=Path)
+    command.add_argument("--out", type=Path, help="where the table goes")
+    options = command.parse_args(arguments)
+    plan = planned(options.config)
+    given = [*tasks(plan)]
+    lines = [
+        f"# Learning rates of {options.config}",
+        "",
+        f"`python tools/learning_rates.py {options.config}`: the mean over {len(given)} tasks of "
+        f"the logarithm of F on {VALIDATION} validation images each, after {RUNGS[0]:g}, {RUNGS[1]:g} "
+        f"and {RUNGS[2]:g} of the steps; the better half of the rates goes on.",
+        "",
+        "| method | rate | " + " | ".join(f"at {share:g}" for share in RUNGS) + " |",
+        "| --- | --- |" + " --- |" * len(RUNGS),
+    ]
+    for solver in plan.solvers.instances:
+        if "learning_rate" not in solver._parameters:
+            continue
+        for number, rate in enumerate(halved(solver, given, partial(print, flush=True))):
+            scores = []
+            for losses in rate.losses:
+                scores.append(f"{Rate(rate.value, [], [losses]).score:.4f}")
+            scores += [""] * (len(RUNGS) - len(scores))
+            name = f"**{solver.name}**" if number == 0 else ""
+            lines.append(f"| {name} | {rate.value:g} | " + " | ".join(scores) + " |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
