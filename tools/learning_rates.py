@@ -135,9 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = [
         f"# Learning rates of {options.config}",
         "",
-        f"`python tools/learning_rates.py {options.config}`: the mean over {len(given)} tasks of "
-        f"the logarithm of F on {VALIDATION} validation images each, after {RUNGS[0]:g}, {RUNGS[1]:g} "
-        f"and {RUNGS[2]:g} of the steps; the better half of the rates goes on.",
+        f"`python tools/learning_rates.py {options.config}`: the mean over {len(given)} tasks of",
+        f"the logarithm of F on {VALIDATION} validation images each, after {RUNGS[0]:g}, "
+        f"{RUNGS[1]:g} and {RUNGS[2]:g} of the steps;",
+        "the better half of the rates goes on.",
         "",
         "| method | rate | " + " | ".join(f"at {share:g}" for share in RUNGS) + " |",
         "| --- | --- |" + " --- |" * len(RUNGS),
