@@ -149,6 +149,60 @@ def test_accuracy_has_loss_psnr_and_ssim():
     assert list(ssim.get_ydata()) == pytest.approx(list(rows))
 
 
+def many(count: int) -> pd.DataFrame:
+    """A study of ``count`` configurations, each with another number of layers."""
+    methods = [("Unrolling", {"layers": depth}) for depth in range(1, count + 1)]
+    return tidy(study(methods=methods, tasks=[DENOISING]))
+
+
+def test_up_to_eight_configurations_share_panels_and_more_have_one_each():
+    """Bands of 26 methods over each other were a grey area."""
+    frame = many(figures.MANY)
+    drawn = figures.accuracy(frame, Page(method_styles(frame["method"])))
+    assert len(drawn.figure.axes) == 9
+    assert all(len(axis.collections) == figures.MANY for axis in drawn.figure.axes)
+    frame = many(figures.MANY + 1)
+    drawn = figures.accuracy(frame, Page(method_styles(frame["method"])))
+    axes = drawn.figure.axes
+    names = [f"Unrolling (layers={depth})" for depth in range(1, figures.MANY + 2)]
+    assert [axis.get_title(loc="left").replace("\n", " ") for axis in axes] == names
+    for axis, name in zip(axes, names, strict=True):
+        rows = frame[frame["configuration"] == name].groupby("outer_step")
+        own = [line for line in axis.lines if line.get_marker() not in ("None", None)]
+        assert len(axis.collections) == len(own) == 1
+        assert list(own[0].get_xdata()) == list(rows["training_evals"].median())
+        assert list(own[0].get_ydata()) == pytest.approx(list(rows["value"].median()))
+        grey = [x for x in axis.lines if x.get_color() == figures.OTHERS["color"]]
+        assert len(grey) == len(names)
+    assert "test PSNR (dB), test SSIM" in drawn.notes[0] and "9 configurations" in drawn.notes[0]
+
+
+def test_ranges_of_many_configurations_are_not_drawn_over_each_other():
+    for count, lines in ((figures.MANY, 3 * figures.MANY), (figures.MANY + 1, figures.MANY + 1)):
+        frame = many(count)
+        drawn = figures.learned(frame, Page(method_styles(frame["method"])))
+        weights, _ = drawn.figure.axes
+        assert len(weights.lines) == lines
+        assert bool(weights.collections) == (count <= figures.MANY)
+        said = "median and range" if count <= figures.MANY else "median"
+        assert weights.get_title(loc="left") == f"{said} of 6 entries"
+
+
+def test_a_start_and_an_end_are_no_curve_in_the_legend_either():
+    rows = study(methods=STUDY[:1], tasks=[DENOISING])
+    ends = rows["objective_outer_step"].isin([0, 70])
+    search = rows[ends].assign(objective_method="Grid-Search", solver_name="Grid-Search[steps=70]")
+    frame = tidy(pd.concat([rows, search]))
+    figure = figures.accuracy(frame, Page(method_styles(frame["method"]))).figure
+    shapes = {line.get_label(): line.get_linestyle() for line in figure.legends[0].get_lines()}
+    curve = shapes["Unrolling (layers=10)"]
+    (points,) = (found for name, found in shapes.items() if name.endswith(": start and end"))
+    assert points == "None" and curve != "None"
+    color = KNOWN["Grid-Search"].color
+    own = [line for line in figure.axes[0].lines if line.get_color() == color]
+    assert [line.get_linestyle() for line in own] == ["None"]
+
+
 # --- learned parameters ------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,10 +161,18 @@ def finish(
     return Drawing(figure, tuple(notes))
 
 
-def entries(looks: Mapping[str, Style], ends: Mapping[str, str] | None = None) -> list[Line2D]:
-    """Entries of a legend: the line and marker of each label, and how its runs ended."""
+def entries(
+    looks: Mapping[str, Style],
+    ends: Mapping[str, str] | None = None,
+    *,
+    points: Collection[str] = (),
+) -> list[Line2D]:
+    """Entries of a legend: the line and marker of each label, of ``points`` the marker alone, and
+    how its runs ended.
+    """
     texts = {label: plain(label + (ends or {}).get(label, "")) for label in looks}
-    return [Line2D([], [], label=texts[label], **look.line) for label, look in looks.items()]
+    shapes = {label: look.dots if label in points else look.line for label, look in looks.items()}
+    return [Line2D([], [], label=texts[label], **shape) for label, shape in shapes.items()]
 
 
 def ticks(axis: Axes, values: Sequence[float]) -> None:

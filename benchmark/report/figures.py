@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from benchmark.report import drawing
 from benchmark.report import frame as tidied
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page, entries, finish, grid
-from benchmark.report.frame import cost_column, depths, endings, last_rows, trained
+from benchmark.report.frame import cost_column, depths, endings, last_rows, traces, trained
 from benchmark.report.names import called, extra, higher_is_better
 from benchmark.report.style import AXES, Style, method_order
 
@@ -29,18 +31,26 @@ COSTS = ("gradient_seconds", "peak_memory_mib")
 PLACES = ("start", "reached")
 REFERENCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (2, 1)), "zorder": 1}
 FEW = 3  # entries of a parameter up to which each has a line of its own
+MANY = 8  # configurations up to which curves with bands are told apart in one panel
+OTHERS = {"color": "#cccccc", "linewidth": 0.6, "zorder": 0.5}
 #: a parameter is stored as a function of what it stands for
 SCALES = {"log_": "natural log", "_logit": "logit"}
 ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Accuracy along training, of one task: F and the metrics of the test set."""
+    """Accuracy along training, of one task: F and the metrics of the test set; of more than
+    ``MANY`` configurations F alone, a panel each.
+    """
     runs, label = trained(frame), "configuration"
-    evaluated = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"]
-    if not (evaluated.nunique() > 1).any():
+    known = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"].nunique()
+    if not (known > 1).any():
         raise NothingToDrawError("needs at least two evaluations of a run")
     looks = page.looks(runs, label)
+    if len(looks) > MANY:
+        return _apart(runs, page, looks, _untrained(frame, runs))
+    points, ends = known.index[known < 3], endings(runs, label)
+    ends |= {name: f"{ends[name]}: start and end" for name in known.index[known == 2]}
     against = TRAINING[::2] if page.narrow else TRAINING
     notes = [f"{AXES[x]}: {drawing.WIDER}" for x in TRAINING if x not in against]
     known = runs[extra(runs)].notna().any()
@@ -64,13 +74,58 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     lines = [axis.axhline(least, **REFERENCE, label="least F of all") for axis in axes[0]]
     if least > 0:
         axes[0, 0].set_yscale("log")
-    handles = [*entries(looks, endings(runs, label)), lines[0]]
-    if (runs["ending"] != "ok").any():
-        label = "last point of a run that failed or was cut"
-        handles.append(Line2D([], [], label=label, **drawing.FAILED))
-    if left_out := frame["solver_name"].nunique() - runs["solver_name"].nunique():
-        notes.append(f"{left_out} configurations evaluated only once, without training")
-    return finish(figure, frame["task"].iloc[0], handles, notes)
+    handles = [*entries(looks, ends, points=points), lines[0], *_cut(runs)]
+    return finish(figure, frame["task"].iloc[0], handles, [*notes, *_untrained(frame, runs)])
+
+
+def _apart(
+    runs: pd.DataFrame, page: Page, looks: Mapping[str, Style], notes: Sequence[str]
+) -> Drawing:
+    """F against work, a panel for each of many configurations, with the medians of all in grey."""
+    x = "training_evals" if runs["training_evals"].notna().any() else "outer_step"
+    across, abreast = ("configuration", "outer_step"), 3 if page.narrow else 6
+    lines, ends = math.ceil(len(looks) / abreast), endings(runs, "configuration")
+    size = (page.width, 0.8 + 1.15 * lines)
+    figure, axes = grid(lines, abreast, size, sharex=True, sharey=True)
+    panels, unused = np.split(axes.ravel(), [len(looks)])
+    for axis in unused:
+        axis.remove()
+    every = traces(runs, across, x, "value", looks)
+    least = runs.groupby("repetition")["value"].min().median()
+    for axis, (name, look) in zip(panels, looks.items(), strict=True):
+        for trace in every:
+            axis.plot(trace["x"], trace["y"], **OTHERS)
+        own = runs[runs["configuration"] == name]
+        drawing.curves(axis, own, across, x, "value", {name: look})
+        for end in unfinished(own, x=x, y="value").itertuples():
+            drawing.cross(axis, end.x, end.y, look)
+        title = "\n".join(textwrap.wrap(name + ends[name], width=18))
+        axis.set_title(drawing.plain(title), loc="left", fontsize=6)
+    drawing.spread(panels[0])
+    references = [axis.axhline(least, **REFERENCE, label="least F of all") for axis in panels]
+    if runs["value"].max() > 10 * least > 0:
+        panels[0].set_yscale("log")
+    for axis in panels[-abreast:]:  # the last of its column, which need not be in the last line
+        axis.set_xlabel(AXES[x])
+        axis.tick_params(labelbottom=True)
+    figure.supylabel(called("value", runs, AXES), fontsize=7.5)
+    handles = [Line2D([], [], label="medians of all", **OTHERS), references[0], *_cut(runs)]
+    others = ", ".join(called(name, runs, AXES) for name in (*ACCURACY[1:], *extra(runs)))
+    many = f"{others}, and F against other axes: {len(looks)} configurations are too many curves"
+    return finish(figure, runs["task"].iloc[0], handles, [many, *notes])
+
+
+def _cut(runs: pd.DataFrame) -> list[Line2D]:
+    """The entry of a legend for the crosses, where there are any."""
+    label = "last point of a run that failed or was cut"
+    there = (runs["ending"] != "ok").any()
+    return [Line2D([], [], label=label, **drawing.FAILED)] if there else []
+
+
+def _untrained(frame: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """What is said of the configurations of a sweep, which have no curve."""
+    count = frame["solver_name"].nunique() - runs["solver_name"].nunique()
+    return [f"{count} configurations evaluated only once, without training"] if count else []
 
 
 def unfinished(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
@@ -214,7 +269,9 @@ def _by_method(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def learned(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Learned parameters, of one task: up to ``FEW`` entries have a line each."""
+    """Learned parameters, of one task: up to ``FEW`` entries have a line each; of more than
+    ``MANY`` configurations no ranges.
+    """
     runs = trained(frame)
     runs = runs[runs["learned"].notna()]
     theta = medians(runs)
@@ -236,9 +293,9 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
         axis.set_ylabel(label(parameter))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         for name, look in looks.items():
-            _parameter(axis, own[own["configuration"] == name], look)
-        count = own["entry"].nunique()
-        many = f"median and range of {count} entries" if count > FEW else f"{count} entries"
+            _parameter(axis, own[own["configuration"] == name], look, ranges=len(looks) <= MANY)
+        count, what = own["entry"].nunique(), "median and range" if len(looks) <= MANY else "median"
+        many = f"{what} of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
     return finish(figure, frame["task"].iloc[0], entries(looks, endings(runs, "configuration")))
 
@@ -265,14 +322,16 @@ def label(parameter: str) -> str:
     return parameter.replace("_", " ")
 
 
-def _parameter(axis: Axes, theta: pd.DataFrame, look: Style) -> None:
-    """One parameter of one configuration: a line per entry, or the median and range of many."""
+def _parameter(axis: Axes, theta: pd.DataFrame, look: Style, *, ranges: bool) -> None:
+    """One parameter of one configuration: a line per entry, or of many the median, and range."""
     table = theta.pivot(index="outer_step", columns="entry", values="value")
     if table.shape[1] <= FEW:
         axis.plot(table, **look.line)
         return
     low, high = table.min(axis="columns"), table.max(axis="columns")
     axis.plot(table.median(axis="columns"), **look.line)
+    if not ranges:
+        return
     axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
     for bound in (low, high):
         axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])

@@ -26,6 +26,6 @@ def announced(argv: Sequence[str], benchmark: Path) -> str:
     number = sum(not path.name.startswith("template_") for path in paths)
     return (
         f"Nothing is chosen: all {number} methods of solvers/ each at its defaults, on two small "
-        "tasks, a few minutes on one core; other datasets need a source. In a minute: --config "
-        "example_config.yml; the methods of the paper: --config configs/quick.yml."
+        "tasks, about eight minutes on one core; other datasets need a source. In a minute: "
+        "--config example_config.yml; the methods of the paper: --config configs/quick.yml."
     )
