@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.problems.bilevel import Batch
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.fixed_point import Layer
@@ -152,3 +153,59 @@ def central_difference(
 def relative_error(a: Tensor, b: Tensor) -> float:
     """‖a − b‖ / ‖b‖."""
     return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
+
+
+class Halving(nn.Module):
+    """T(x) = x/2 + θ, one number: x* = 2θ; with ℓ = x²/2, w = 2x and ∇F = 2x*."""
+
+    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.ones((), dtype=dtype))
+        self.register_buffer("rate", torch.tensor(0.5, dtype=dtype))
+        self.register_buffer("times", torch.tensor(1))
+
+    def forward(self, x):
+        return self.times * self.rate * x + self.theta
+
+    def problem(self) -> EquilibriumLoss:
+        return EquilibriumLoss.of_callables(self, lambda x: x.square().sum() / 2, [self.theta])
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Denoising, where all is known in wavelet coefficients d: x* = soft(d, λ), λ = e^θ."""
+
+    observed: Tensor
+    wanted: Tensor
+    approximation_error: Tensor
+
+    @classmethod
+    def of(cls, batch) -> ByHand:
+        (low, observed), (low_wanted, wanted) = haar(batch.observation), haar(batch.truth)
+        return cls(observed, wanted, ((low - low_wanted) ** 2).flatten(1).sum(1))
+
+    def errors(self, details: Tensor) -> Tensor:
+        """The mean squared error of each image; the transform is orthonormal."""
+        squares = ((details - self.wanted) ** 2).flatten(1).sum(1) + self.approximation_error
+        return squares / details[0].numel() * 3 / 4
+
+    def equilibrium(self, theta: Tensor) -> Tensor:
+        return soft(self.observed, theta.exp())
+
+    def unrolled(self, theta: Tensor, *, layers: int, tau: float) -> Tensor:
+        d = self.observed
+        for _ in range(layers):
+            d = soft(d - tau * (d - self.observed), tau * theta.exp())
+        return d
+
+
+def haar(image: Tensor) -> tuple[Tensor, Tensor]:
+    """One level of the orthonormal Haar transform: approximation, details (N, 3, C, H/2, W/2)."""
+    a, b, c, d = (image[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    details = torch.stack([a + b - c - d, a - b + c - d, a - b - c + d], dim=1)
+    return (a + b + c + d) / 2, details / 2
+
+
+def soft(d: Tensor, threshold: Tensor) -> Tensor:
+    threshold = threshold.view(3, 1, 1, 1)
+    return d.sign() * (d.abs() - threshold).clamp_min(0)

@@ -157,3 +157,53 @@ def small_benchmark(folder: Path, *, solver: list[dict], **solvers: str) -> Path
         (folder / "solvers" / f"{name}.py").write_text(text)
     (folder / "small.yml").write_text(yaml.safe_dump(SMALL_STUDY | {"solver": solver}))
     return folder
+
+
+def method(name: str, **parameters: object) -> BilevelSolver | SearchMethod:
+    """An instance of the method of a name."""
+    return plugins()[name].get_instance(**parameters)
+
+
+#: few layers: what is asked for is that it runs
+CHEAP = {
+    "max_layers": 4,
+    "restarts": 2,
+    "layers": 3,
+    "directions": 2,
+    "memory": 2,
+    "inner_steps": 2,
+    "f_max_iter": 5,
+    "b_max_iter": 5,
+    "max_iter": 5,
+    "max_iter_backward": 5,
+    "evaluate_every": 1,
+    "gradient": "implicit(max_steps=4)",
+}
+
+
+def known_to(plugin, parameters):
+    """Those of ``parameters`` that ``plugin`` has."""
+    return {name: value for name, value in parameters.items() if name in plugin.parameters}
+
+
+def cheap(plugin, **parameters):
+    """An instance with ``CHEAP`` and ``parameters``, as far as it has them."""
+    return plugin.get_instance(**known_to(plugin, CHEAP | parameters))
+
+
+def iter_callback(calls):
+    remaining = iter(range(calls))
+    return lambda: next(remaining, None) is not None
+
+
+def flat(found) -> torch.Tensor:
+    """The entries of a hypergradient, of all parameters in turn."""
+    return torch.cat([g.flatten() for g in found.gradient])
+
+
+def dataset(name: str, **parameters):
+    """The dataset as benchopt makes it, with a seed and no benchmark around it."""
+    (cls,) = (c for c in Benchmark(ROOT).get_datasets() if c.name == name)
+    made = cls.get_instance(**parameters)
+    made.get_seed = lambda **_: 0
+    return made

@@ -8,104 +8,43 @@ forks of this one (``forked``).
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import forked
 import numpy as np
 import pandas as pd
 import pytest
-import test_methods
+import test_contract
 import torch
 from benchopt.benchmark import Benchmark
-from benchopt.cli.main import run as benchopt_run
-from benchopt.results import read_results
 from benchopt.utils.run_context import RunContext
-from click.testing import CliRunner
-from conftest import ROOT, gradient_methods, plugins, searches
-from torch import Tensor
+from benchopt_runs import (
+    DAMPED,
+    DEGRADATION,
+    FAILING,
+    KAPPA,
+    LOWER,
+    Run,
+    comment,
+    copy_plugins,
+    environment,
+    run,
+    write_config,
+)
+from conftest import gradient_methods, plugins, searches
+from oracles import ByHand
 
 from benchmark.plugins.task import make_task
 
-BIN = Path(sys.executable).parent
-PLUGINS = ("objective.py", "datasets", "solvers", "plots")
-KAPPA = 0.5
-LOWER = f"wavelet_l1(wavelet='haar',levels=1,stepsize={1 + KAPPA})"
-DEGRADATION = "denoising(sigma=0.1)"
 LEARNING_RATE = 100.0
 #: Adam's first steps would be the same for all methods
 DESCENT = f"optimizer=gradient_descent,learning_rate={LEARNING_RATE}"
 OFTEN = f"steps=2,evaluate_every=1,{DESCENT}"
 ONCE = f"steps=1,evaluate_every=1,{DESCENT}"
 SELDOM = f"steps=3,evaluate_every=2,{DESCENT}"
-
-DAMPED = '''\
-"""Damped iteration."""
-
-import torch
-
-from benchmark.plugins.bilevel_solver import StateMethod
-from benchmark.solve.fixed_point import iterate
-
-
-class Solver(StateMethod):
-    """Differentiate ``layers`` steps of x ← (x + T(x)) / 2, after as many without a graph.
-
-    Cost: 2 ``layers`` layers; memory: ``layers`` graphs. Use it where T is not contractive.
-    """
-
-    name = "Damped"
-    parameters = {**StateMethod.parameters, "layers": [15]}
-
-    def equilibrium(self, T, x0):
-        def damped(x):
-            return (x + T(x)) / 2
-
-        with torch.no_grad():
-            x = iterate(damped, x0, steps=self.layers)
-        return iterate(damped, x.detach(), steps=self.layers)
-'''
-
-FAILING = '''\
-"""Unrolling that fails: "oom" whenever it is called, else in the second outer step."""
-
-import torch
-
-from benchmark.gradients.result import Hypergradient
-from benchmark.plugins.bilevel_solver import BilevelSolver
-from benchmark.solve.fixed_point import iterate
-from benchmark.problems.bilevel import upper_loss
-
-
-class Solver(BilevelSolver):
-    """Fail as asked."""
-
-    name = "Failing"
-    parameters = {**BilevelSolver.parameters, "how": ["nan", "oom", "allocate"]}
-
-    def hypergradient(self, lower, batch):
-        if self.how == "oom":
-            raise torch.OutOfMemoryError("CUDA out of memory: as the test wants it")
-        x = iterate(lower.layer(batch.observation), lower.init(batch.observation), steps=3)
-        loss = upper_loss(lower, x, batch)
-        gradient = torch.autograd.grad(loss, list(lower.theta().values()))
-        if lower is getattr(self, "counted", None) and self.outer_step == 1:
-            if self.how == "allocate":
-                torch.empty(2**50)
-            gradient = [torch.nan * g for g in gradient]
-        return Hypergradient(loss.detach(), gradient, x.detach())
-
-    @torch.no_grad()
-    def deploy(self, lower, y):
-        return iterate(lower.layer(y), lower.init(y), steps=3)
-'''
-
 #: of the gradient methods one of each kind: a state, a pair, columns of J, another library. What
-#: holds for all of them is asked in ``test_methods``
+#: holds for all of them is asked in ``test_contract``
 METHODS = ("Unrolling", "JFB", "DEQ", "Forward-Mode", "torchdeq-IFT", "Damped")
 SEARCHES = sorted(searches())
 #: those that take two steps, and not one
@@ -140,86 +79,6 @@ LAST_ROW = (
 PICTURES = ("reconstruction", "observation", "truth")
 #: what depends on the seed alone; the rest are times, memory and versions
 REPEATABLE = ["value", "test_psnr", "gradient_error", "state_residual", "training_layer_evals"]
-
-
-# --- the runs ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a finished ``benchopt run`` left: its output on the terminal, and its rows."""
-
-    terminal: str
-    parquet: Path
-    rows: pd.DataFrame
-
-    def of(self, method: str, *, repetition: int = 0, **parameters: object) -> pd.DataFrame:
-        """The rows of one configuration in the order of the outer steps."""
-        chosen = (self.rows["method"] == method) & (self.rows["idx_rep"] == repetition)
-        for name, value in ({"evaluate_every": 1} | parameters).items():
-            chosen &= self.rows[f"p_solver_{name}"] == value
-        return self.rows[chosen].sort_values("outer_step", kind="stable").reset_index(drop=True)
-
-
-def copy_plugins(folder: Path, *, package: bool) -> Path:
-    """A copy of the plugins, and of the package where it is to be edited."""
-    for name in (*PLUGINS, "benchmark") if package else PLUGINS:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder / name)
-    return folder
-
-
-def environment(package: Path | None = None) -> dict[str, str]:
-    """The variables of the processes: ``package`` comes first, nothing makes failures pass through.
-
-    Where no package is named it is the one that is installed, or that these tests were told to
-    find.
-    """
-    unset = ("BENCHOPT_DEBUG", "BENCHOPT_RAISE_ON_ERROR")
-    variables = {name: value for name, value in os.environ.items() if name not in unset}
-    variables |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    variables["PATH"] = os.pathsep.join([str(BIN), variables["PATH"]])
-    if package is not None:
-        variables["PYTHONPATH"] = str(package)
-    return variables
-
-
-def write_config(path: Path, *, solvers: list[str], **options: object) -> Path:
-    """A benchopt configuration on one small task; JSON is YAML. ``options`` change the task."""
-    objective = {"lower": [LOWER], "dtype": ["float64"], "device": ["cpu"]}
-    dataset = {"degradation": [DEGRADATION], "size": [8]}
-    for name, value in options.items():
-        (objective if name in objective else dataset)[name] = [value]
-    config = {
-        "seed": 0,
-        "objective": [{"Learning at equilibrium": objective}],
-        "dataset": [{"Simulated": dataset}],
-        "solver": solvers,
-    }
-    path.write_text(json.dumps(config))
-    return path
-
-
-def run(copy: Path, config: Path, *options: object, output: str, cwd: Path) -> Run:
-    """``benchopt run`` on the copy with its own package; it must end well."""
-    parquet = copy / "outputs" / f"{output}.parquet"
-    command = ("run", copy, "--config", config, "--output", parquet.name, *options)
-    done = forked.run_module("benchopt", *command, cwd=cwd, environment=environment(copy))
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = read_results(parquet)
-    rows.columns = [
-        name if name == "objective_name" else name.removeprefix("objective_")
-        for name in rows.columns
-    ]
-    return Run(done.stdout + done.stderr, parquet, rows)
-
-
-def comment(path: Path) -> None:
-    """Add a comment to the file."""
-    path.write_text(path.read_text() + "# a comment\n")
 
 
 @pytest.fixture(scope="module")
@@ -357,46 +216,6 @@ def test_the_last_step_has_a_row_wherever_it_falls(study):
 # --- the same numbers by hand -----------------------------------------------------------------
 
 
-def haar(image: Tensor) -> tuple[Tensor, Tensor]:
-    """One level of the orthonormal Haar transform: approximation, details (N, 3, C, H/2, W/2)."""
-    a, b, c, d = (image[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
-    details = torch.stack([a + b - c - d, a - b + c - d, a - b - c + d], dim=1)
-    return (a + b + c + d) / 2, details / 2
-
-
-@dataclass(frozen=True)
-class ByHand:
-    """Denoising, where all is known in wavelet coefficients d: x* = soft(d, λ), λ = e^θ."""
-
-    observed: Tensor
-    wanted: Tensor
-    approximation_error: Tensor
-
-    @classmethod
-    def of(cls, batch) -> ByHand:
-        (low, observed), (low_wanted, wanted) = haar(batch.observation), haar(batch.truth)
-        return cls(observed, wanted, ((low - low_wanted) ** 2).flatten(1).sum(1))
-
-    def errors(self, details: Tensor) -> Tensor:
-        """The mean squared error of each image; the transform is orthonormal."""
-        squares = ((details - self.wanted) ** 2).flatten(1).sum(1) + self.approximation_error
-        return squares / details[0].numel() * 3 / 4
-
-    def equilibrium(self, theta: Tensor) -> Tensor:
-        return soft(self.observed, theta.exp())
-
-    def unrolled(self, theta: Tensor, *, layers: int) -> Tensor:
-        tau, d = 1 + KAPPA, self.observed
-        for _ in range(layers):
-            d = soft(d - tau * (d - self.observed), tau * theta.exp())
-        return d
-
-
-def soft(d: Tensor, threshold: Tensor) -> Tensor:
-    threshold = threshold.view(3, 1, 1, 1)
-    return d.sign() * (d.abs() - threshold).clamp_min(0)
-
-
 def seeded_task(copy: Path):
     """The task of the first repetition, its seed drawn as benchopt draws it."""
     (plugin,) = (cls for cls in Benchmark(copy).get_datasets() if cls.name == "Simulated")
@@ -411,13 +230,13 @@ def test_the_columns_agree_with_a_computation_by_hand(study, copy):
     train, test = ByHand.of(task.train), ByHand.of(task.test)
     theta = torch.full((3,), 0.05, dtype=torch.float64).log().requires_grad_()
     for _, row in study.of("Unrolling").iterrows():
-        loss = train.errors(train.unrolled(theta, layers=10)).mean()
+        loss = train.errors(train.unrolled(theta, layers=10, tau=1 + KAPPA)).mean()
         value = train.errors(train.equilibrium(theta)).mean()
         (estimate,), (exact,) = (torch.autograd.grad(f, theta) for f in (loss, value))
         assert row["value"] == pytest.approx(value.item(), rel=1e-10)
         for column, d in {
             "test_psnr": test.equilibrium(theta),
-            "test_psnr_deployed": test.unrolled(theta, layers=10),
+            "test_psnr_deployed": test.unrolled(theta, layers=10, tau=1 + KAPPA),
         }.items():
             psnr = -10 * test.errors(d).log10().mean()
             assert row[column] == pytest.approx(psnr.item(), abs=1e-4)  # deepinv adds 1e-8 inside
@@ -487,13 +306,13 @@ def kind(column: pd.Series) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     "contract",
     [
-        test_methods.test_importable,
-        test_methods.test_takes_a_layer_it_has_never_seen,
-        test_methods.test_samples_are_independent,
-        test_methods.test_repeats_itself,
-        test_methods.test_float32_stays_float32,
-        test_methods.test_no_graph_where_gradients_are_disabled,
-        test_methods.test_parameters_that_do_not_influence_the_state_get_zero,
+        test_contract.test_importable,
+        test_contract.test_takes_a_layer_it_has_never_seen,
+        test_contract.test_samples_are_independent,
+        test_contract.test_repeats_itself,
+        test_contract.test_float32_stays_float32,
+        test_contract.test_no_graph_where_gradients_are_disabled,
+        test_contract.test_parameters_that_do_not_influence_the_state_get_zero,
     ],
 )
 def test_a_new_file_meets_the_contract_of_a_plugin(copy, contract):
@@ -565,73 +384,3 @@ def test_repetitions_have_images_of_their_own(after_package_edit):
     assert len(first) == len(second) == 3
     assert not set(first["images_digest"]) & set(second["images_digest"])
     assert not set(first["value"]) & set(second["value"])
-
-
-# --- what is said when something is wrong -----------------------------------------------------
-
-
-def test_the_message_about_a_bad_value_reaches_the_terminal(tmp_path):
-    """In a process of its own."""
-    copy_plugins(tmp_path, package=False)
-    config = write_config(tmp_path / "bad.yml", solvers=["Unrolling"], device="quantum")
-    command = ("run", ".", "--config", config, "--no-cache", "--no-plot")
-    done = forked.run_module("benchopt", *command, cwd=tmp_path, environment=environment())
-    assert done.returncode != 0
-    assert "unknown device 'quantum': expected auto, cpu, cuda or cuda:i" in (
-        done.stdout + done.stderr
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("lower", "wavelet_l7", r"unknown lower level 'wavelet_l7': expected one of .*wavelet_l1"),
-        ("size", 9, r"9×9 pixels cannot .*: both sides must be multiples of 2\^1 = 2"),
-        ("n_test", 0, r"must be an integer of at least 1, got 0"),
-        ("degradation", "denoising(sigma=-1)", r"sigma must be a number of at least 0, got -1"),
-    ],
-)
-def test_bad_values_are_named(copy, tmp_path, name, value, message):
-    """In this process, without the start of another: an exception ends on the terminal."""
-    config = write_config(tmp_path / "bad.yml", solvers=["Unrolling"], **{name: value})
-    command = [str(copy), "--config", str(config), "--no-cache", "--no-plot"]
-    result = CliRunner().invoke(benchopt_run, command)
-    assert result.exit_code != 0
-    assert re.search(message, f"{result.output}\n{result.exception}")
-
-
-def test_images_that_are_not_there_stop_nobody_else(copy, tmp_path):
-    """A dataset without its files is skipped with the reason; the next one runs."""
-    config = tmp_path / "config.yml"
-    config.write_text(
-        json.dumps(
-            {
-                "objective": [{"Learning at equilibrium": {"lower": ["tikhonov(levels=1)"]}}],
-                "dataset": [{"Folder": {"path": ["nowhere"]}}, {"Simulated": {"size": [8]}}],
-                "solver": [{"Unrolling": {"steps": [0]}}],
-            }
-        )
-    )
-    parquet = tmp_path / "rows.parquet"
-    command = [str(copy), "--config", str(config), "--no-plot", "--output", str(parquet)]
-    result = CliRunner().invoke(benchopt_run, command)
-    assert result.exit_code == 0, result.output
-    assert "Folder: there is no folder" in result.output
-    (name,) = read_results(parquet)["dataset_name"].unique()
-    assert name.startswith("Simulated")
-
-
-# --- benchopt's own tests ---------------------------------------------------------------------
-
-
-def test_benchopt_accepts_every_plugin(tmp_path):
-    """``benchopt test``, on the plugins alone: the package is found where it is installed."""
-    copy_plugins(tmp_path, package=False)
-    done = forked.benchopt_test(".", "--skip-install", cwd=tmp_path, environment=environment())
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d+ passed", done.stdout)
-
-
-def test_every_plugin_is_importable():
-    for plugin in [*plugins().values(), *Benchmark(ROOT).get_datasets()]:
-        assert plugin.is_installed(raise_on_not_installed=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from test_report import DENOISING, STUDY, cli, save, study
+from made_up import DENOISING, STUDY, cli, save, study
 
 from benchmark.measure.plausible import too_cheap
 from benchmark.measure.provenance import as_text, sources

@@ -9,8 +9,9 @@ from math import isnan
 import numpy as np
 import pytest
 import torch
-from conftest import plugins, small_task
+from conftest import small_task
 from oracles import LayerProblem
+from shared import method
 
 from benchmark.imaging.images import simulated
 from benchmark.measure import common, exact_descent, kept, memory, reference, timing
@@ -44,10 +45,6 @@ def untimed(monkeypatch):
     """No call is run for its time or its memory."""
     monkeypatch.setattr(timing, "elapsed", lambda call, device: 1e9)
     monkeypatch.setattr(memory, "live_memory", lambda call: 0.0)
-
-
-def method(name, **parameters):
-    return plugins()[name].get_instance(**parameters)
 
 
 def columns(row, place):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import LOWER_SPECS
-from test_images import dataset
+from shared import dataset
 
 from benchmark import equilibrium, hypergradient
 from benchmark.imaging.degradations import make_degradation

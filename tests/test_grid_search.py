@@ -11,7 +11,7 @@ import torch
 from conftest import LOWER_SPECS, small_task
 from pretend_device import DEVICE, pretend_device, unwrap
 from scipy.optimize import minimize_scalar
-from test_methods import iter_callback, method
+from shared import iter_callback, method
 
 from benchmark.measure.reference import true_equilibrium
 from benchmark.problems import LOWER_LEVELS

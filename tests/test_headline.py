@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import DENOISING, INPAINTING, run
 from scipy import stats
-from test_report import DENOISING, INPAINTING, run
 
 from benchmark.report import headline, tables
 from benchmark.report.frame import tidy

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import plugins, small_task
 from oracles import central_difference, relative_error
-from test_methods import iter_callback
+from shared import iter_callback
 
 from benchmark.measure.counting import CountedProblem
 from benchmark.measure.reference import true_equilibrium

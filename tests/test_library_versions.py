@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import cli
 from scipy import stats
-from test_report import cli
 
 from benchmark.report import drawing, figures
 from benchmark.report.drawing import Page

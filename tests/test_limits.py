@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import DENOISING, run, texts
+from made_up import DENOISING, run, texts
 
 from benchmark.report.drawing import NothingToDrawError, Page
 from benchmark.report.frame import tidy

@@ -10,7 +10,7 @@ import torch
 from conftest import LOWER_SPECS
 from deepinv.physics import Blur, Denoising, Inpainting
 from deepinv.physics.functional import gaussian_blur
-from test_images import dataset
+from shared import dataset
 
 from benchmark.imaging.images import simulated
 from benchmark.imaging.measured import Measured, first_pairs, split_pairs

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from benchopt.results import read_results
-from test_report import STUDY, cli, save, study
+from made_up import STUDY, cli, save, study
 
 from benchmark.report.frame import tidy
 from benchmark.report.reading import read

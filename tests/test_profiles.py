@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_report import DENOISING, SWEEP, TASKS, run, study, sweep, texts
+from made_up import DENOISING, SWEEP, TASKS, run, study, sweep, texts
 
 from benchmark.report import figures, profiles
 from benchmark.report.drawing import NothingToDrawError, Page

@@ -18,8 +18,8 @@ from benchopt._generate_runs import get_solver_kwargs
 from benchopt.benchmark import Benchmark
 from benchopt.utils.terminal_output import TerminalOutput
 from conftest import ROOT
+from made_up import STUDY, cli, save, study
 from PIL import Image
-from test_report import STUDY, cli, save, study
 
 from benchmark.measure.provenance import as_text, changed, digest, named, sources
 from benchmark.problems import LOWER_LEVELS

@@ -9,8 +9,8 @@ from functools import cache
 import pandas as pd
 import pytest
 from conftest import ROOT
+from made_up import cli
 from test_headline import frame
-from test_report import cli
 
 from benchmark.report import headline, tables
 from benchmark.report.numbers import sentences

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_gradients import Halving
+from oracles import Halving
 
 from benchmark import Implicit
 from benchmark.gradients.refined import flat, refined_gradient, relative_change

@@ -8,7 +8,7 @@ import matplotlib.colors
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
+from made_up import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, texts
 
 from benchmark.report import build, drawing, figures, pictures, profiles, scaling
 from benchmark.report.build import KINDS, WIDTHS

@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import DENOISING, INPAINTING, cli, load_plot, run, save
 from scipy import stats
-from test_report import DENOISING, INPAINTING, cli, load_plot, run, save
 
 from benchmark.report import figures, headline, profiles, tables
 from benchmark.report.claims import NOT_TESTED, claims

@@ -17,11 +17,11 @@ import torch
 from benchopt.benchmark import Benchmark
 from benchopt.cli.main import run as benchopt_run
 from benchopt.results import read_results
+from benchopt_runs import copy_plugins
 from click.testing import CliRunner
 from conftest import ROOT, plugins, small_task
 from oracles import AffineLayer, relative_error
-from test_benchopt import copy_plugins
-from test_methods import CHEAP, known_to
+from shared import CHEAP, known_to
 from torch import nn
 
 from benchmark.measure.counting import CountedLayer

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_report import STUDY, cli, save, study
+from made_up import STUDY, cli, save, study
 
 from benchmark.report.frame import tidy
 from benchmark.report.reading import ReportError, read

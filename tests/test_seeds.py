@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DEGRADATION_SPECS, LOWER_SPECS, MORE_DEGRADATION_SPECS
-from test_images import dataset
+from shared import dataset
 
 from benchmark.imaging.extra_metrics import make_metrics
 from benchmark.imaging.images import simulated

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import drawn_images
 from PIL import Image
-from test_images import dataset
+from shared import dataset
 
 from benchmark.imaging.arrays import image_of
 from benchmark.imaging.images import digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conftest import ROOT
-from test_report import cli
+from made_up import cli
 
 from benchmark.report import story
 from benchmark.report.style import method_styles

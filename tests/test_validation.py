@@ -4,100 +4,44 @@ from __future__ import annotations
 
 import inspect
 import re
-import shutil
 import subprocess
 import sys
 import time
 from collections import namedtuple
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
-from benchopt.benchmark import Benchmark
 from conftest import ROOT
-from hypothesis import given, settings, strategies
+from small_studies import (
+    CLASSES,
+    GOOD,
+    faults,
+    import_once,
+    plan_of,
+    some_plugins,
+)
 
-from benchmark.__main__ import main
 from benchmark.gradients.named import GRADIENT_RULE
-from benchmark.imaging.degradations import DEGRADATION, DEGRADATIONS
+from benchmark.imaging.degradations import DEGRADATION
 from benchmark.imaging.denoisers.table import DENOISER
 from benchmark.imaging.losses import UPPER_LOSS
 from benchmark.plugins.descent import OPTIMIZER, SCHEDULE
-from benchmark.plugins.rules import RULES
-from benchmark.problems import LOWER_LEVEL, LOWER_LEVELS
-from benchmark.running import engine, options, places, selection, specs
-from benchmark.running.faults import LONGEST, InvalidStudyError, one_line
-from benchmark.running.files import plugin_files
-from benchmark.running.given import faults_of_options
-from benchmark.running.glance import first_look
+from benchmark.problems import LOWER_LEVEL
+from benchmark.running import engine, options, places, specs
+from benchmark.running.faults import InvalidStudyError
 from benchmark.running.outlines import outline
-from benchmark.running.selection import select
-from benchmark.running.tasks import faults_of_tasks
-from benchmark.running.validation import validated
 from benchmark.solve.named import ADJOINT_SOLVER, EQUILIBRIUM_SOLVER
-
-SOLVERS = ("deq", "neumann", "tpe", "unrolling")
-GOOD = {
-    "objective": [{"Learning at equilibrium": {"lower": ["wavelet_l1(levels=1)"]}}],
-    "dataset": [{"Simulated": {"size": [8]}}],
-    "solver": [{"Unrolling": {"steps": [1]}}],
-}
-
-
-def copy_of_plugins(folder: Path, solvers: tuple[str, ...]) -> Path:
-    shutil.copy(ROOT / "objective.py", folder)
-    for kind, names in (("datasets", ("simulated", "folder")), ("solvers", solvers)):
-        (folder / kind).mkdir()
-        for name in names:
-            shutil.copy(ROOT / kind / f"{name}.py", folder / kind)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A benchmark with some of the plugins."""
-    return copy_of_plugins(tmp_path_factory.mktemp("benchmark"), SOLVERS)
+    return some_plugins(tmp_path_factory)
 
 
 @pytest.fixture(autouse=True)
 def unchanged_files_are_imported_once(place, monkeypatch):
-    """Those of ``place``: forking a large process a hundred times takes its time."""
-    monkeypatch.setattr(
-        selection,
-        "plugin_files",
-        lambda folder, kind: (once if folder == place else plugin_files)(folder, kind),
-    )
-
-
-once = cache(plugin_files)
-
-
-@pytest.fixture
-def own_place(tmp_path) -> Path:
-    """The same for a test that adds files."""
-    return copy_of_plugins(tmp_path, ("unrolling",))
-
-
-def plan_of(text: str, place: Path, *command: str):
-    config = place / "study.yml"
-    config.write_text(text)
-    command = [str(config), "--benchmark", str(place), *command]
-    parsed = options.parser("run", "").parse_args(command)
-    glanced = first_look(command)
-    plan = validated(options.settings(parsed, command))
-    assert not glanced  # what is no fault for the one is none for the other
-    return plan
-
-
-def faults(text: str | dict, place: Path, *command: str) -> tuple[str, ...]:
-    """The faults of a configuration; a mapping is taken in addition to a good one."""
-    text = text if isinstance(text, str) else yaml.safe_dump(GOOD | text)
-    try:
-        plan_of(text, place, *command)
-    except InvalidStudyError as error:
-        return error.faults
-    return ()
+    import_once(place, monkeypatch)
 
 
 # --- what is written ----------------------------------------------------------------------------
@@ -377,243 +321,3 @@ def test_parallel_configurations(place, config, message, monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: name)  # as if it were installed
     (fault,) = faults({"parallel-config": config}, place)
     assert re.search(message, fault)
-
-
-# --- files --------------------------------------------------------------------------------------
-
-UNUSABLE = {
-    "syntax": ("class Solver(:\n", r"solvers/syntax\.py: line 1: invalid syntax"),
-    "exits": (
-        "import sys\nclass Solver:\n    name = 'Exits'\nsys.exit(0)\n",
-        r"solvers/exits\.py: SystemExit: 0",
-    ),
-    "ends": (
-        "import os\nclass Solver:\n    name = 'Ends'\nos._exit(0)\n",
-        r"solvers/ends\.py: ends the process \(exit code 0\) when it is imported",
-    ),
-    "aborts": (
-        "import os\nclass Solver:\n    name = 'Aborts'\nos.abort()\n",
-        r"solvers/aborts\.py: ends the process \(SIGABRT\) when it is imported",
-    ),
-    "raises": (
-        "class Solver:\n    name = 'Raises'\n1 / 0\n",
-        r"solvers/raises\.py: line 3: ZeroDivisionError: division by zero",
-    ),
-    "empty": ("", r"solvers/empty\.py: defines no class Solver"),
-    "nameless": (
-        "from benchmark.plugins.bilevel_solver import PairMethod\n"
-        "class Solver(PairMethod):\n    def pair(self, call): ...\n",
-        r"solvers/nameless\.py: its class Solver has no name",
-    ),
-    "misspelt": (
-        "from benchmark.estimators import Estimator\nclass Solver:\n    name = 'Misspelt'\n",
-        r"solvers/misspelt\.py: line 1: ModuleNotFoundError: No module named 'benchmark\.est",
-    ),
-}
-
-
-def test_faulty_files_are_named_and_those_that_nothing_asks_for_left_out(own_place):
-    for name, (text, _) in UNUSABLE.items():
-        (own_place / "solvers" / f"{name}.py").write_text(text)
-    plan = plan_of(yaml.safe_dump(GOOD), own_place)
-    assert [cls.name for cls, _ in plan.solvers.chosen] == ["Unrolling"]
-    assert len(plan.notes) == len(UNUSABLE)
-    asked = faults({"solver": ["*"]}, own_place)
-    everything = faults(yaml.safe_dump({k: GOOD[k] for k in ("objective", "dataset")}), own_place)
-    for _, message in UNUSABLE.values():
-        for lines in (plan.notes, asked, everything):
-            assert sum(bool(re.search(message, line)) for line in lines) == 1
-    (fault,) = faults({"solver": ["Unrolling", "exits"]}, own_place)
-    assert re.search(UNUSABLE["exits"][1], fault)
-
-
-def test_a_file_that_never_comes_to_an_end(own_place):
-    (own_place / "solvers" / "a_loop.py").write_text(
-        "class Solver:\n    name = 'Loop'\nwhile True:\n    pass\n"
-    )
-    found = {file.name: file.fault for file in plugin_files(own_place, "Solver", limit=0.5)}
-    assert found["Loop"] == "does not come to an end within 0.5 s when it is imported"
-    assert found["Unrolling"] == ""
-
-
-def test_two_files_of_one_name(own_place):
-    shutil.copy(own_place / "solvers" / "unrolling.py", own_place / "solvers" / "again.py")
-    (fault,) = faults({}, own_place)
-    assert fault == (
-        "solvers/again.py and solvers/unrolling.py define solvers of one name, 'Unrolling': "
-        "rename one"
-    )
-
-
-def test_an_absent_library_leaves_a_method_out(own_place):
-    (own_place / "solvers" / "rival.py").write_text(
-        "import no_such_library\nclass Solver:\n    name = 'Rival'\n    parameters = {'a': [1]}\n"
-    )
-    plan = plan_of(yaml.safe_dump(GOOD | {"solver": ["Unrolling", "Rival"]}), own_place)
-    assert plan.notes == ["Rival needs no_such_library, which is not installed: left out"]
-    assert plan.runs == 1
-    (fault,) = faults({"solver": ["Rival"]}, own_place)
-    assert fault == "no solver is left to run: not installed: no_such_library"
-
-
-def test_a_file_from_elsewhere(place, tmp_path):
-    file = tmp_path / "mine.py"
-    shutil.copy(ROOT / "solvers" / "jfb.py", file)
-    plan = plan_of(yaml.safe_dump(GOOD | {"solver": [f"{file}[steps=1]"]}), place)
-    assert [(s.name, s.steps) for s in plan.solvers.instances] == [("JFB", 1)]
-    file.write_text("raise SystemExit(0)\n")
-    (fault,) = faults({"solver": [str(file)]}, place)
-    assert fault == f"{file}: defines no class Solver"
-
-
-def test_a_class_that_cannot_be_made(own_place):
-    (own_place / "solvers" / "half.py").write_text(
-        "from benchmark.plugins.bilevel_solver import PairMethod\n"
-        "class Solver(PairMethod):\n    name = 'Half'\n"
-    )
-    (fault,) = faults({"solver": ["Half"]}, own_place)
-    assert re.search(r"solver Half: TypeError: .*abstract.* pair", fault)
-
-
-# --- the command --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", ["run", "check"])
-def test_a_line_for_each_fault_no_traceback_and_exit_code_2(place, capsys, command):
-    config = place / "bad.yml"
-    config.write_text(yaml.safe_dump(GOOD | {"solver": ["Unroling", "DEK"]}))
-    assert main([command, str(config), "--benchmark", str(place)]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.splitlines() == [
-        "error: unknown solver 'Unroling': did you mean Unrolling?",
-        "error: unknown solver 'DEK': did you mean DEQ?",
-    ]
-
-
-def test_a_command_that_is_not_known(capsys):
-    assert main(["rum"]) == 2
-    assert "unknown command 'rum': expected one of run, check, " in capsys.readouterr().err
-    assert main(["--help"]) == 0
-    assert "  check    what a study (CONFIG.yml) would run" in capsys.readouterr().out
-
-
-def test_a_folder_without_an_objective(tmp_path, capsys):
-    assert main(["run", "--benchmark", str(tmp_path)]) == 2
-    assert "there is no objective.py" in capsys.readouterr().err
-
-
-# --- fuzzing ------------------------------------------------------------------------------------
-
-#: what may be typed for a value, and is a good one for few parameters
-JUNK = strategies.one_of(
-    strategies.none(),
-    strategies.booleans(),
-    strategies.integers(),
-    strategies.sampled_from([10**9 + 1, 10**30, 10**400, 16**6000, -(10**30)]),
-    strategies.floats(),
-    strategies.text(max_size=12),
-    strategies.sampled_from(["1e-6", "x" * 9000, "a(", "a(b=1)", "anderson(depth=1e30)", "é\n"]),
-    strategies.dates(),
-    strategies.binary(max_size=4),
-    strategies.lists(strategies.integers() | strategies.text(max_size=3), max_size=3),
-    strategies.dictionaries(strategies.text(max_size=3), strategies.integers(), max_size=2),
-)
-FEW = settings.get_profile("fuzz")  # more of them: pytest --fuzz 500
-CLASSES = {
-    cls.name: cls
-    for cls in (
-        *Benchmark(ROOT).get_solvers(),
-        *Benchmark(ROOT).get_datasets(),
-        Benchmark(ROOT).get_benchmark_objective(),
-    )
-    if cls.is_installed(quiet=True)
-}
-
-
-def is_a_clear_line(fault: str) -> bool:
-    """One line that names no inside of a library."""
-    inside = re.search(r"Traceback|object has no|unsupported operand|must be real number", fault)
-    return fault == one_line(fault) and 0 < len(fault) <= LONGEST and not inside
-
-
-@pytest.mark.parametrize("name", CLASSES)
-@FEW
-@given(drawn=strategies.data())
-def test_any_value_of_a_parameter_is_taken_or_refused(name, drawn):
-    """Refused in a line and within a second, or the plugin can be made with it."""
-    cls = CLASSES[name]
-    for parameter in cls.parameters:
-        value, start = drawn.draw(JUNK, label=parameter), time.process_time()
-        found = faults_of_options({parameter: [value]}, list(cls.parameters), RULES)
-        if found:
-            assert all(is_a_clear_line(fault) for fault in found), found
-        else:
-            try:
-                cls.get_instance(**{parameter: value})
-            except ValueError as error:  # a plugin's own check, which ``select`` makes a fault of
-                assert is_a_clear_line(one_line(str(error)))
-        assert time.process_time() - start < 1
-
-
-SPECS = [
-    (kind, name, option)
-    for kind, table in (("degradation", DEGRADATIONS), ("lower", LOWER_LEVELS))
-    for name, entry in table.items()
-    for option in inspect.signature(entry).parameters
-    if option not in ("image_shape", "physics", "lipschitz", "img_size", "dtype")
-]
-LITERALS = (None, True, -1, 10**12, 0.5, 1e308, 1e-320, "", "haar", (1, 2), {})
-
-
-@pytest.mark.parametrize(("kind", "name", "option"), SPECS, ids=map("-".join, SPECS))
-def test_any_value_of_an_option_makes_a_task_or_is_refused(kind, name, option):
-    texts = {"degradation": "denoising(sigma=0.1)", "lower": "wavelet_l1(levels=1,wavelet='haar')"}
-    for value in LITERALS[hash_of(option) % 4 :: 4]:
-        texts[kind] = f"{name}({option}={value!r})"
-        dataset = CLASSES["Simulated"].get_instance(size=8, degradation=texts["degradation"])
-        objective = CLASSES["Learning at equilibrium"].get_instance(
-            lower=texts["lower"], device="cpu"
-        )
-        start = time.process_time()
-        found = faults_of_tasks([dataset], [objective], seed=0)
-        assert time.process_time() - start < 1 or not found
-        by_text = list(specs.faults_of_spec(specs.TABLES[kind], texts[kind]))
-        # which tells no more than there is, but of a denoiser that the prior would not use
-        assert found or not by_text or option == "denoiser"
-        assert all(is_a_clear_line(fault) for fault in by_text)
-        assert all(is_a_clear_line(fault) for fault in found), found
-
-
-def hash_of(text: str) -> int:
-    return sum(text.encode())
-
-
-@FEW
-@given(
-    content=strategies.dictionaries(
-        strategies.sampled_from(["solver", "dataset", "seed", "timeout", "n-jobs", "x", "output"]),
-        JUNK,
-        min_size=1,
-    )
-)
-def test_any_configuration_is_a_study_or_is_refused(place, content):
-    try:
-        text = yaml.safe_dump(content)
-    except ValueError:  # more digits than Python prints
-        return
-    found = faults(text, place)
-    assert all(is_a_clear_line(fault) for fault in found), found
-
-
-def test_the_configurations_that_ship_are_within_the_limits():
-    benchmark = Benchmark(ROOT, seed=0)
-    studies = (path for path in ROOT.glob("configs/**/*.yml") if path.parent.name != "engines")
-    for path in sorted(studies):
-        config = yaml.safe_load(path.read_text())
-        for kind in ("Objective", "Dataset"):
-            assert select(benchmark, kind, config[kind.lower()]).faults == []
-        for entry in config.get("solver", []):
-            for name, given_values in entry.items():
-                known = CLASSES[name].parameters if name in CLASSES else given_values
-                assert faults_of_options(given_values, list(known), RULES) == [], path
