@@ -128,3 +128,61 @@ def test_a_method_without_gradients_and_one_that_failed():
     assert text.loc["DEQ", "status"] == "0/1 ok, 1 oom"
     everything_failed = tidy(pd.DataFrame(run("DEQ", {}, task=DENOISING, status="oom")[-1:]))
     assert len(headline.headline(everything_failed).numbers) == 1
+
+
+def falling(*values: float, method: str = "DEQ", repetition: int = 0) -> list[dict]:
+    """A run of ten outer steps a value, of F with these values."""
+    number = len(values)
+    rows = run(method, {}, task=DENOISING, evaluations=number, repetition=repetition)
+    return [row | {"objective_value": value} for row, value in zip(rows, values, strict=True)]
+
+
+def rest(*runs: list[dict]) -> pd.DataFrame:
+    """By configuration what is said of F."""
+    made = headline.headline(tidy(pd.DataFrame([row for rows in runs for row in rows])))
+    return made.text.assign(moved=made.numbers["moved"], note=made.note).set_index("configuration")
+
+
+def test_f_is_at_rest_if_it_changed_by_a_thousandth_over_the_last_fifth():
+    """Of 50 outer steps the last fifth begins at 40, which is evaluated, so 30 is not looked at."""
+    found = rest(
+        falling(9.0, 8.0, 7.0, 6.0, 2.0, 2.0 * (1 - 0.00099), method="DEQ"),
+        falling(9.0, 2.0, 2.0, 2.0, 2.0, 2.0 * (1 - 0.00101), method="JFB"),
+        falling(9.0, 2.0, 2.0, 2.0, 2.0, 2.0 * (1 + 0.00101), method="Unrolling"),
+    )
+    assert found["F at rest"].to_dict() == {
+        "start": tables.MISSING,
+        "DEQ": "yes, 0.10%",
+        "JFB": "no, 0.10%",
+        "Unrolling": "no, 0.10%",
+    }
+    assert found.loc["JFB", "moved"] == pytest.approx(0.00101)
+    assert "at most 0.1% from the last evaluation within four fifths" in found["note"].iloc[0]
+
+
+def test_the_evaluation_before_the_last_fifth_is_the_last_one_there():
+    """Of 30 outer steps the last fifth begins at 24: what F was at 20 counts, not at 10."""
+    assert rest(falling(9.0, 3.0, 2.0, 1.0)).loc["DEQ", "F at rest"] == "no, 50.00%"
+    assert rest(falling(9.0, 3.0, 2.0, 2.0)).loc["DEQ", "F at rest"] == "yes, 0.00%"
+
+
+def test_every_run_is_to_be_at_rest():
+    still, moving = falling(9.0, 2.0, 2.0, 2.0), falling(9.0, 2.0, 2.0, 1.9, repetition=1)
+    assert rest(still, moving).loc["DEQ", "F at rest"] == "no, 5.00%"
+    failed = [row | {"objective_status": "oom"} for row in moving]
+    assert rest(still, failed).loc["DEQ", "F at rest"] == "yes, 0.00%"
+
+
+def test_a_start_and_an_end_do_not_show_whether_f_is_at_rest():
+    found = rest(falling(9.0, 2.0))["F at rest"].to_dict()
+    assert found == {"start": tables.MISSING, "DEQ": "unknown"}
+    seldom = falling(9.0, 2.0, 2.0, 2.0, repetition=1)[::3]
+    one, other = (falling(9.0, 2.0, 2.0, 2.0, method=method) for method in ("DEQ", "JFB"))
+    found = rest(one, seldom, other)["F at rest"].to_dict()
+    assert found == {"start": tables.MISSING, "JFB": "yes, 0.00%", "DEQ": "unknown"}
+    assert (
+        "F at rest"
+        not in headline.headline(
+            tidy(pd.DataFrame(run("DEQ", {}, task=DENOISING, evaluations=1)))
+        ).text
+    )

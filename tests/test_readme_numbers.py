@@ -177,8 +177,8 @@ def test_the_sentence_says_what_is_inconvenient():
     rows = [
         told("start", psnr=25, f=0.02),
         told("Grid-Search", psnr=27, f=0.012, best=True),
-        told("DEQ", psnr=26, f=0.01, to_search="worse", fell=0.31),
-        told("JFB", psnr=24.5, f=0.015, to_start="worse", to_search="worse"),
+        told("DEQ", psnr=26, f=0.01, to_search="worse", fell=0.31, moved=0.001),
+        told("JFB", psnr=24.5, f=0.015, to_start="worse", to_search="worse", moved=0.0011),
         told("HOAG", psnr=26.9, f=0.01, best=True, to_search="not told"),
     ]
     (said,) = sentences(pd.DataFrame(rows))
@@ -189,6 +189,7 @@ def test_the_sentence_says_what_is_inconvenient():
         "Significantly worse than Grid-Search: DEQ, JFB.",
         "F is lower than at the start and the test PSNR too (over-fitting): JFB (-0.50 dB).",
         "While F fell on, the test PSNR fell from its highest along training: DEQ (−0.31 dB).",
+        "F had not come to rest when training ended: JFB.",
     ):
         assert sentence in said, said
     rows = [told("start", psnr=25, f=0.02), told("Grid-Search", psnr=26, f=0.012)]

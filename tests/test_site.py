@@ -16,7 +16,7 @@ from site_pages import HOSTILE, OUTSIDE, ROOT, ROWS, Page, odd_page, pages, whol
 
 from benchmark.report import headline, tables
 from benchmark.report.reading import ReportError
-from benchmark.report.site import commands, described, powers
+from benchmark.report.site import INTRODUCTIONS, commands, described, marked, powers
 from benchmark.report.site import report as build
 from benchmark.report.style import method_styles
 
@@ -201,9 +201,21 @@ def test_a_study_that_a_tool_runs_is_run_again_by_it():
     name = "time_to_accuracy"
     _, again = commands(name, "there", inputs=["rows.parquet"], curve=None, record={}).values()
     assert again.startswith(f"python tools/{name}.py --out outputs/{name}.parquet && ")
-    assert (
-        described(name).startswith("18 problems: ") and described("quick") and not described("no")
-    )
+
+
+def test_introductions_are_prose_and_other_studies_have_their_comment(site):
+    """What stood on the pages were comments of YAML files, with backticks and lines about -s."""
+    for name in INTRODUCTIONS.index:
+        page = (site / "studies" / f"{name}.html").read_text(encoding="utf-8")
+        (lead,) = re.findall(r'<p class="lead">(.*?)</p>', page, flags=re.DOTALL)
+        assert "`" not in lead and lead.count(". ") > 0
+    assert described("ridge/small").startswith("The experiment of configs/ridge/train.yml at a")
+    assert described("no") == ""
+
+
+def test_marks_in_prose_are_typeset_and_nothing_else():
+    assert marked("a `<b>` *c* <d>") == "a <code>&lt;b&gt;</code> <em>c</em> &lt;d&gt;"
+    assert marked("") == ""
 
 
 def test_markers_have_the_colours_of_the_figures(odd):

@@ -4,7 +4,8 @@ A row per task and configuration, and one for the start, θ before the first out
 interval is the 95 % confidence interval of the mean test PSNR (``statistics``); in bold are the
 highest mean, those that paired differences over the same images cannot tell from it, and all above
 one of these (``statistics.not_worse``, corrected for their number). Metrics that a study adds are
-treated likewise, each in its direction; their units are the repetitions.
+treated likewise, each in its direction; their units are the repetitions. Of each configuration it
+is said whether F has come to ``REST``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows
+from benchmark.report.frame import AT_COMMON, COMMON, RUN, counted_rows, first_rows
 from benchmark.report.names import DIRECTIONS, called, extra, higher_is_better
 from benchmark.report.reading import METRIC, read_csv
 from benchmark.report.statistics import difference, interval, not_worse, values
@@ -31,7 +32,10 @@ COSTS = ["value", "test_psnr_deployed", *COMMON, *AT_COMMON]
 COLD, WARM = ("_reached", "_start"), ("_reached_warm", "")
 BOUNDS = ["low", "high", "how", "best"]
 VERDICTS = ["to_start", "to_search"]
-ORDER = [*HEADS[:3], "test_psnr", *BOUNDS, "gain", *VERDICTS, "fell", *COSTS, "status", "over"]
+ORDER = [*HEADS[:3], "test_psnr", *BOUNDS, "gain", *VERDICTS, "fell", "moved", *COSTS]
+ORDER += ["status", "over"]
+#: the relative change of F over the last fifth of the outer steps up to which it is at rest
+REST = 1e-3
 
 
 def headline(frame: pd.DataFrame) -> Table:
@@ -61,7 +65,7 @@ def table(numbers: pd.DataFrame) -> Table:
     bounds = numbers["low"].map("[{:.2f}, ".format) + numbers["high"].map("{:.2f}]".format)
     # what a method carries from step to step is seen where there are steps
     places = (COLD, WARM)[: 2 if numbers["gain"].notna().any() else 1]
-    shown = ["value", "test_psnr_deployed", "gradient_error_start"]
+    shown = ["test_psnr_deployed", "gradient_error_start"]
     shown += [_known(numbers, "gradient_error", ["_reached"])]
     shown += [_known(numbers, "gradient_cosine", COLD)]
     shown += [_known(numbers, "gradient_seconds", at) for at in places]
@@ -80,13 +84,24 @@ def table(numbers: pd.DataFrame) -> Table:
         "95 % interval": bounds.where(numbers["low"].notna(), MISSING),
         "gain (dB)": [measured(gain, decimals=2) for gain in numbers["gain"]],
         **{called(name, numbers, HEADERS): with_bounds(numbers, name) for name in metrics},
+        **spelled(numbers, ["value"]),
+        **({"F at rest": at_rest(numbers)} if numbers["gain"].notna().any() else {}),
         **spelled(numbers, filter(None, shown)),
         **evals,
         "status": numbers["status"],
     }
     said = ["best", "metrics", "terms"] if metrics else ["best", "terms"]
-    note = " ".join([numbers["over"].iloc[0], *NOTES[said if bold else ["terms"]]])
-    return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, note)
+    notes = [numbers["over"].iloc[0], *NOTES[said if bold else ["terms"]]]
+    notes += [NOTES["rest"].format(REST)] if "F at rest" in text else []
+    return Table("headline", numbers, pd.DataFrame(text, dtype=str), bold, " ".join(notes))
+
+
+def at_rest(numbers: pd.DataFrame) -> pd.Series:
+    """Whether F is at rest, and by how much it moved: ``no, 1.30%``."""
+    moved = numbers["moved"]
+    told = moved.le(REST).map({True: "yes, ", False: "no, "}) + moved.map("{:.2%}".format)
+    told = told.where(moved.notna(), "unknown")
+    return told.where(numbers["configuration"] != START, MISSING)
 
 
 def _known(numbers: pd.DataFrame, name: str, places: Sequence[str]) -> str:
@@ -106,8 +121,8 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
 
     ``gain`` is over the start; ``best`` marks the best and those not significantly worse;
     ``to_start`` and ``to_search`` compare with the start and the best search without gradients
-    (``told``); ``fell``: by how much the mean test PSNR is below its highest along training, F
-    having fallen since. Means are over ``frame.counted_rows``.
+    (``told``); ``fell`` and ``moved`` are what ``overfitted`` and ``last_fifth`` find. Means are
+    over ``frame.counted_rows``.
     """
     good, metrics = counted_rows(frame), extra(frame)
     means = summary(frame).rename(columns=lambda name: name.removesuffix("_mean"))
@@ -136,7 +151,8 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         search = "" if searches.isna().all() else searches.idxmax()
         for verdict, reference in zip(VERDICTS, (START, search), strict=True):
             part[verdict] = [told(name, every["test_psnr"], reference) for name in names]
-        parts.append(part.join(overfitted(own), on="configuration"))
+        along = pd.concat([overfitted(own), last_fifth(own)], axis="columns")
+        parts.append(part.join(along, on="configuration"))
     found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
     if not metrics:
         return found[ORDER]
@@ -171,9 +187,25 @@ def told(name: str, tables: Mapping[str, pd.Series], reference: str) -> str:
 
 
 def overfitted(frame: pd.DataFrame) -> pd.Series:
-    """Of one task, by configuration: ``fell``, by how many dB; 0 where F was lower at the peak."""
+    """Of one task, by configuration: ``fell``, by how many dB the mean test PSNR is below its
+    highest along training, F having fallen since; 0 where F was lower at the peak.
+    """
     steps = frame.groupby(["configuration", "outer_step"])[["test_psnr", "value"]].mean().dropna()
     runs = steps.groupby("configuration")
     peak, end = steps.loc[runs["test_psnr"].idxmax()].droplevel(1), runs.last()
     fell = (peak["test_psnr"] - end["test_psnr"]).clip(lower=0) * (end["value"] < peak["value"])
     return fell.rename("fell")
+
+
+def last_fifth(frame: pd.DataFrame) -> pd.Series:
+    """Of one task, by configuration: ``moved``, the relative change of F from the last evaluation
+    within four fifths of a run's outer steps to its last, in the run in which that is most. NaN
+    where a run that counts was not evaluated there, its start aside.
+    """
+    known = frame[frame["value"].notna()]
+    steps, runs = known["outer_step"], known.groupby(RUN, sort=False)
+    there = (steps > 0) & (5 * steps <= 4 * runs["outer_step"].transform("last"))
+    before, end = known[there].groupby(RUN)["value"].last(), runs["value"].last()
+    moved = ((end - before).abs() / before).rename("moved")
+    counted = counted_rows(frame).join(moved, on=RUN).groupby("configuration")["moved"]
+    return counted.agg(lambda own: own.max(skipna=False))

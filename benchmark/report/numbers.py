@@ -102,7 +102,7 @@ def sentences(numbers: pd.DataFrame) -> Iterator[str]:
 
 def _inconvenient(rows: pd.DataFrame, trained: pd.DataFrame, best: pd.Series) -> Iterator[str]:
     """A search without gradients wins, a method is worse than it or than the start, F falls and the
-    test PSNR too.
+    test PSNR too, F still falls where training ends.
     """
     if best["method"] in headline.SEARCHES:
         yield f"No method with a gradient is above {best['configuration']}, a search without."
@@ -122,3 +122,5 @@ def _inconvenient(rows: pd.DataFrame, trained: pd.DataFrame, best: pd.Series) ->
     fell = trained[trained["fell"] >= FELL]
     if lost := ", ".join(f"{row.configuration} (−{row.fell:.2f} dB)" for row in fell.itertuples()):
         yield f"While F fell on, the test PSNR fell from its highest along training: {lost}."
+    if moving := ", ".join(trained.loc[trained["moved"] > headline.REST, "configuration"]):
+        yield f"F had not come to rest when training ended: {moving}."

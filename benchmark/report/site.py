@@ -8,7 +8,6 @@ lies in the folder; that one loads its libraries from the network.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
@@ -39,6 +38,7 @@ TOOLS = CONFIGS.with_name("tools")
 DATA = {".parquet": "rows of the runs", ".csv": "numbers", ".tex": "LaTeX", ".md": "Markdown"}
 DATA |= {".html": "page", ".json": "record"}
 CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind").to_dict("index")
+INTRODUCTIONS = pd.read_csv(PAGES / "studies.csv", index_col="name")["introduction"]
 CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
 MARKER = "site.json"
 MADE_BY = "python -m benchmark.report site"
@@ -101,6 +101,7 @@ def write_site(
     environment.filters |= {
         "href": lambda path: quote(str(path)),
         "powers": powers,
+        "marked": marked,
         "failures": failures,
         "numeric": lambda text: [n for n in text if text[n].str.fullmatch(NUMBERS).all()],
     }
@@ -135,6 +136,15 @@ def powers(text: str) -> Markup:
     power = Markup("·10<sup>{}</sup>")
     pieces = re.split(r"(?<=[\d)])e([+-]\d+)", text)
     pieces[1::2] = [power.format(str(int(piece)).replace("-", "−")) for piece in pieces[1::2]]
+    return Markup("").join(pieces)
+
+
+def marked(text: str) -> Markup:
+    """What stands between backticks as code, between asterisks emphasised; the rest as it is."""
+    pieces = re.split(r"`([^`]+)`|\*([^*]+)\*", text)
+    code, emphasis = (Markup(f"<{tag}>{{}}</{tag}>") for tag in ("code", "em"))
+    pieces[1::3] = [code.format(piece) if piece else "" for piece in pieces[1::3]]
+    pieces[2::3] = [emphasis.format(piece) if piece else "" for piece in pieces[2::3]]
     return Markup("").join(pieces)
 
 
@@ -258,12 +268,11 @@ def failures(statuses: pd.Series) -> dict[str, int]:
 
 
 def described(name: str) -> str:
-    """The comment on top of ``configs/<name>.yml``, its first line (the command) aside; of a study
-    that ``tools/<name>.py`` runs, the first lines of what it says of itself.
+    """What a study is about: its ``INTRODUCTIONS``; of one that has none the comment on top of
+    ``configs/<name>.yml``, its first line (the command) aside.
     """
-    if (tool := TOOLS / f"{name}.py").is_file():
-        said = ast.get_docstring(ast.parse(tool.read_text(encoding="utf-8"))) or ""
-        return " ".join(said.split("\n\n")[2].split())
+    if name in INTRODUCTIONS:
+        return INTRODUCTIONS[name]
     path = CONFIGS / f"{name}.yml"
     text = re.match("(#.*\n)*", path.read_text(encoding="utf-8") if path.is_file() else "")[0]
     lines = [line.lstrip("#").strip() for line in text.splitlines()]
