@@ -39,7 +39,8 @@ NOTHING = {
 
 def frame_of(rows: list[dict]) -> pd.DataFrame:
     """A run of a single row for each."""
-    own = [dict.fromkeys(RUN, "") | {"source": i} | NOTHING | row for i, row in enumerate(rows)]
+    runs = [dict.fromkeys(RUN, "") | {"source": i, "run": i} for i in range(len(rows))]
+    own = [run | NOTHING | row for run, row in zip(runs, rows, strict=True)]
     return pd.DataFrame(own)
 
 

@@ -70,6 +70,9 @@ def test_duplicates_are_dropped_and_counted(parts, tmp_path):
     assert len(read_results(tmp_path / "c.parquet")) == 64
     results = read([both, parts[0]])
     assert results.sources[1].left_out == {"same content as an earlier row": 32}
+    # of one name and time, and of other numbers, is no duplicate
+    other = changed(parts[0], "n.parquet", objective_gradient_error=0.123)
+    assert read([both, other]).sources[1].left_out == {}
 
 
 def test_other_versions_are_noted(parts, tmp_path):

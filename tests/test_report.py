@@ -189,6 +189,7 @@ def test_rows_left_out_and_rows_without_numbers_are_counted(tmp_path, monkeypatc
     first = save(whole, tmp_path / "a.parquet")
     second = save(whole[~loose].assign(extra=1), tmp_path / "b.parquet")
     results = read([first, second])
+    assert "extra" not in results.rows  # nobody asks for it
     nameless = {"no solver, dataset or objective name": 1}
     assert results.sources[0].left_out == nameless
     assert results.sources[1].left_out == {**nameless, "same content as an earlier row": 44}

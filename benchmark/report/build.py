@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,14 +12,23 @@ import pandas as pd
 
 from benchmark.report import drawing, figures, limits, profiles, tables
 from benchmark.report.drawing import NothingToDrawError, Page
-from benchmark.report.frame import how_ended, last_rows, more_than_tried, tidy
+from benchmark.report.frame import how_ended, last_rows, more_than_tried, part, tidy
 from benchmark.report.headline import headline
 from benchmark.report.names import file_names, written
 from benchmark.report.pictures import reconstructions
 from benchmark.report.profiles import pareto
-from benchmark.report.reading import ReportError, Results, digest, read, read_csv, writable, write
+from benchmark.report.reading import (
+    RECORDED,
+    ReportError,
+    Results,
+    digest,
+    read,
+    read_csv,
+    writable,
+    write,
+)
 from benchmark.report.scaling import scaling
-from benchmark.report.style import PAGES, method_styles
+from benchmark.report.style import method_styles
 
 #: what draws each kind of figure: of each task by itself, and once of all
 OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
@@ -27,8 +36,6 @@ OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, limits.li
 OF_ALL += (figures.memory_over_time,)
 KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
-#: what is told of where the rows come from: by group, a name and the column of it
-RECORDED = pd.read_csv(PAGES / "provenance.csv", keep_default_na=False)
 
 
 def report(
@@ -50,7 +57,11 @@ def report(
         raise ReportError(f"no figure of the kind {', '.join(unknown)}: {expected}")
     results = read(parquet)
     samples = None if memory_curve is None else read_memory_curve(memory_curve)
-    frame = tidy(results.rows)
+    # of raw rows no more is told than this: a million of them would take as much memory as the tidy
+    # ones, and are handed over
+    raw = [results.rows]
+    results = replace(results, rows=results.rows.reindex(columns=RECORDED["column"]))
+    frame = tidy(raw.pop())
     for source in results.sources:
         print(f"read {source.file}: {source.rows_read} rows, {source.rows_used} used")
         said = [f"left out {rows} rows: {why}" for why, rows in source.left_out.items()]
@@ -93,17 +104,19 @@ def write_figures(
     out: Path,
 ) -> Iterator[dict[str, object]]:
     """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
-    names = file_names(frame["task"])
+    names, known = file_names(frame["task"].unique()), named(frame)
     wanted = [(draw, task) for task in names for draw in OF_A_TASK]
     wanted += [(draw, None) for draw in OF_ALL]
+    own = frame.iloc[:0]
     for draw, task in wanted:
         if (kind := draw.__name__) not in kinds:
             continue
         name = f"{kind}_{names[task]}" if task else kind
-        rows = samples if kind == "memory_over_time" else frame
-        rows = rows[rows["task"] == task] if task else rows
+        if task and task not in own["task"].values[:1]:
+            own = part(frame, frame["task"] == task)
+        rows = samples if kind == "memory_over_time" else own if task else frame
         record = {"name": name, "kind": kind, "task": task}
-        with drawing.look(named(frame)):
+        with drawing.look(known):
             try:
                 drawn = draw(rows, page)
             except NothingToDrawError as reason:
@@ -120,7 +133,8 @@ def write_figures(
 
 def named(frame: pd.DataFrame) -> set[str]:
     """All that figures call by its name."""
-    return set(frame[["task", "configuration", "gradient", "series"]].to_numpy().ravel())
+    columns = ("task", "configuration", "gradient", "series")
+    return set().union(*(frame[name].unique() for name in columns))
 
 
 def write_tables(

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from benchmark.report import drawing
 from benchmark.report import frame as tidied
 from benchmark.report.drawing import Drawing, NothingToDrawError, Page, entries, finish, grid
-from benchmark.report.frame import cost_column, depths, endings, last_rows, traces, trained
+from benchmark.report.frame import cost_column, depths, endings, last_rows, part, traces, trained
 from benchmark.report.names import called, extra, higher_is_better
 from benchmark.report.style import AXES, Style, method_order
 
@@ -177,7 +177,7 @@ def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
         for end in failed.itertuples():
             drawing.cross(row[0], end.layers, 1.0, looks[end.series], at_top=True)
     if "gradient_error_start" in lines:  # the first; when all else is drawn, which sets the limits
-        kappa = float(frame.groupby(tidied.RUN)["contraction"].first().median())
+        kappa = float(frame.groupby("run")["contraction"].first().median())
         theory = _theory(axes[0][0], rows, kappa)
         (notes if isinstance(theory, str) else handles).append(theory)
     handles = [*entries(looks, endings(frame, "series")), *handles]
@@ -273,7 +273,7 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
     ``MANY`` configurations no ranges.
     """
     runs = trained(frame)
-    runs = runs[runs["learned"].notna()]
+    runs = part(runs, runs["learned"].notna())
     theta = medians(runs)
     if theta.empty:
         raise NothingToDrawError("no learned parameters in the rows")
@@ -302,15 +302,17 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
 
 def medians(runs: pd.DataFrame) -> pd.DataFrame:
     """A row per configuration, parameter, entry and outer step: the median over repetitions."""
-    known = runs[["configuration", "outer_step", "learned"]].itertuples(index=False)
-    rows = [
-        (configuration, parameter, position, step, float(value))
-        for configuration, step, text in known
-        for parameter, values in json.loads(text).items()
-        for position, value in enumerate(np.ravel(values))
-    ]
-    found = pd.DataFrame(rows, columns=[*ENTRY, "value"]).dropna()
-    return found.groupby(ENTRY, sort=True)["value"].median().reset_index()
+    parts = {}
+    for name, own in runs[["configuration", "outer_step", "learned"]].groupby("configuration"):
+        codes, texts = pd.factorize(own["learned"])
+        read = [json.loads(text) for text in texts]
+        for parameter in sorted(set().union(*read)):
+            values = [np.ravel(theta.get(parameter, ())).tolist() for theta in read]
+            table = pd.DataFrame(values, dtype=float).take(codes)
+            parts[name, parameter] = table.groupby(own["outer_step"].to_numpy()).median().unstack()
+    if not parts:
+        return pd.DataFrame(columns=[*ENTRY, "value"])
+    return pd.concat(parts).rename_axis(ENTRY).dropna().rename("value").reset_index()
 
 
 def label(parameter: str) -> str:

@@ -13,11 +13,16 @@ import numpy as np
 import pandas as pd
 
 from benchmark.report import names
-from benchmark.report.names import LOSS, MSE, PROBLEM, distinguish
+from benchmark.report.names import LOSS, MACHINE, MSE, PROBLEM, distinguish
 from benchmark.report.reading import METRIC, NAMES, RAW_COLUMNS
 from benchmark.report.style import Style, method_order
 
 RUN = ["source", *PROBLEM, NAMES[2], "repetition"]
+# What names are made of, raw and tidy: it is the same in all rows of a run, and names are made once
+# for each of its values, not for each of a million rows.
+HEAD = ["source", *NAMES, "idx_rep", "objective_method", "objective_loss", "base_seed"]
+HEAD += ["objective_images_digest", "objective_device_name", *MACHINE.values()]
+HEADED = ["source", *NAMES, "repetition", "stated", LOSS]
 # methods that are the gradient itself but for a tolerance, and the error above which they are not
 EXACT, EXACT_TO = ("DEQ", "Newton-DEQ", "Recycled-DEQ", "Piggyback", "Forward-Mode"), 0.1
 EXACT = (*EXACT, "torchdeq-IFT", "deepinv-DEQ", "TorchOpt")
@@ -45,23 +50,64 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     (``configuration``: all that differs; ``gradient``: without the parameters of the outer loop;
     ``series``: without the depth either); ``training_evals`` (layers and products); what ``judged``
     finds. ``seconds`` are those of training, ``learned`` is θ as JSON, where it is small. A run is
-    a value of ``RUN``; its rows come in order of outer step, a failed row last.
+    a value of ``RUN``, which has the number ``run``; its rows come in order of outer step, a failed
+    row last.
     """
     raw = raw.reset_index(drop=True)
+    head = numbered(raw.reindex(columns=HEAD))
+    heads = headed(raw[~head.duplicated()].reset_index(drop=True))
+    frame = typed(raw).drop(columns=HEADED)
+    frame["training_evals"] = frame["training_layer_evals"] + frame["training_vjp_evals"].fillna(0)
+    finite = frame["value"].notna().map({True: "ok", False: "error"})
+    frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
+    dates = raw.reindex(columns=["run_date"])["run_date"]
+    del raw  # its numbers are those of the frame until that is sorted
+    again = repeats(frame.assign(run=head.map(heads["run"])), dates)
+    if again.any():
+        pairs = pd.DataFrame({"head": head, "again": again})
+        head = numbered(pairs)
+        pairs = pairs[~head.duplicated()]
+        heads = heads.iloc[pairs["head"]].reset_index(drop=True)
+        heads["source"] += [f" run {count + 1}" if count else "" for count in pairs["again"]]
+    heads = in_order(heads)
+    failed, run = frame["status"] != "ok", head.map(heads["run"])
+    order = np.lexsort((frame["stop_val"], failed, frame["outer_step"], run))
+    frame = frame.take(order).reset_index(drop=True)
+    return judged(frame.join(heads.take(head[order]).reset_index(drop=True)))
+
+
+def typed(raw: pd.DataFrame) -> pd.DataFrame:
+    """The columns that are read, under their names: numbers finite or NaN, all else objects."""
     own = f"objective_{METRIC}"
     metrics = {name: name.removeprefix("objective_") for name in raw if name.startswith(own)}
     renames = RAW_COLUMNS["name"].to_dict() | metrics
-    frame = raw.reindex(columns=[*renames]).rename(columns=renames)
-    numbers = frame[[*RAW_COLUMNS["name"][RAW_COLUMNS["kind"] == "number"], *metrics.values()]]
-    numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
-    numbers = numbers.where(lambda number: np.isfinite(number))
-    frame = frame.drop(columns=numbers.columns).astype(object).join(numbers)
-    products = frame["training_vjp_evals"].fillna(0)
-    frame["training_evals"] = frame["training_layer_evals"] + products
+    frame = raw.reindex(columns=[*renames]).set_axis([*renames.values()], axis="columns")
+    numbers = [*RAW_COLUMNS["name"][RAW_COLUMNS["kind"] == "number"], *metrics.values()]
+    objects = frame.columns.difference(numbers)
+    return frame.assign(
+        **{name: finite_numbers(frame[name]) for name in numbers},
+        **{name: frame[name].astype(object) for name in objects},
+    )
+
+
+def finite_numbers(cells: pd.Series) -> pd.Series:
+    """A column as numbers, NaN where it holds none; not copied where nothing changes."""
+    known = cells.dtype == float
+    found = cells if known else pd.to_numeric(cells, errors="coerce").astype(float)
+    return found.where(np.isfinite(found)) if np.isinf(found).any() else found
+
+
+def numbered(columns: pd.DataFrame) -> pd.Series:
+    """The number of each row's values among all that there are, in order of appearance."""
+    codes = columns.groupby([*columns], dropna=False, sort=False).ngroup()
+    return pd.Series(pd.factorize(codes)[0], index=columns.index)
+
+
+def headed(raw: pd.DataFrame) -> pd.DataFrame:
+    """What raw rows are of, one of each ``HEAD``: ``RUN``, its number ``run``, and all names."""
+    frame = typed(raw)[HEADED]
     absent = {**dict.fromkeys(NAMES, "unknown"), "source": "", "repetition": 0, "stated": ""}
     frame = frame.fillna(absent).astype({"repetition": int})
-    finite = frame["value"].notna().map({True: "ok", False: "error"})
-    frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
     frame["device"] = names.devices(raw)
     if frame["device"].any():
         frame["source"] += frame["device"]
@@ -70,17 +116,17 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     raw = raw.assign(**frame[list(NAMES)])
     raw[LOSS] = frame[LOSS] = upper_losses(raw, frame)
     raw["drawn"] = frame["drawn"] = names.drawn(raw)
-    again = repeats(frame, raw.reindex(columns=["run_date"])["run_date"])
-    if again.any():
-        frame["source"] += again.map(lambda count: f" run {count + 1}" if count else "")
-    frame = frame.join(names.problems(raw), on=PROBLEM).join(names.solvers(raw, frame), on=NAMES[2])
-    frame = renamed(frame.drop(columns="stated"))
-    ranks = {name: rank for rank, name in enumerate(method_order(frame["method"].unique()))}
-    read = frame[["task", "configuration"]].apply(names.in_order)
-    keyed = frame.assign(rank=frame["method"].map(ranks), failed=frame["status"] != "ok", **read)
-    by = ["task", "rank", "restarts", "layers", "configuration", *RUN, "outer_step", "failed"]
-    order = keyed[[*by, "stop_val"]].sort_values([*by, "stop_val"], kind="stable").index
-    return judged(frame.loc[order].reset_index(drop=True))
+    found = frame.join(names.problems(raw), on=PROBLEM).join(names.solvers(raw, frame), on=NAMES[2])
+    return renamed(found.drop(columns="stated").assign(run=numbered(found[RUN])))
+
+
+def in_order(heads: pd.DataFrame) -> pd.DataFrame:
+    """What ``headed`` found, with runs numbered in the order in which tables have them."""
+    ranks = {name: rank for rank, name in enumerate(method_order(heads["method"].unique()))}
+    read = heads[["task", "configuration"]].apply(names.in_order)
+    keyed = heads.assign(rank=heads["method"].map(ranks), **read)
+    keyed = keyed.sort_values(["task", "rank", "restarts", "layers", "configuration", *RUN])
+    return heads.assign(run=numbered(keyed[RUN]))
 
 
 def tidied(raw: pd.DataFrame) -> pd.DataFrame:
@@ -96,14 +142,15 @@ def repeats(frame: pd.DataFrame, dates: pd.Series) -> pd.Series:
     """Which of several equal runs each row is of, 0 the first: one has an outer step once. Told by
     the date of the call that they were made by: one that was cut has fewer rows.
     """
-    number = frame.groupby([*RUN, "stop_val", "outer_step"], dropna=False, sort=False).cumcount()
-    if not number.any():
-        return number
-    several = number.groupby([frame[name] for name in RUN]).transform("max") > 0
-    dated = frame.assign(date=dates.astype(object).fillna("").astype(str)).loc[several]
-    once = dated.groupby([*RUN, "date", "stop_val", "outer_step"], dropna=False, sort=False)
+    key = ["run", "stop_val", "outer_step"]
+    if not frame.duplicated(key).any():
+        return pd.Series(0, index=frame.index)
+    number = frame.groupby(key, dropna=False, sort=False).cumcount()
+    several = number.groupby(frame["run"]).transform("max") > 0
+    dated = frame[key].assign(date=dates.astype(object).fillna("").astype(str)).loc[several]
+    once = dated.groupby([*key, "date"], dropna=False, sort=False)
     pair = dated["date"] + once.cumcount().map(" {:09d}".format)
-    own = pair.groupby([dated[name] for name in RUN]).rank(method="dense").astype(int) - 1
+    own = pair.groupby(dated["run"]).rank(method="dense").astype(int) - 1
     return own.reindex(frame.index, fill_value=0)
 
 
@@ -113,22 +160,29 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
     was cut; ``inexact``, whether a gradient's error, or the method's estimate of it, was once above
     what it claims: its ``gradient_tol``, or ``EXACT_TO``.
     """
-    claimed = frame["parameters"].map(lambda stated: stated.get("gradient_tol"))
+    known = frame.drop_duplicates("solver_name").set_index("solver_name")
+    claimed = known["parameters"].map(lambda stated: stated.get("gradient_tol"))
     claimed = pd.to_numeric(claimed, errors="coerce")
-    claimed = claimed.fillna(frame["method"].isin(EXACT).map({True: EXACT_TO, False: math.inf}))
+    claimed = claimed.fillna(known["method"].isin(EXACT).map({True: EXACT_TO, False: math.inf}))
+    claimed = frame["solver_name"].map(claimed)
+    run, start = frame["run"], frame["outer_step"] == 0
+    known = {}
+    for name in AT_COMMON:
+        own = frame[name]
+        if name.endswith("_start"):
+            own = own.fillna(frame[name.removesuffix("_start")].where(start))
+        known[name] = own.groupby(run).transform("first")
     errors = ["gradient_error", "gradient_error_estimate", *(n for n in AT_COMMON if "_error" in n)]
-    first = frame[[*COMMON]].where(frame["outer_step"] == 0)
-    own = frame[AT_COMMON].fillna(first.add_suffix("_start"))
-    own["above"] = frame[errors].max(axis="columns") > claimed
-    runs = own.join(frame[[*RUN, "outer_step", "status", "ended"]]).groupby(RUN, sort=False)
-    status, ended = (runs[name].transform("last") for name in ("status", "ended"))
+    above = frame[errors].max(axis="columns") > claimed
+    status, ended = (frame[name].groupby(run).transform("last") for name in ("status", "ended"))
     # a method may be done before its last step; a row that does not say so is of one that was cut
-    short = (runs["outer_step"].transform("max") < frame["steps"]) & (ended != "finished")
+    most = frame["outer_step"].groupby(run).transform("max")
+    short = (most < frame["steps"]) & (ended != "finished")
     cut = ended.map(CUT)
     cut = cut.mask(cut.isna() & short, "cut before its last step")
     ending = status.mask((status == "ok") & cut.notna(), cut)
-    known = runs[AT_COMMON].transform("first")
-    return frame.assign(**known, ending=ending, inexact=runs["above"].transform("any"))
+    inexact = above.groupby(run).transform("any")
+    return frame.assign(**known, ending=ending, inexact=inexact)
 
 
 def upper_losses(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.Series:
@@ -148,15 +202,20 @@ def renamed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(configuration=frame["solver_name"].map(found).astype(object))
 
 
+def part(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
+    """Some rows of a frame; where they are all, the frame, which is not copied then."""
+    return frame if rows.all() else frame[rows]
+
+
 def last_rows(frame: pd.DataFrame, known: str | None = None) -> pd.DataFrame:
     """The last row of each run, failed or not; or the last in which a column is ``known``."""
-    rows = frame if known is None else frame[frame[known].notna()]
-    return rows.groupby(RUN, sort=False).tail(1)
+    at = np.arange(len(frame)) if known is None else np.flatnonzero(frame[known].notna())
+    return frame.iloc[at[~frame["run"].iloc[at].duplicated(keep="last").to_numpy()]]
 
 
 def first_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """The first row of each run, where all methods are at the same θ."""
-    return frame.groupby(RUN, sort=False).head(1)
+    return frame[~frame["run"].duplicated()]
 
 
 def cost_column(rows: pd.DataFrame, name: str) -> str:
@@ -181,7 +240,8 @@ def more_than_tried(frame: pd.DataFrame) -> pd.DataFrame:
     timed = times.notna().any(axis="columns")
     tried = (frame["ending"] == "ok") & frame["gradient_error"].notna() & ~timed
     tried &= timed.groupby(frame["task"]).transform("any")
-    return frame[~tried.groupby([frame["task"], frame["configuration"]]).transform("all")]
+    of = [frame["task"], frame["configuration"]]
+    return part(frame, ~tried.groupby(of).transform("all"))
 
 
 def counted_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -210,9 +270,8 @@ def trained(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs that trained: more than one evaluation, or one and a failure (not a sweep's); their
     ``configuration`` names only what differs among them.
     """
-    failed = (frame["status"] != "ok") & (frame["steps"] != 0)
-    runs = frame.assign(failed=failed).groupby(RUN)["failed"]
-    return renamed(frame[(runs.transform("size") > 1) | runs.transform("any")])
+    runs = ((frame["status"] != "ok") & (frame["steps"] != 0)).groupby(frame["run"])
+    return renamed(part(frame, (runs.transform("size") > 1) | runs.transform("any")))
 
 
 def select(frame: pd.DataFrame, objective: str, dataset: str) -> pd.DataFrame:
@@ -241,17 +300,24 @@ def traces(
     Where x is ``layers``, what has no depth is level, from one of the ``ends`` to the other.
     """
     label, by = across
-    known = rows.dropna(subset=[y] if x == "layers" else [x, y])
+    known = rows[[*dict.fromkeys([label, by, x, y])]]
+    known = known.dropna(subset=[y] if x == "layers" else [x, y])
     known = known.assign(by=known[by].fillna(0.0))
     known["at"] = known.groupby([label, "by"], sort=False)[x].transform("median")
     level = known[known["at"].isna()]
     known = pd.concat([known.dropna(subset="at"), *(level.assign(at=end) for end in ends)])
+    known = known.sort_index(kind="stable")
+    runs = known.groupby([label, "by", "at"], sort=False)[y]
+    if known.empty:
+        return []
+    # all quartiles at once, of all curves: a row of three for each group
+    points = runs.size().reset_index(name="size")
+    points[["y_low", "y", "y_high"]] = runs.quantile([0.25, 0.5, 0.75]).to_numpy().reshape(-1, 3)
     found = []
-    for name, own in known.sort_index(kind="stable").groupby(label, sort=False):
-        runs = own.sort_values("by", kind="stable").groupby(["by", "at"], sort=False)[y]
-        parts = {"y": 0.5} | ({"y_low": 0.25, "y_high": 0.75} if runs.size().max() > 1 else {})
-        lists = {key: runs.quantile(level).tolist() for key, level in parts.items()}
-        lists["x"] = runs.size().index.get_level_values("at").tolist()
+    for name, own in points.groupby(label, sort=False):
+        own = own.sort_values("by", kind="stable")
+        parts = ["y", "y_low", "y_high"] if own["size"].max() > 1 else ["y"]
+        lists = {key: own[key].tolist() for key in parts} | {"x": own["at"].tolist()}
         look = {"color": styles[name].color, "marker": styles[name].marker}
         found.append({"label": str(name), **lists, **look})
     return found

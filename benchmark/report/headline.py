@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report.frame import AT_COMMON, COMMON, RUN, counted_rows, first_rows
+from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows
 from benchmark.report.names import DIRECTIONS, called, extra, higher_is_better
 from benchmark.report.reading import METRIC, read_csv
 from benchmark.report.statistics import difference, interval, not_worse, values
@@ -36,6 +36,8 @@ ORDER = [*HEADS[:3], "test_psnr", *BOUNDS, "gain", *VERDICTS, "fell", "moved", *
 ORDER += ["status", "over"]
 #: the relative change of F over the last fifth of the outer steps up to which it is at rest
 REST = 1e-3
+#: what is looked at in every row, not in the first and last of a run alone
+CURVE = ["configuration", "run", "outer_step", "test_psnr", "value", "status", "ending", "task"]
 
 
 def headline(frame: pd.DataFrame) -> Table:
@@ -126,11 +128,12 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """
     good, metrics = counted_rows(frame), extra(frame)
     means = summary(frame).rename(columns=lambda name: name.removesuffix("_mean"))
-    parts, measures = [], ["test_psnr", *metrics]
+    parts, measures, every_first = [], ["test_psnr", *metrics], first_rows(frame)
     for task, rows in means.groupby("task", sort=False):
-        own = frame[frame["task"] == task]
+        own = frame.loc[frame["task"] == task, CURVE]
         runs = dict(list(good[good["task"] == task].groupby("configuration", sort=False)))
-        part, first = rows.reindex(columns=[*HEADS, *measures, *COSTS]), first_rows(own)
+        part = rows.reindex(columns=[*HEADS, *measures, *COSTS])
+        first = every_first[every_first["task"] == task]
         begin = first[(first["outer_step"] == 0) & first["test_psnr"].notna()]
         if len(begin) and (own["outer_step"] > 0).any():
             runs[START] = begin
@@ -203,9 +206,9 @@ def last_fifth(frame: pd.DataFrame) -> pd.Series:
     where a run that counts was not evaluated there, its start aside.
     """
     known = frame[frame["value"].notna()]
-    steps, runs = known["outer_step"], known.groupby(RUN, sort=False)
+    steps, runs = known["outer_step"], known.groupby("run", sort=False)
     there = (steps > 0) & (5 * steps <= 4 * runs["outer_step"].transform("last"))
-    before, end = known[there].groupby(RUN)["value"].last(), runs["value"].last()
+    before, end = known[there].groupby("run")["value"].last(), runs["value"].last()
     moved = ((end - before).abs() / before).rename("moved")
-    counted = counted_rows(frame).join(moved, on=RUN).groupby("configuration")["moved"]
+    counted = counted_rows(frame).join(moved, on="run").groupby("configuration")["moved"]
     return counted.agg(lambda own: own.max(skipna=False))

@@ -229,7 +229,7 @@ def higher_is_better(name: str, rows: pd.DataFrame) -> bool | None:
 
 def losses(rows: pd.DataFrame) -> list[str]:
     """The upper losses behind the rows, sorted."""
-    return sorted(set(rows.get(LOSS, pd.Series()).dropna())) or [MSE]
+    return sorted(rows.get(LOSS, pd.Series()).dropna().unique()) or [MSE]
 
 
 def mixed(rows: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ import pandas as pd
 import pandera.pandas as pa
 import pyarrow.parquet as pq
 from benchopt.results.parquet import unpack
+from pyarrow import default_memory_pool
 
 from benchmark.report.style import PAGES
 
@@ -29,6 +30,12 @@ NEEDED = RAW_COLUMNS[RAW_COLUMNS["needed"] == "yes"]
 NUMBERS = [*NEEDED.index[NEEDED["kind"] == "number"]]
 ORIGIN = ("objective_status", "objective_device_name", "objective_images_digest")
 METRIC = "metric_"  # before the name of a metric that a study adds
+#: what is told of where the rows come from: by group, a name and the column of it
+RECORDED = pd.read_csv(PAGES / "provenance.csv", keep_default_na=False)
+# a report reads these, of parameters and metrics every one, and no more: columns are many
+OTHERS = ("base_seed", "run_date", "objective_sources", "objective_overhead_high")
+OTHERS = frozenset([*RAW_COLUMNS.index, *RECORDED["column"], *OTHERS])
+FAMILIES = ("p_obj_", "p_dataset_", "p_solver_", f"objective_{METRIC}")
 TRUSTED = 1e-6  # above it a reference hypergradient is not one, and gradient columns are empty
 
 
@@ -137,7 +144,7 @@ def read(paths: Iterable[Path]) -> Results:
     unreadable, lacks a column that is needed, or if no row is left.
     """
     paths = list(paths)
-    tables = [read_file(path) for path in paths]
+    tables = [read_file(path, whole=False) for path in paths]
     kept, sources = [], []
     for path, table, known in zip(paths, tables, repeated(tables), strict=True):
         sha256 = digest(path)
@@ -160,8 +167,10 @@ def read(paths: Iterable[Path]) -> Results:
     return Results(rows=rows.reset_index(drop=True), sources=tuple(sources))
 
 
-def read_file(path: Path) -> pd.DataFrame:
-    """One benchopt parquet file; a ReportError if it is not one, or holds what cannot be read."""
+def read_file(path: Path, *, whole: bool = True) -> pd.DataFrame:
+    """One benchopt parquet file, or of its columns those that a report reads; a ReportError if it
+    is not one, or holds what cannot be read.
+    """
     if not path.is_file():
         raise ReportError(f"{path}: no such file")
     if path.suffix != ".parquet":
@@ -170,9 +179,9 @@ def read_file(path: Path) -> pd.DataFrame:
         kinds = {field.name: str(field.type) for field in pq.read_schema(path)}
         if nested := [name for name, kind in kinds.items() if "<" in kind and "dict" not in kind]:
             raise ReportError(f"{path}: column {nested[0]} holds lists, expected numbers or texts")
-        strings = [name for name, kind in kinds.items() if kind.endswith("string")]
-        table = pq.read_table(path, read_dictionary=strings)
-        raw = table.to_pandas(self_destruct=True)
+        known = (*OTHERS, *kinds) if whole else OTHERS
+        kinds = {n: kind for n, kind in kinds.items() if n in known or n.startswith(FAMILIES)}
+        raw = _columns(path, kinds, few=() if whole else FAMILIES[:3])
     for name in [name for name, kind in kinds.items() if kind.endswith("binary")]:
         if name in NUMBERS or name.startswith(f"objective_{METRIC}"):
             raise ReportError(f"{path}: column {name} holds packed objects, expected numbers")
@@ -184,6 +193,21 @@ def read_file(path: Path) -> pd.DataFrame:
     return conforming(raw, {name: pa.Column(nullable=True) for name in NEEDED.index}, path)
 
 
+def _columns(path: Path, kinds: Mapping[str, str], *, few: tuple[str, ...]) -> pd.DataFrame:
+    """Columns of a file, by name and kind: one after the other, so that a million rows are there
+    once. Texts are categories, and so is what starts with one of ``few``: parameters.
+    """
+    strings = [name for name, kind in kinds.items() if kind.endswith("string")]
+    columns = {}
+    with pq.ParquetFile(path, read_dictionary=strings) as file:
+        for name in kinds:
+            columns[name] = file.read(columns=[name]).to_pandas()[name]
+            if few and name.startswith(few):
+                columns[name] = columns[name].astype("category")
+    default_memory_pool().release_unused()
+    return pd.DataFrame(columns, copy=False)
+
+
 def unpacked(value: object) -> object:
     """What benchopt packed into a cell; anything else as it is."""
     return unpack(value) if isinstance(value, bytes) else value
@@ -193,14 +217,35 @@ def repeated(tables: Sequence[pd.DataFrame]) -> list[np.ndarray]:
     """For each table, which of its rows are in an earlier one or above, but for what is not told:
     names, time, numbers, device and images are.
     """
-    keys = []
-    for raw in tables:
-        names = raw.reindex(columns=[*NAMES, *ORIGIN]).astype(object).fillna("").astype("category")
-        numbers = raw[[name for name in (*NUMBERS, "stop_val") if name in raw]]
-        numbers = numbers.apply(pd.to_numeric, errors="coerce").astype(float)
-        keys.append(pd.util.hash_pandas_object(pd.concat([names, numbers], axis=1), index=False))
-    seen = pd.concat(keys, ignore_index=True).duplicated().to_numpy()
-    return np.split(seen, np.cumsum([len(table) for table in tables])[:-1])
+    ends = np.cumsum([len(table) for table in tables])[:-1]
+    # most rows are told by their names and times already, and are not looked at any further
+    few = pd.concat([_hashed(raw, ["time", "stop_val"]) for raw in tables], ignore_index=True)
+    alike = np.split(few.duplicated(keep=False).to_numpy(), ends)
+    keys = [
+        _hashed(raw[rows], [*NUMBERS, "stop_val"]).set_axis(np.flatnonzero(rows) + start)
+        for raw, rows, start in zip(tables, alike, [0, *ends], strict=True)
+    ]
+    every = pd.concat(keys)
+    seen = np.zeros(len(few), dtype=bool)
+    seen[every.index] = every.duplicated()
+    return np.split(seen, ends)
+
+
+def _hashed(raw: pd.DataFrame, numbers: Sequence[str]) -> pd.Series:
+    """A number for each row, equal where names, ``ORIGIN`` and some numbers are."""
+    texts = raw.reindex(columns=[*NAMES, *ORIGIN])
+    columns = {name: _without_gaps(texts[name]) for name in texts}
+    for name in numbers:
+        if name in raw:
+            columns[name] = pd.to_numeric(raw[name], errors="coerce").astype(float)
+    return pd.util.hash_pandas_object(pd.DataFrame(columns, copy=False), index=False)
+
+
+def _without_gaps(texts: pd.Series) -> pd.Series:
+    """Texts as categories, "" where there is none."""
+    known = texts.cat if isinstance(texts.dtype, pd.CategoricalDtype) else None
+    known = known or texts.astype(object).astype("category").cat
+    return known.set_categories(known.categories.union([""])).fillna("")
 
 
 def _incomplete(raw: pd.DataFrame) -> dict[str, int]:

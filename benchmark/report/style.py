@@ -84,7 +84,8 @@ def labelled_styles(
     frame: pd.DataFrame, name: str, styles: Mapping[str, Style]
 ) -> dict[str, Style]:
     """A shade of its method's style for each name in a column, light to full with restarts."""
-    ordered = frame.sort_values(["restarts", "layers"], kind="stable").drop_duplicates(name)
+    known = frame[[*dict.fromkeys(["method", "restarts", "layers", name])]].drop_duplicates()
+    ordered = known.sort_values(["restarts", "layers"], kind="stable").drop_duplicates(name)
     labels, looks = ordered.groupby("method")[name].agg(list), {}
     for method in method_order(labels.index):
         shades = variants(styles[method], len(labels[method]))
