@@ -111,7 +111,8 @@ def write_study(folder: Path, *, rows=ROWS, **changes) -> None:
 
 
 def pages(site: Path) -> list[Page]:
-    return [Page(site / "index.html"), *map(Page, sorted(site.glob("studies/**/*.html")))]
+    own = (site / "index.html", site / "devices.html")
+    return [*map(Page, [*own, *sorted(site.glob("studies/**/*.html"))])]
 
 
 def odd_page(site: Path) -> Path:

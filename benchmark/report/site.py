@@ -1,7 +1,8 @@
 """A static site from a results folder: an index and a page per study, usable from disk.
 
 A study is a folder with a ``provenance.json`` and the tables' CSV files, as ``python -m
-benchmark.report`` writes them; every number on its page is one of theirs. Nothing is loaded from a
+benchmark.report`` writes them; every number on its page is one of theirs. What machines the rows
+are of has a page of its own (``devices``), made from the rows. Nothing is loaded from a
 network, and the same results give the same bytes. benchopt's own page of a study is linked where it
 lies in the folder; that one loads its libraries from the network.
 """
@@ -27,6 +28,7 @@ from matplotlib.markers import MarkerStyle
 from PIL import Image
 
 from benchmark.report import headline
+from benchmark.report.devices import devices
 from benchmark.report.names import extra
 from benchmark.report.numbers import sentences
 from benchmark.report.reading import ReportError, digest, read_csv, readable, writable, write
@@ -116,6 +118,15 @@ def write_site(
         claims=claims,
     )
     write(out / "index.html", page)
+    rows = {
+        study.name: [
+            study.folder / one["file"] for one in study.inputs if one["file"] in study.files
+        ]
+        for study in studies
+    }
+    found = devices(rows)
+    page = environment.get_template("devices.html").render(root="", devices=found)
+    write(out / "devices.html", page)
     copies = {out / "assets" / name: PAGES / name for name in ("site.css", "site.js")}
     for study in studies:
         root = "../" * (study.name.count("/") + 1)
