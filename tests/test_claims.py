@@ -61,6 +61,8 @@ UNROLLED = memory("Unrolling", {1: 3, 2: 5, 4: 9})  # 2 MiB a layer
         ({1: 5, 2: 5.0001, 4: 5.0003}, FAILS),
         ({1: 1, 2: 4, 3: 9, 4: 16}, FAILS),  # R² of a parabola: 0.9689
         ({1: 3, 2: 3.6, 4: 4.5}, UNDECIDED),  # R² = 0.9944, the interval holds a half
+        ({2: 3.2, 5: 3.5, 20: 5}, UNDECIDED),  # of 20 layers 2 / 5 is theirs, of 80 it is 8 / 11
+        ({2: 3.04, 5: 3.1, 20: 3.4}, FAILS),  # of 80 it would be 1.6 / 4.6
         ({2: 3, 3: 5, 4: 9}, NOT_TESTED),
     ],
 )

@@ -30,6 +30,7 @@ AT_EQUILIBRIUM = 1e-2  # the state's error κ^((R+1)K) against the truncation's 
 EXACT_STATE = 1e-6  # relative residual up to which K terms are taken at the exact equilibrium
 FULL = 0.1  # relative gradient error up to which DEQ is one
 STRAIGHT = 0.99  # R² of a line
+DEEPER = 4  # times the least layers that the most must be, and the most that could decide
 MOST_CLOSED = 0.01  # a gap that shrinks more counts as this, lest one depth decide
 
 
@@ -221,20 +222,25 @@ def works(rows: pd.DataFrame, task: Task) -> Finding | str:
 def linear_memory(rows: pd.DataFrame, task: Task) -> Finding | str:
     """(d) Peak memory of differentiating K layers is a line in K, most of it due to K.
 
-    The measure: of the line at the most layers, what lies above it at no layer. For a method
-    without depth, the control, layers that it runs count.
+    The measure: of the line at the most layers, what lies above it at no layer. On a small task it
+    is little however straight the line: where ``DEEPER`` times the layers would bring it to the
+    margin, nothing is decided. For a method without depth, the control, layers that it runs count.
     """
     depth = rows["layers"].fillna(rows["layer_evals"])
     fit = line(depth, rows["peak_memory_mib"])
     if fit is None:
         return f"needs three depths, found {depth.nunique() or 'none'}"
-    if rows["layers"].notna().all() and depth.max() < 4 * depth.min():
+    if rows["layers"].notna().all() and depth.max() < DEEPER * depth.min():
         return f"needs depths four times as large as others, found {listed(depth)}"
     peak = rows.loc[depth == depth.max(), "peak_memory_mib"].median()
     low, value, high = (part * depth.max() / peak for part in (fit.low, fit.slope, fit.high))
     straight = fit.r2 >= STRAIGHT
     found = verdict(low, high, least=MARGINS["memory-linear"]) if straight else FAILS
     note = f"R² = {fit.r2:.4f}, {fit.slope:.4g} MiB per layer, K = {listed(depth)}"
+    deep = DEEPER * value / (1 + (DEEPER - 1) * value)  # the share, on this line
+    if straight and found == FAILS and value > 0 and deep >= MARGINS["memory-linear"]:
+        found = UNDECIDED
+        note += f"; of {DEEPER} times as many layers the share would be {deep:.2g}"
     return Finding(value, found, note, low, high)
 
 
