@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pretend_device import pretend_device, unwrap
 from scipy.io import savemat
+from scipy.signal import convolve2d
 
 from benchmark.imaging.degradations import make_degradation
 from benchmark.imaging.kernels import measured_kernel
@@ -109,6 +110,20 @@ def test_motion_blurs_each_channel_along_its_line():
     expected[0, 32], expected[1, :, 32], expected[2] = line, line, line.diag()
     assert torch.allclose(spread, expected, atol=1e-14)
     assert degradation.lipschitz == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize(("padding", "beyond"), [("circular", "wrap"), ("reflect", "reflect")])
+def test_what_lies_outside_the_frame(padding, beyond, tmp_path):
+    """SciPy's convolution of the image that NumPy has continued."""
+    kernel = np.random.default_rng(0).random((3, 7))
+    np.save(tmp_path / "kernel.npy", kernel)
+    spec = f"measured_blur(file='{tmp_path / 'kernel.npy'}',padding='{padding}')"
+    degradation = make_degradation(spec, (2, 12, 15), seed=0)
+    image = random(1, 2, 12, 15)
+    for channel, found in zip(image[0], degradation.physics.A(image)[0], strict=True):
+        continued = np.pad(channel.numpy(), ((1, 1), (3, 3)), mode=beyond)
+        expected = convolve2d(continued, kernel / kernel.sum(), mode="valid")
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-13)
 
 
 def test_super_resolution_keeps_means_and_a_quarter_of_the_pixels():

@@ -4,8 +4,9 @@
 
 On the first repetition of the study's seed: every rate trains on all tasks for an eighth of the
 steps; of each three rates the better half goes on, to a quarter and to half of them. What judges is
-F on ``VALIDATION`` further training images, at the equilibrium: its logarithm, in the mean over the
-tasks. No test image is looked at. The rate that is left is to be written into the configuration.
+F on ``VALIDATION`` further training images, of photographs of their own, at the equilibrium: its
+logarithm, in the mean over the tasks. No test image is looked at. The rate that is left is to be
+written into the configuration.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from evaluation_share import planned
 
 from benchmark.imaging.images import Cut
 from benchmark.imaging.seeded import seeded
+from benchmark.plugins.dataset import ImageDataset
 from benchmark.plugins.outer_loop import OuterLoop
 from benchmark.problems.bilevel import BilevelTask, mean_over, upper_loss
 from benchmark.running.validation import Plan
@@ -95,10 +97,25 @@ def tasks(plan: Plan) -> Iterator[BilevelTask]:
                 Cut(drawn.images[rows], drawn.photographs[rows])
                 for rows in (slice(number), slice(number, None))
             )
+            _require_apart(dataset, train, judge)
             skipped, reason = objective.skip(**{**data, "train": train, "test": judge})
             if skipped:
                 raise SystemExit(f"{dataset}: {reason}")
             yield objective.task
+
+
+def _require_apart(dataset: ImageDataset, train: Cut, judge: Cut) -> None:
+    """Exit where a photograph that judges is trained on, or may be one of the study's tests.
+
+    One source alone is split in proportion to the numbers asked for: with more to train on, what
+    the study tests on is among it.
+    """
+    both = {*train.photographs} & {*judge.photographs}
+    if both:
+        raise SystemExit(f"{dataset}: {len(both)} photographs are trained on and judge")
+    given = dataset._parameters
+    if any(given.get(name) for name in ("source", "path")):
+        raise SystemExit(f"{dataset}: one source for both: a test image could judge")
 
 
 def halved(solver: OuterLoop, given: Sequence[BilevelTask], say=print) -> list[Rate]:
