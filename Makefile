@@ -41,8 +41,9 @@ $(VENV)/.installed: pyproject.toml
 # what tests need beside it, and the methods of other libraries
 $(VENV)/.installed-all: pyproject.toml $(VENV)/.installed
 	$(INSTALL) ".[test]"
-	# what the tests import is compiled once, here, and not by each of pytest's processes
+	# what the tests import is compiled once, here, and not by each of pytest's processes; so are they
 	PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -c "import shared, forked; forked.preload()"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq > /dev/null
 	touch $@
 
 # A study: its configuration run by benchopt, then the report. $(1) name, $(2) where, $(3) options

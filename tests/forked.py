@@ -3,7 +3,7 @@
 Each is a fork of this process that has forgotten this repository. Like a program started from a
 shell, it has its own working directory, environment, import path, standard streams and exit code,
 and imports the repository anew from where it is told to; what is installed is imported already.
-So are the workers that joblib starts in it for ``-j``.
+So are the workers that joblib starts in it for ``-j``, and the servers that runs are forked from.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import shlex
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import util
 from pathlib import Path
 from unittest import mock
 
@@ -94,6 +95,7 @@ def _as_a_program(setting: tuple, call: Callable, arguments: tuple[str, ...]) ->
     os.chdir(cwd)
     _forget_the_repository(environment.get("PYTHONPATH", ""))
     loky.fork_exec = _forked_worker
+    util.spawnv_passfds = _forked_server
     # what has been imported is no garbage: looking through it takes long, each time
     gc.freeze()
     atexit._clear()
@@ -109,21 +111,36 @@ def _as_a_program(setting: tuple, call: Callable, arguments: tuple[str, ...]) ->
 
 def _forked_worker(command: list[str], keep: Collection[int], env: Mapping[str, str]) -> int:
     """What loky starts by ``python -m module options``: the same in a fork, its process number."""
+    _python, _m, module, *options = command
+
+    def call() -> None:
+        os.environ.update(env)
+        _forget_the_repository(os.environ.get("PYTHONPATH", ""))
+        del sys.modules[module]
+        _run_module(module, *options)
+
+    return _forked(call, keep)
+
+
+def _forked_server(_path: str, command: Sequence[str], keep: Collection[int]) -> int:
+    """What multiprocessing starts by ``python options -c code``, in the same way."""
+    return _forked(lambda: _run_code(command[-1]), keep)
+
+
+def _forked(call: Callable[[], None], keep: Collection[int]) -> int:
+    """The number of a process that calls and ends, with standard streams and what it ``keep``s."""
     process = os.fork()
     if process:
         return process
     code = 1
     try:
-        os.environ.update(env)
         opened = {int(name) for name in os.listdir("/dev/fd")}
         for descriptor in opened - {0, 1, 2, *map(int, keep)}:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         atexit._clear()
-        _forget_the_repository(os.environ.get("PYTHONPATH", ""))
-        _python, _m, module, *options = command
-        del sys.modules[module]
-        _run_module(module, *options)
+        call()
+        code = 0
     except SystemExit as ended:
         code = ended.code
     finally:

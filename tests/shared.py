@@ -9,6 +9,7 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from benchopt.benchmark import Benchmark
@@ -16,8 +17,9 @@ from benchopt.benchmark import Benchmark
 from benchmark.imaging.denoisers import small_drunet
 from benchmark.imaging.images import simulated
 from benchmark.imaging.sources import drawn
-from benchmark.measure import cost
+from benchmark.measure import cost, evaluation
 from benchmark.measure.reference import Reference, reference_hypergradient
+from benchmark.plugins import rows
 from benchmark.plugins.bilevel_solver import BilevelSolver
 from benchmark.plugins.search_method import SearchMethod
 from benchmark.plugins.task import make_task
@@ -207,3 +209,10 @@ def dataset(name: str, **parameters):
     made = cls.get_instance(**parameters)
     made.get_seed = lambda **_: 0
     return made
+
+
+def without_costs(patch: pytest.MonkeyPatch) -> None:
+    """Costs are not measured, which takes longer than the rest: ``tools/killed.py`` does."""
+    patch.delenv("BENCHOPT_DEBUG", raising=False)
+    patch.setattr(rows, "at_common_theta", lambda *_, **__: rows.nowhere())
+    patch.setattr(evaluation, "cost", lambda *_, **__: cost.Cost())

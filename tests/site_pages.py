@@ -120,9 +120,9 @@ def odd_page(site: Path) -> Path:
     return site / "studies" / "deep" / "a <b> & c.html"
 
 
-def whole_site(base: Path) -> Path:
-    """The site of the repository's results and of a made-up study with everything odd in it."""
-    shutil.copytree(ROOT / "results", base / "results")
+def whole_site(base: Path, results: str = ".") -> Path:
+    """The site of the repository's ``results`` and of a made-up study with all that is odd."""
+    shutil.copytree(ROOT / "results" / results, base / "results" / results)
     write_study(base / "results" / "deep" / "a <b> & c")
     claims = pd.DataFrame({"claim": [HOSTILE, "a | b"], "measured": ["0.25", "2e-3"]})
     for folder in (base / "results", base / "results" / "deep" / "a <b> & c"):

@@ -256,7 +256,7 @@ def test_a_new_file_is_in_the_report(study, tmp_path):
     rows = pd.read_parquet(study.parquet)
     few = tmp_path / "few.parquet"  # figures take a time in proportion
     rows[rows["objective_method"].isin(["Damped", "Unrolling", "JFB", "DEQ"])].to_parquet(few)
-    figures = ("accuracy", "gradient_error", "time")
+    figures = ("gradient_error", "time")
     done = forked.run_module(
         *("benchmark.report", few, "--out", tmp_path / "out", "--only", *figures),
         cwd=tmp_path,

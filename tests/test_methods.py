@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import product
+from itertools import cycle, product
 
 import pytest
 import torch
@@ -38,10 +38,14 @@ TIGHT = {"tol": 1e-13, "adjoint_tol": 1e-13}
 
 @pytest.mark.parametrize(
     ("lower", "degradation"),
-    [
-        *product(LOWER_SPECS, DEGRADATION_SPECS),
-        *product(MORE_LOWER_SPECS, DEGRADATION_SPECS[:1]),
-    ],
+    # every degradation with two families, and each layer with one
+    dict.fromkeys(
+        [
+            *product(LOWER_SPECS[2:5:2], DEGRADATION_SPECS),
+            *zip(LOWER_SPECS, cycle(DEGRADATION_SPECS[1:]), strict=False),
+            *product(MORE_LOWER_SPECS, DEGRADATION_SPECS[:1]),
+        ]
+    ),
 )
 def test_deq_and_the_reference_agree_with_central_differences(lower, degradation):
     task = small_task(lower=lower, degradation=degradation, size=8)

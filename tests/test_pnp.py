@@ -53,7 +53,8 @@ def test_the_equilibrium_solves_its_equation(degradation, lower):
 @pytest.mark.parametrize(
     ("degradation", "lower"),
     [
-        *((degradation, PNP_SPECS[1]) for degradation in DEGRADATION_SPECS[1:]),
+        ("deblurring(width=0.8)", PNP_SPECS[1]),
+        ("inpainting(keep=0.5)", "pnp(denoiser='wavelet(levels=2)')"),
         ("denoising(sigma=0.1)", "pnp(denoiser='wavelet(levels=2)')"),
     ],
 )

@@ -151,7 +151,7 @@ from benchmark.imaging.images import simulated
 from benchmark.measure import evaluation
 from benchmark.plugins.dataset import ImageDataset
 from benchmark.solvers.jfb import Solver
-images = simulated(number=2, size=16, seed=0)
+images = simulated(number=2, size=8, seed=0)
 task = objective.make_task(train=images, test=images, degradation="denoising(sigma=(0.1,0.2,0.3))",
                            lower=sys.argv[2], probe_size=1, seed=0)
 solver = Solver.get_instance(steps=1, tol=1e-3)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from benchopt.results import read_results
 from conftest import SMALL_STUDY, small_benchmark
+from shared import without_costs
 
 from benchmark.__main__ import main
 from benchmark.running import check
@@ -76,7 +77,7 @@ def studies(place):
     and after: for each the exit code and the lines, and the rows of the two studies.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("BENCHOPT_DEBUG", raising=False)
+        without_costs(patch)
         found, command = {}, [str(place / "small.yml"), "--benchmark", str(place)]
         found["first"] = (*_said(["run", *command]), rows_of(place))
         (place / "solvers" / "mended").touch()

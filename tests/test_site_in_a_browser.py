@@ -17,7 +17,7 @@ CHROMIUM = next(
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    return whole_site(tmp_path_factory.mktemp("site"))
+    return whole_site(tmp_path_factory.mktemp("site"), "quick")
 
 
 @pytest.fixture(scope="module")

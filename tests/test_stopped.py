@@ -15,11 +15,9 @@ import pandas as pd
 import pytest
 from benchopt.results import read_results
 from conftest import small_benchmark
+from shared import without_costs
 
 from benchmark.__main__ import main
-from benchmark.measure import evaluation
-from benchmark.measure.cost import Cost
-from benchmark.plugins import rows as rows_module
 from benchmark.report.frame import how_ended, last_rows, tidy
 from benchmark.report.reading import read
 from benchmark.running import interruption
@@ -109,13 +107,6 @@ def study(folder: Path, event: str | None = None) -> tuple[int, str]:
     text = said.read_text()
     said.unlink()
     return os.waitstatus_to_exitcode(status), text
-
-
-def without_costs(patch: pytest.MonkeyPatch) -> None:
-    """Costs are not measured, which takes longer than the rest: ``tools/killed.py`` does."""
-    patch.delenv("BENCHOPT_DEBUG", raising=False)
-    patch.setattr(rows_module, "at_common_theta", lambda *_, **__: rows_module.nowhere())
-    patch.setattr(evaluation, "cost", lambda *_, **__: Cost())
 
 
 def rows_of(folder: Path) -> pd.DataFrame:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
-import subprocess
-import sys
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from unittest import mock
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
 import torch.distributed as dist
 import yaml
 from conftest import ROOT, SMALL_STUDY, gradient_methods, small_benchmark
+from shared import CHEAP, known_to
 
 from benchmark.__main__ import main
 from benchmark.imaging.images import simulated
@@ -35,7 +36,7 @@ TASK = {
 #: of images 0 … 5, three a step: now and then all are of one process
 GIVEN = {"batch_size": 3, "learning_rate": 0.05}
 #: the steps of those that are looked at for long; and of others, two times through the images
-LONG = dict.fromkeys(("JFB", "Restarted-JFB", "DEQ", "HOAG", "Single-Loop"), 20)
+LONG = dict.fromkeys(("JFB", "Restarted-JFB", "DEQ", "HOAG", "Single-Loop"), 10)
 SHORT = 4
 #: relative to θ: SABA's mean is that of the images of a process, other libraries stop all images of
 #: a batch at once
@@ -62,9 +63,14 @@ def task():
     return make_task(train=train, test=test, **TASK)
 
 
-def trained(name, *, together=False, **given):
-    given = {"steps": LONG.get(name, SHORT)} | GIVEN | given
-    solver = gradient_methods()[name].get_instance(**given)
+def trained(name, *, together=False):
+    """θ, the number of the last step and the outcome: few layers where it is not for long."""
+    method = gradient_methods()[name]
+    solver = method.get_instance(
+        **(known_to(method, CHEAP) if name not in LONG else {}),
+        **GIVEN,
+        steps=LONG.get(name, SHORT),
+    )
     solver.set_objective(task().learning)
     solver.together = together
     *_, last = solver.course()
@@ -173,9 +179,11 @@ def test_a_study_by_torchrun_has_the_rows_of_one_without(tmp_path, monkeypatch):
     command = ["run", str(place / "small.yml"), "--benchmark", str(place), "--no-cache"]
     assert main([*command, "--output", "alone"]) == 0
     monkeypatch.delenv(PROCESSES, raising=False)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    shared = [*launcher, "--nproc-per-node=2", "-m", "benchmark", *command, "--output", "shared"]
-    ended = subprocess.run(shared, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    forks = ["--start-method=fork", "--run-path", ROOT / "benchmark" / "__main__.py"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", *forks]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    shared = [*torchrun, *command, "--output", "shared"]
+    ended = forked.run_module(*shared, cwd=ROOT, environment=environment)
     assert ended.returncode == 0, ended.stderr
     alone, two = (
         pd.read_parquet(place / "outputs" / f"{name}.parquet").sort_values(

@@ -91,7 +91,8 @@ def save(figure: Figure, stem: Path) -> list[str]:
     """Write ``stem``.png and ``stem``.pdf, without dates; returns the file names."""
     png, pdf = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf"))
     figure.savefig(png, dpi=DPI, metadata={"Software": None})
-    figure.set_layout_engine("none")  # keep the layout just found
+    # the layout just found is kept; one that is "none" would have it drawn twice
+    figure.set_layout_engine(None)
     figure.savefig(pdf, metadata={"CreationDate": None})
     return [png.name, pdf.name]
 
