@@ -142,10 +142,11 @@ def _forked(call: Callable[[], None], keep: Collection[int]) -> int:
         call()
         code = 0
     except SystemExit as ended:
-        code = ended.code
+        code = ended.code or 0
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(ValueError):  # they may have been closed
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

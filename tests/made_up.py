@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from benchopt.results import save_results
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from benchmark.report import drawing
 from benchmark.report.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -192,12 +194,27 @@ def save(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def cli(*arguments: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of the command line, in this process."""
+def cli(*arguments: object, drawn: bool = True) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of the command line, in this process.
+
+    drawn : whether there are drawings in the figures' files, which take most of the time.
+    """
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    save = drawing.save if drawn else _named_alone
+    with (
+        mock.patch.object(drawing, "save", save),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         code = main([str(argument) for argument in arguments])
     return code, out.getvalue(), err.getvalue()
+
+
+def _named_alone(figure: Figure, stem: Path) -> list[str]:
+    files = [stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf")]
+    for file in files:
+        file.write_bytes(b"")
+    return [file.name for file in files]
 
 
 def texts(figure: Figure) -> str:

@@ -128,7 +128,7 @@ def after_package_edit(copy, after_report_edit, tmp_path_factory) -> Run:
     edited = copy / "benchmark" / "imaging" / "metrics.py"
     edited.write_text(edited.read_text() + "EDITED = True\n")
     folder = tmp_path_factory.mktemp("parallel")
-    config = write_config(folder / "parallel.yml", solvers=[f"DEQ[{OFTEN}]"])
+    config = write_config(folder / "parallel.yml", solvers=[f"JFB[{ONCE}]"])
     return run(copy, config, "--no-plot", "-j", 2, "-r", 2, output="parallel", cwd=folder)
 
 
@@ -367,20 +367,20 @@ def test_a_second_run_takes_its_rows_from_the_cache(study, after_report_edit):
 
 def test_a_change_of_the_package_makes_the_cache_void(study, after_package_edit):
     assert "(cached)" not in after_package_edit.terminal
-    before, after = study.of("DEQ"), after_package_edit.of("DEQ")
+    before, after = study.of("JFB"), after_package_edit.of("JFB")
     assert not set(before["time"]) & set(after["time"])
     assert not set(before["sources_digest"]) & set(after["sources_digest"])
 
 
 def test_the_same_seed_gives_the_same_numbers_in_parallel_too(study, after_package_edit):
     """One process or two, one repetition asked for or two: identical to the last bit."""
-    alone, parallel = study.of("DEQ"), after_package_edit.of("DEQ")
+    alone, parallel = study.of("JFB"), after_package_edit.of("JFB")
     pd.testing.assert_frame_equal(alone[REPEATABLE], parallel[REPEATABLE], check_exact=True)
     assert set(alone["images_digest"]) == set(parallel["images_digest"])
 
 
 def test_repetitions_have_images_of_their_own(after_package_edit):
-    first, second = (after_package_edit.of("DEQ", repetition=i) for i in (0, 1))
-    assert len(first) == len(second) == 3
+    first, second = (after_package_edit.of("JFB", repetition=i) for i in (0, 1))
+    assert len(first) == len(second) == 2
     assert not set(first["images_digest"]) & set(second["images_digest"])
     assert not set(first["value"]) & set(second["value"])

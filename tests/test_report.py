@@ -47,21 +47,11 @@ def inputs(tmp_path_factory):
     ]
 
 
-def named_alone(figure, stem: Path) -> list[str]:
-    """In place of ``drawing.save``: files without a drawing in them."""
-    files = [stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf")]
-    for file in files:
-        file.write_bytes(b"")
-    return [file.name for file in files]
-
-
 @pytest.fixture(scope="module")
 def page(inputs, tmp_path_factory):
     """What the whole report wrote, the figures' files empty, and what it printed."""
     out = tmp_path_factory.mktemp("page") / "made" / "here"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "save", named_alone)
-        code, printed, _ = cli(*inputs, "--out", out)
+    code, printed, _ = cli(*inputs, "--out", out, drawn=False)
     assert code == 0
     return out, printed
 
@@ -212,7 +202,7 @@ def test_rows_left_out_and_rows_without_numbers_are_counted(tmp_path, monkeypatc
     why = "without a gradient error: the reference's residual is above 1e-06"
     assert results.sources[0].incomplete == {"without numbers: diverged": 1, why: 16}
     monkeypatch.setattr(build, "write_figures", lambda *args, **kwargs: iter(()))
-    _, printed, _ = cli(first, second, "--out", tmp_path / "out")
+    _, printed, _ = cli(first, second, "--out", tmp_path / "out", drawn=False)
     assert f"  16 rows {why}" in printed.splitlines()
     record = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))
     assert record["inputs"][1]["left_out"]["same content as an earlier row"] == 44

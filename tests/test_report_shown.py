@@ -149,7 +149,7 @@ def test_that_all_runs_failed_is_said(tmp_path):
         "JFB", {}, task=DENOISING, status="oom"
     )
     path = save(pd.DataFrame(rows), tmp_path / "a.parquet")
-    _, printed, _ = cli(path, "--out", tmp_path / "out", "--only", "time")
+    _, printed, _ = cli(path, "--out", tmp_path / "out", "--only", "time", drawn=False)
     assert "note: no run ended well: 2 oom" in printed.splitlines()
 
 
@@ -202,5 +202,5 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path):
     raw = rows_of(("\x1b[2J\x07Evil", {}), JFB).assign(p_solver_steps=0)
     raw = raw[raw["stop_val"] == 0].assign(objective_status="\x1b[31mred")
     options = ("--out", tmp_path / "out", "--only", "time", "accuracy")
-    _, printed, _ = cli(save(raw, tmp_path / "a.parquet"), *options)
+    _, printed, _ = cli(save(raw, tmp_path / "a.parquet"), *options, drawn=False)
     assert "[31mred" in printed and "\x1b" not in printed and "\x07" not in printed

@@ -84,7 +84,7 @@ def test_names_lead_nowhere_else(tmp_path):
     rows = study(methods=STUDY[:1]).iloc[:3].assign(solver_name=evil, dataset_name=evil)
     (tmp_path / "in").mkdir()
     path = save(rows, tmp_path / "in" / "a.parquet")
-    code, said, complaint = cli(path, "--out", tmp_path / "out", "--only", "learned")
+    code, said, complaint = cli(path, "--out", tmp_path / "out", "--only", "learned", drawn=False)
     assert code == 0, complaint
     assert {p.name for p in tmp_path.iterdir()} == {"in", "out"}
     made = [*(tmp_path / "out").rglob("*")]

@@ -56,6 +56,11 @@ def value(task) -> float:
         return upper_loss(task.lower, x, task.train).item()
 
 
+@cache
+def value_at_start() -> float:
+    return value(fresh_task())
+
+
 def value_at(theta) -> float:
     task = fresh_task()
     set_theta(task.lower, theta)
@@ -107,7 +112,9 @@ def decrease(solver) -> float:
 
     solver.run(callback)
     assert [result["outer_step"] for result in found] == list(range(STEPS + 1))
-    return value_at(found[0]["theta"]) - value_at(found[-1]["theta"])
+    start = fresh_task().lower.theta()
+    assert all(torch.equal(found[0]["theta"][name], start[name]) for name in start)
+    return value_at_start() - value_at(found[-1]["theta"])
 
 
 def share(solver) -> float:
