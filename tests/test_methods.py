@@ -111,7 +111,7 @@ def test_biased_methods_equal_their_series_on_every_lower_level(lower):
 
 @cache
 def shared_task(lower, degradation):
-    return small_task(lower=lower, degradation=degradation, size=8)
+    return small_task(lower=lower, degradation=degradation)
 
 
 def learns(plugin, lower, degradation):
