@@ -87,11 +87,11 @@ def test_checkpointed_unrolling_gives_time_for_memory():
     task = small_task(lower=LOWER_SPECS[2])
     memory = {}
     for name in ("Unrolling", "Checkpointed-Unrolling"):
-        solver = method(name, layers=100)
+        solver = method(name, layers=400)
         memory[name] = live_memory(lambda s=solver: s.hypergradient(task.lower, task.probe))
         layers, products = cost(solver, task.lower, task.probe)
-        assert (layers, products) == (100 if name == "Unrolling" else 200, 100)
-    # 10 graphs and 10 states instead of 100 graphs
+        assert (layers, products) == (400 if name == "Unrolling" else 800, 400)
+    # 20 graphs and 20 states instead of 400 graphs
     assert memory["Checkpointed-Unrolling"] < memory["Unrolling"] / 3
 
 
