@@ -10,7 +10,7 @@ export MPLBACKEND = Agg
 # the folder of results that the site shows
 export RESULTS ?= results
 
-.PHONY: help run test test-long lint docs mutants faults coverage engines results report site dist cpu gpu clean-env
+.PHONY: help run test test-long lint docs mutants faults coverage growth engines results report site dist cpu gpu clean-env
 
 help:
 	@echo "make run      install, run configs/quick.yml once, write the report to outputs/quick"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-long  the tests, with more random problems"
 	@echo "make mutants  how many of 400 small changes of the code the tests notice (about two hours)"
 	@echo "make coverage how often the report's intervals hold the truth, simulated (a few minutes)"
+	@echo "make growth   what a study costs as its runs and images grow: laws, to results/growth.md (minutes)"
 	@echo "make faults   inject faults into runs and files; how each ended goes to results/faults.md (minutes)"
 	@echo "make engines  one small study in five ways, on dask and submitit too, workers killed (minutes)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"
@@ -130,6 +131,9 @@ mutants: $(VENV)/.installed-all
 
 coverage: $(VENV)/.installed
 	$(BIN)/python tools/simulated_coverage.py --out results/coverage.md
+
+growth: $(VENV)/.installed
+	$(BIN)/python tools/growth.py --out results/growth.md
 
 faults: $(VENV)/.installed-all
 	$(BIN)/python tools/faults.py --out results/faults.md

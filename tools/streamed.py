@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -30,13 +32,27 @@ ROOT = Path(__file__).resolve().parents[1]
 MOST = 1.1
 
 
-def study(number: int, size: int) -> dict[str, object]:
-    """The configuration, as benchopt reads it."""
+@dataclass(frozen=True)
+class Cost:
+    """What a study took: ``seconds`` of processor time, of all its processes; MiB at the peak of
+    the resident memory of the process of the study and of the largest other, at the peak on the
+    disk, and of its rows at the end.
+    """
+
+    seconds: float
+    study_mib: float
+    run_mib: float
+    disk_mib: float
+    rows_mib: float
+
+
+def study(number: int, size: int, *, runs: int = 1) -> dict[str, object]:
+    """The configuration, as benchopt reads it; several ``runs`` are repetitions."""
     lower, every = "tikhonov(wavelet='haar',levels=1)", {"evaluate_every": [10]}
     images = {"size": [size], "n_train": [number], "n_test": [max(1, number // 10)]}
     return {
         "seed": 0,
-        "n-repetitions": 1,
+        "n-repetitions": runs,
         "plot": False,
         "objective": [{"Learning at equilibrium": {"lower": [lower], "device": ["cpu"]}}],
         "dataset": [{"Simulated": images}],
@@ -44,24 +60,29 @@ def study(number: int, size: int) -> dict[str, object]:
     }
 
 
-def peaks(number: int, size: int, *, limit: str) -> list[float]:
-    """MiB, of the process of the study and of that of the run; RuntimeError where it fails."""
-    seen: dict[int, float] = {}
+def cost(configuration: dict[str, object], *, limit: str) -> Cost:
+    """Run a study with all that it writes in one folder; RuntimeError where it fails."""
+    peaks: dict[int, float] = {}
+    seconds: dict[int, float] = {}
+    disk = 0.0
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "study.yml"
-        config.write_text(yaml.safe_dump(study(number, size)))
+        config.write_text(yaml.safe_dump(configuration))
         options = ["--output", str(Path(folder) / "rows"), "--no-cache"]
         command = [sys.executable, "-m", "benchmark", "run", str(config), *options]
-        environment = os.environ | {LIMIT: limit}
+        environment = os.environ | {LIMIT: limit, "TMPDIR": folder}
         with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=2) as running:
             while running.poll() is None:
                 for pid in (running.pid, *_descendants(running.pid)):
-                    seen[pid] = max(seen.get(pid, 0.0), _peak(pid))
+                    peaks[pid] = max(peaks.get(pid, 0.0), _peak(pid))
+                    seconds[pid] = max(seconds.get(pid, 0.0), _seconds(pid))
+                disk = max(disk, _disk(Path(folder)))
                 time.sleep(0.02)
         if running.returncode:
             raise RuntimeError(f"{' '.join(command)} ended with exit code {running.returncode}")
-    first = seen.pop(running.pid)
-    return [first, max(seen.values())]
+        rows = (Path(folder) / "rows.parquet").stat().st_size / 2**20
+    first = peaks.pop(running.pid)
+    return Cost(sum(seconds.values()), first, max(peaks.values()), disk, rows)
 
 
 def _descendants(pid: int) -> list[int]:
@@ -80,6 +101,24 @@ def _peak(pid: int) -> float:
     return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
+def _seconds(pid: int) -> float:
+    """Of processor time; 0 where the process is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _disk(folder: Path) -> float:
+    """MiB of the files in a folder; one that is gone meanwhile counts as none."""
+    found = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            found += path.stat().st_size if path.is_file() else 0
+    return found / 2**20
+
+
 def main() -> int:
     """The figures, a line for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -89,7 +128,8 @@ def main() -> int:
     options = parser.parse_args()
     first, worst = None, 0.0
     for number in options.numbers:
-        found = peaks(number, options.size, limit=options.limit)
+        took = cost(study(number, options.size), limit=options.limit)
+        found = [took.study_mib, took.run_mib]
         first = first or found
         ratios = [one / other for one, other in zip(found, first, strict=True)]
         worst = max(worst, *ratios)
