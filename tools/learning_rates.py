@@ -32,7 +32,7 @@ from benchmark.running.validation import Plan
 from benchmark.solve.search import ToTolerance
 
 #: the common grid, and how far each rung goes, in parts of the steps
-RATES, RUNGS = (0.01, 0.03, 0.1, 0.3), (1 / 8, 1 / 4, 1 / 2)
+RATES, RUNGS = (0.03, 0.1, 0.3, 1.0), (1 / 8, 1 / 4, 1 / 2)
 #: images that judge, and how their equilibria are solved
 VALIDATION, _SEARCH = 16, ToTolerance("anderson", tol=1e-4, max_layers=1000)
 
