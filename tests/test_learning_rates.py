@@ -44,11 +44,12 @@ def quadratic(start: float):
 @pytest.fixture
 def rates(monkeypatch) -> list[tool.Rate]:
     """The best first, of five, on two tasks that differ in where they start."""
-    monkeypatch.setattr(tool, "RATES", (0.01, 0.6, 0.1, 1e6, 0.05))
+    monkeypatch.setattr(tool, "RUNGS", (1 / 8, 1 / 4, 1 / 2))
     monkeypatch.setattr(tool, "_SEARCH", ToTolerance("anderson", tol=1e-12, max_layers=100))
     solver = method("DEQ", steps=16, optimizer="gradient_descent", learning_rate=7.0)
     said = []
-    found = tool.halved(solver, [quadratic(0.5), quadratic(0.2)], said.append)
+    grid = (0.01, 0.6, 0.1, 1e6, 0.05)
+    found = tool.halved(solver, [quadratic(0.5), quadratic(0.2)], grid, said.append)
     assert len(said) == 3
     return found
 

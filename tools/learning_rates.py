@@ -118,9 +118,11 @@ def _require_apart(dataset: ImageDataset, train: Cut, judge: Cut) -> None:
         raise SystemExit(f"{dataset}: one source for both: a test image could judge")
 
 
-def halved(solver: OuterLoop, given: Sequence[BilevelTask], say=print) -> list[Rate]:
+def halved(
+    solver: OuterLoop, given: Sequence[BilevelTask], rates: Sequence[float], say=print
+) -> list[Rate]:
     """The rates of one method, the best first."""
-    going, dropped = [Rate(value, [*_courses(solver, given, value)]) for value in RATES], []
+    going, dropped = [Rate(value, [*_courses(solver, given, value)]) for value in rates], []
     for share in RUNGS:
         for rate in going:
             rate.go_on(share)
@@ -145,9 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     command.add_argument("config", type=Path)
+    command.add_argument("--rates", type=float, nargs="+", default=RATES, help="the grid")
     command.add_argument("--out", type=Path, help="where the table goes")
     options = command.parse_args(arguments)
-    plan = planned(options.config)
+    plan, say = planned(options.config), partial(print, flush=True)
     given = [*tasks(plan)]
     lines = [
         f"# Learning rates of {options.config}",
@@ -162,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for solver in plan.solvers.instances:
         if "learning_rate" not in solver._parameters:
             continue
-        for number, rate in enumerate(halved(solver, given, partial(print, flush=True))):
+        for number, rate in enumerate(halved(solver, given, options.rates, say)):
             scores = []
             for losses in rate.losses:
                 scores.append(f"{Rate(rate.value, [], [losses]).score:.4f}")
@@ -170,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name = f"**{solver.name}**" if number == 0 else ""
             lines.append(f"| {name} | {rate.value:g} | " + " | ".join(scores) + " |")
     text = "\n".join(lines) + "\n"
-    print(text)
+    say(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text)
