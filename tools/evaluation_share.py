@@ -24,11 +24,13 @@ from pathlib import Path
 from time import process_time
 from unittest.mock import patch
 
+from benchopt import BaseObjective
 from benchopt.utils.run_context import RunContext
 
 from benchmark.imaging.seeded import seeded
 from benchmark.measure import common, evaluation
 from benchmark.measure.truth import Truth
+from benchmark.plugins.dataset import ImageDataset
 from benchmark.plugins.outer_loop import OuterLoop
 from benchmark.running.options import parser, settings
 from benchmark.running.validation import Plan, validated
@@ -83,14 +85,24 @@ def runs(plan: Plan, degradations: int | None) -> Iterator[tuple[str, OuterLoop]
     """The family of layers and the method of each run, its task at hand."""
     seed, tasks = plan.settings.seed, itertools.product(*_tasks(plan, degradations))
     for objective, dataset in tasks:
-        RunContext().set_run_context("any", dataset, "any", repetition=0, base_seed=seed)
-        skipped, reason = objective.skip(**dataset.get_data())
-        if skipped:
-            raise SystemExit(f"{dataset}: {reason}")
+        pose(objective, dataset, images_of(dataset, seed))
         for solver in plan.solvers.instances:
             method = type(solver).get_instance(**solver._parameters)
             method.set_objective(objective.task.learning, objective.rows)
             yield str(objective.lower).partition("(")[0], method
+
+
+def images_of(dataset: ImageDataset, seed: int) -> dict[str, object]:
+    """What the first repetition of a study has of ``dataset``."""
+    RunContext().set_run_context("any", dataset, "any", repetition=0, base_seed=seed)
+    return dataset.get_data()
+
+
+def pose(objective: BaseObjective, dataset: ImageDataset, data: dict[str, object]) -> None:
+    """Have ``objective`` make its task of ``data``; exit with the reason where it cannot."""
+    skipped, reason = objective.skip(**data)
+    if skipped:
+        raise SystemExit(f"{dataset}: {reason}")
 
 
 def _tasks(plan: Plan, degradations: int | None) -> tuple[list, list]:

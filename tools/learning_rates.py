@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
-from benchopt.utils.run_context import RunContext
-from evaluation_share import planned
+from evaluation_share import images_of, planned, pose
 
 from benchmark.imaging.images import Cut
 from benchmark.imaging.seeded import seeded
@@ -46,10 +46,17 @@ class Rate:
     losses: list[list[float]] = field(default_factory=list)
 
     @property
+    def scores(self) -> list[float]:
+        """The mean over the tasks of log F after each rung; infinite where a run has failed."""
+        return [
+            fmean(map(math.log, rung)) if all(map(math.isfinite, rung)) else math.inf
+            for rung in self.losses
+        ]
+
+    @property
     def score(self) -> float:
-        """The mean over the tasks of log F after the last rung; infinite where a run has failed."""
-        last = self.losses[-1]
-        return sum(map(math.log, last)) / len(last) if all(map(math.isfinite, last)) else math.inf
+        """That after the last rung."""
+        return self.scores[-1]
 
     def go_on(self, share: float) -> None:
         """Train to this ``share`` of the steps, and judge."""
@@ -86,10 +93,7 @@ def tasks(plan: Plan) -> Iterator[BilevelTask]:
             number = dataset._parameters["n_train"]
             more = {**dataset._parameters, "n_train": number + VALIDATION}
             wider = type(dataset).get_instance(**more)
-            RunContext().set_run_context(
-                "any", wider, "any", repetition=0, base_seed=plan.settings.seed
-            )
-            data = wider.get_data()
+            data = images_of(wider, plan.settings.seed)
             if "unavailable" in data:
                 raise SystemExit(data["unavailable"])
             drawn = data["train"]
@@ -98,9 +102,7 @@ def tasks(plan: Plan) -> Iterator[BilevelTask]:
                 for rows in (slice(number), slice(number, None))
             )
             _require_apart(dataset, train, judge)
-            skipped, reason = objective.skip(**{**data, "train": train, "test": judge})
-            if skipped:
-                raise SystemExit(f"{dataset}: {reason}")
+            pose(objective, dataset, {**data, "train": train, "test": judge})
             yield objective.task
 
 
@@ -166,9 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "learning_rate" not in solver._parameters:
             continue
         for number, rate in enumerate(halved(solver, given, options.rates, say)):
-            scores = []
-            for losses in rate.losses:
-                scores.append(f"{Rate(rate.value, [], [losses]).score:.4f}")
+            scores = [f"{score:.4f}" for score in rate.scores]
             scores += [""] * (len(RUNGS) - len(scores))
             name = f"**{solver.name}**" if number == 0 else ""
             lines.append(f"| {name} | {rate.value:g} | " + " | ".join(scores) + " |")
