@@ -46,7 +46,13 @@ class Objective(KeyedObjective, BaseObjective):
 
     name = "Learning at equilibrium"
     url = "https://github.com/#ORG/benchmark_equilibrium_gradients"
-    requirements = ["pip::torch", "pip::deepinv", "pip::torchwavelets"]
+    # of the package too, which any plugin imports; a test holds them to pyproject.toml
+    requirements = [
+        *("pip::torch", "pip::torchvision", "pip::deepinv", "pip::torchwavelets"),
+        *("pip::cloudpickle", "pip::safetensors", "pip::pillow", "pip::tifffile"),
+        *("pip::pandera", "pip::seaborn", "pip::great_tables", "pip::jinja2", "pip::tabulate"),
+        *("pip::natsort", "pip::memory-profiler"),
+    ]
     min_benchopt_version = "1.10"
     parameters = {
         "lower": ["wavelet_l1(ridge=0.05)"],

@@ -56,6 +56,23 @@ class Solver(SearchMethod):
         return {name: value.detach() + 0.1 for name, value in lower.theta().items()}
 """
 
+#: writes down how many images each of its calls is of, in which process
+WATCHED = """
+import os
+from pathlib import Path
+
+from benchmark.plugins.bilevel_solver import StateMethod
+
+
+class Solver(StateMethod):
+    name = "Watched"
+
+    def equilibrium(self, T, x0):
+        with Path(os.environ["WATCHED"]).open("a") as seen:
+            print(os.environ.get("RANK", "alone"), len(x0), file=seen)
+        return T(T(T(x0)))
+"""
+
 
 @cache
 def task():
@@ -169,10 +186,11 @@ def test_images_are_shared_by_their_numbers():
 def test_a_study_by_torchrun_has_the_rows_of_one_without(tmp_path, monkeypatch):
     """Its steps are shared, and a method that is none of those takes part in it."""
     solver = [
-        {"Unrolling": {"steps": [4], "batch_size": [3], "layers": [3], "evaluate_every": [2]}},
+        {"Watched": {"steps": [4], "batch_size": [6], "evaluate_every": [2]}},
         {"Trying": {"steps": [1], "evaluate_every": [1]}},
     ]
-    place = small_benchmark(tmp_path / "benchmark", solver=solver, trying=TRYING)
+    place = small_benchmark(tmp_path / "benchmark", solver=solver, trying=TRYING, watched=WATCHED)
+    monkeypatch.setenv("WATCHED", str(tmp_path / "watched"))
     dataset = {"dataset": [{"Simulated": {"size": [8], "n_train": [6]}}]}
     (place / "small.yml").write_text(yaml.safe_dump(SMALL_STUDY | {"solver": solver} | dataset))
     monkeypatch.delenv("BENCHOPT_DEBUG", raising=False)
@@ -198,4 +216,7 @@ def test_a_study_by_torchrun_has_the_rows_of_one_without(tmp_path, monkeypatch):
     for one, other in zip(alone["objective_learned"], two["objective_learned"], strict=True):
         (before,), (after,) = (json.loads(text).values() for text in (one, other))
         np.testing.assert_allclose(after, before, rtol=1e-5)
+    lines = (tmp_path / "watched").read_text().splitlines()
+    # of the probe and of the test set, which are of two images each, process 0 alone
+    assert {line for line in lines if line[-1] != "2"} == {"alone 6", "0 3", "1 3"}
     assert set(two["objective_device_name"]) == {f"{alone['objective_device_name'][0]} × 2"}

@@ -6,11 +6,24 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import yaml
+from benchopt.benchmark import Benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_what_the_package_imports_is_named_where_benchopt_looks():
+    """It installs what plugins name, and nothing of pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]} - {"benchopt"}
+    comes_with_benchopt = {re.match(r"[\w-]+", line)[0] for line in requires("benchopt")}
+    benchmark = Benchmark(ROOT)
+    plugins = [benchmark.get_benchmark_objective(), *benchmark.get_datasets()]
+    named = {name for plugin in plugins for name in plugin.requirements or ()}
+    assert {f"pip::{name}" for name in needed - comes_with_benchopt} <= named
 
 
 def test_every_requirement_is_bounded_below_and_the_bounds_are_tested_on_both_systems():

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ImageShape = tuple[int, int, int]
 
 #: what an image is outside its frame, for a convolution: the image again, or its mirror image
-PADDINGS = {"circular": "circular", "reflect": "reflect"}
+PADDINGS = ("circular", "reflect")
 
 #: relative, of ⟨Au, v⟩ = ⟨u, Aᵀv⟩ and of linearity in float64; interpolations in float32 are within
 ADJOINT_TOL = 1e-5

@@ -269,12 +269,13 @@ class _Figures:
 
 @dataclass(frozen=True)
 class _Share:
-    """What a group gives to ``Judged``: values, each with the number of images that it is of."""
+    """What a group gives to ``Judged``: means, each with the number of its images, and the PSNR of
+    each test image.
+    """
 
     losses: list[tuple[int, float]]
-    psnr: list[tuple[int, float]]
     ssim: list[tuple[int, float]]
-    psnr_images: np.ndarray
+    psnr: np.ndarray
     residual: float
     extra: Measured
 
@@ -345,23 +346,23 @@ def _share(group: _Group, figures: _Figures, residual: float, asked: Sequence[Me
     pairs = [(x, part.truth) for x, part in zip(figures.images, group.test, strict=True)]
     return _Share(
         losses=figures.losses,
-        psnr=[(len(x), metrics.psnr(x, truth)) for x, truth in pairs],
         ssim=[(len(x), metrics.ssim(x, truth)) for x, truth in pairs],
-        psnr_images=figures.psnr,
+        psnr=figures.psnr,
         residual=residual,
         extra=measure_all(asked, pairs) if pairs else unmeasured(asked),
     )
 
 
 def _together(shares: Sequence[_Share]) -> Judged:
+    psnr = np.concatenate([share.psnr for share in shares])
     accuracy = Accuracy(
         value=_mean([loss for share in shares for loss in share.losses]),
-        test_psnr=_mean([psnr for share in shares for psnr in share.psnr]),
+        test_psnr=float(psnr.mean()) if len(psnr) else nan,
         test_ssim=_mean([ssim for share in shares for ssim in share.ssim]),
         equilibrium_residual=max(share.residual for share in shares),
-        test_psnr_images=np.concatenate([share.psnr_images for share in shares]),
+        test_psnr_images=psnr,
     )
-    weights = [len(share.psnr_images) for share in shares]
+    weights = [len(share.psnr) for share in shares]
     return Judged(accuracy, mean_of_measured([share.extra for share in shares], weights))
 
 

@@ -72,12 +72,12 @@ def fraction(name: str, value: object) -> None:
         )
 
 
-def one_of(name: str, value: object, table: Mapping[str, object]) -> None:
-    """Raise ValueError unless ``value`` is a key of ``table``."""
-    if not isinstance(value, Hashable) or value not in table:
-        near = f": did you mean {nearest(value, table)}?" if nearest(value, table) else ""
+def one_of(name: str, value: object, names: Collection[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``names``, the keys of a table for one."""
+    if not isinstance(value, Hashable) or value not in names:
+        near = f": did you mean {nearest(value, names)}?" if nearest(value, names) else ""
         raise ValueError(
-            f"{name} must be one of {', '.join(sorted(table))}, got {shown(value)}{near}"
+            f"{name} must be one of {', '.join(sorted(names))}, got {shown(value)}{near}"
         )
 
 

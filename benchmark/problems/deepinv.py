@@ -125,9 +125,9 @@ class DeepinvAlgorithm(LowerLevelProblem):
         learn_stepsize: bool = False,
     ) -> None:
         super().__init__()
-        one_of("algorithm", algorithm, table=_ALGORITHMS)
-        one_of("prior", prior, table=_PRIORS)
-        one_of("data", data, table=DATA_TERMS)
+        one_of("algorithm", algorithm, _ALGORITHMS)
+        one_of("prior", prior, _PRIORS)
+        one_of("data", data, DATA_TERMS)
         positive_number("regularisation", regularisation)
         positive_number("noise_level", noise_level)
         strictly_between("stepsize (in units of 1/L)", stepsize, low=0, high=2)
