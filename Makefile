@@ -7,6 +7,8 @@ export OMP_NUM_THREADS ?= 1
 # benchopt runs "python" from PATH, and must not look for conda
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MPLBACKEND = Agg
+# what is imported is compiled once, and not by each of many processes
+export PYTHONDONTWRITEBYTECODE =
 # the folder of results that the site shows
 export RESULTS ?= results
 
@@ -43,8 +45,8 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.installed-all: pyproject.toml $(VENV)/.installed
 	$(INSTALL) ".[test]"
 	# what the tests import is compiled once, here, and not by each of pytest's processes; so are they
-	PYTHONDONTWRITEBYTECODE= PYTHONPATH=tests $(BIN)/python -c "import shared, forked; forked.preload()"
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq > /dev/null
+	PYTHONPATH=tests $(BIN)/python -c "import shared, forked; forked.preload()"
+	$(BIN)/python -m pytest --collect-only -qq > /dev/null
 	touch $@
 
 # A study: its configuration run by benchopt, then the report. $(1) name, $(2) where, $(3) options

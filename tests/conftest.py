@@ -50,8 +50,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--problems",
         type=int,
-        default=4,
-        help="random problems on which the tolerance on the gradient is tested (4)",
+        default=3,
+        help="random problems on which the tolerance on the gradient is tested (3)",
     )
     parser.addoption(
         "--fuzz",

@@ -47,8 +47,8 @@ def traced(monkeypatch):
 @pytest.mark.parametrize(
     ("lower", "method", "options"),
     [
-        ("pnp(stepsize=1.5)", "DEQ", {"gradient_tol": 1e-4}),
-        ("wavelet_l1(wavelet='db2',levels=2,ridge=0.1)", "Restarted-JFB", {"layers": 3}),
+        ("pnp(denoiser='wavelet(levels=1)',stepsize=1.5)", "DEQ", {"tol": 1e-6}),
+        ("wavelet_l1(wavelet='db2',levels=1,ridge=0.1)", "Restarted-JFB", {"layers": 3}),
     ],
 )
 def test_the_graphs_that_are_compiled_give_the_same_gradient(traced, lower, method, options):

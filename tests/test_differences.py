@@ -51,9 +51,9 @@ def test_the_error_of_finite_differences_is_quadratic_in_the_step():
 def test_simultaneous_perturbation_is_right_on_average():
     oracle = AffineLayer.make(kappa=0.1)
     # F is quadratic here: no error of the step
-    found = estimate(method("SPSA", directions=400, tol=1e-5, step=1.0), oracle)
+    found = estimate(method("SPSA", directions=200, tol=1e-5, step=1.0), oracle)
     # standard deviation √((P − 1)/D) with P = 5
-    assert relative_error(found, oracle.gradient()) < 3 * (4 / 400) ** 0.5
+    assert relative_error(found, oracle.gradient()) < 3 * (4 / 200) ** 0.5
     assert estimate(method("SPSA", directions=1), oracle).abs().std() < 1e-6, "all ±the same slope"
 
 
@@ -69,8 +69,8 @@ def test_simultaneous_perturbation_draws_anew_and_repeatably():
         found = [flat(solver.hypergradient(problem, batch)) for _ in range(number)]
         return torch.stack(found) / oracle.scale()
 
-    drawn = calls(150)
-    assert relative_error(drawn.mean(0), oracle.gradient()) < 3 * (4 / 150) ** 0.5
+    drawn = calls(100)
+    assert relative_error(drawn.mean(0), oracle.gradient()) < 3 * (4 / 100) ** 0.5
     assert torch.equal(calls(3), drawn[:3])
     assert torch.equal(calls(3, seed=7), calls(3, seed=7))
     assert not torch.equal(calls(3, seed=7), calls(3, seed=8))
@@ -97,7 +97,7 @@ def test_too_many_parameters_are_refused(name):
 # --- forward mode -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lower", LOWER_SPECS)
+@pytest.mark.parametrize("lower", LOWER_SPECS[::2])
 def test_forward_mode_agrees_with_the_reference(lower):
     task = small_task(lower=lower, degradation="inpainting(keep=0.5)", size=8)
     found = method("Forward-Mode", tol=1e-12).hypergradient(task.lower, task.probe)

@@ -75,7 +75,7 @@ def test_accuracy_where_the_equilibrium_is_hard_to_find():
     assert found.value == pytest.approx(float(expected), rel=0.05)
 
 
-@pytest.mark.parametrize("step", [1.0, 1e-2, 1e-3])
+@pytest.mark.parametrize("step", [1.0, 1e-3])
 def test_a_layer_without_equilibrium_is_a_diverged_run(step, task, no_debug, monkeypatch):
     """x + θ has no fixed point, but far out rounding makes one: the row says so, without a PSNR."""
     for name in ("true_equilibrium", "reference_hypergradient"):

@@ -117,6 +117,12 @@ def error(found: Hypergradient, task: BilevelTask, truth: torch.Tensor | None = 
     return gradient_error(flat(found.gradient), truth)
 
 
+@cache
+def truth_of_slow() -> torch.Tensor:
+    task = small_task(**SLOW)
+    return reference_hypergradient(task.lower, task.probe).gradient
+
+
 def test_the_gradient_is_within_its_tolerance(pytestconfig):
     shares = []
     for one in found_for(pytestconfig.getoption("--problems")):
@@ -131,8 +137,7 @@ def test_the_gradient_is_within_its_tolerance(pytestconfig):
 
 
 def test_a_smaller_tolerance_costs_more_and_gives_more():
-    task = small_task(**SLOW)
-    truth = reference_hypergradient(task.lower, task.probe).gradient
+    task, truth = small_task(**SLOW), truth_of_slow()
     costs, errors = [], []
     for tol in (1e-1, 1e-3, 1e-5, 1e-7):
         counted = CountedProblem(task.lower)
@@ -194,7 +199,7 @@ def spent(counted: CountedProblem) -> int:
 def test_a_loose_residual_is_no_tolerance_on_the_gradient():
     """Why ``gradient_tol`` is there: a residual of 1e-4 leaves an error far above it."""
     task = small_task(**SLOW)
-    assert error(implicit(task, tol=1e-4, adjoint_tol=1e-10), task) > 1e-3
+    assert error(implicit(task, tol=1e-4, adjoint_tol=1e-10), task, truth_of_slow()) > 1e-3
 
 
 # --- what cannot be reached -----------------------------------------------------------------
@@ -204,7 +209,7 @@ def in_float32(task: BilevelTask) -> BilevelTask:
     return task.to(device=torch.device("cpu"), dtype=torch.float32)
 
 
-@pytest.mark.parametrize("spec", [LOWER[0], LOWER[3], LOWER[5]])
+@pytest.mark.parametrize("spec", [LOWER[0], LOWER[5]])
 def test_float32_is_polished_in_float64(spec):
     exact = small_task(lower=spec, degradation="inpainting(keep=0.5)")
     single = in_float32(exact)

@@ -21,12 +21,11 @@ from benchopt_runs import copy_plugins
 from click.testing import CliRunner
 from conftest import ROOT, plugins, small_task
 from oracles import AffineLayer, relative_error
-from shared import CHEAP, known_to
+from shared import CHEAP, known_to, small_reference, without_costs
 from torch import nn
 
 from benchmark.measure.counting import CountedLayer
 from benchmark.measure.evaluation import evaluate
-from benchmark.measure.reference import reference_hypergradient
 from benchmark.measure.truth import Truth
 from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.solve.convergence import NotConverged
@@ -114,7 +113,7 @@ def test_the_jacobian_free_mode_is_the_first_term(anderson):
 @pytest.mark.parametrize("name", EXACT)
 def test_on_a_wavelet_task(name):
     task = small_task(lower=LOWER, degradation="inpainting(keep=0.5)")
-    reference = reference_hypergradient(task.lower, task.probe)
+    reference = small_reference(lower=LOWER, degradation="inpainting(keep=0.5)")
     errors = []
     for tol in (1e-4, 1e-7):
         found = EXACT[name](tol).hypergradient(task.lower, task.probe)
@@ -270,6 +269,7 @@ def test_a_failure_is_a_row_with_its_status(name, parameters, monkeypatch):
 
 def test_a_library_that_is_absent_is_skipped_with_the_reason(tmp_path, monkeypatch):
     """The other methods run; what is asked of the absent one is read from its literals."""
+    without_costs(monkeypatch)
     monkeypatch.setitem(sys.modules, "torchdeq", None)
     monkeypatch.delitem(sys.modules, "benchmark.plugins.torchdeq_method", raising=False)
     copy_plugins(tmp_path, package=False)
