@@ -8,6 +8,7 @@ from benchopt.cli.main import run as benchopt_run
 from benchopt.results import read_results
 from click.testing import CliRunner
 from conftest import ROOT, plugins, small_task
+from shared import without_costs
 from test_losses import CHARBONNIER, WORST
 from torch import nn
 from torch.optim import lr_scheduler
@@ -293,7 +294,8 @@ def test_errors_of_the_method_pass_as_they_are(optimizer):
 # --- runs -------------------------------------------------------------------------------------
 
 
-def test_brought_files_are_in_a_run_and_broken_ones_stop_no_other(file, tmp_path):
+def test_brought_files_are_in_a_run_and_broken_ones_stop_no_other(file, tmp_path, monkeypatch):
+    without_costs(monkeypatch)
     loss, signs = file(CHARBONNIER, "charbonnier.py"), file(SIGNS, "signs.py")
     worst, broken = file(WORST, "worst.py"), file("raise OSError('at import')\n", "broken.py")
     failing = "def failing(a, b):\n    1 / 0\nfailing.higher_is_better = True\n"

@@ -110,12 +110,7 @@ DENOISED = {row for row in ROWS if row[1] != "wavelet_l1"}
         (append("solvers/jfb.py", "\n    steps = 0\n"), {r for r in ROWS if r[0] == "jfb"}),
         (append("benchmark/problems/pnp.py", "FAMILY = None\n"), DENOISED),
         (append("benchmark/problems/drunet.py", "A = 1\n"), {r for r in ROWS if r[1] == "drunet"}),
-        (
-            append("benchmark/problems/wavelet_l1.py", "A = 1\n"),
-            {r for r in ROWS if r[1] == "wavelet_l1"},
-        ),
         (append("benchmark/imaging/denoisers/small_drunet.safetensors", "x"), DENOISED),
-        (append("benchmark/solve/fixed_point.py", "FAR = 2\n"), ALL),
         (append("benchmark/measure/evaluation.py", "EQUILIBRIUM_TOL = 1\n"), ALL),
         (append("benchmark/__init__.py", "A = 1\n"), ALL),
         (append("objective.py", "DTYPES = {}\n"), ALL),
@@ -156,12 +151,10 @@ task = objective.make_task(train=images, test=images, degradation="denoising(sig
                            lower=sys.argv[2], probe_size=1, seed=0)
 solver = Solver.get_instance(steps=1, tol=1e-3)
 solver.set_objective(task)
-def callback():
-    result = solver.get_result()
-    evaluation.evaluate(solver, result["theta"], truth=evaluation.Truth(task), task=task,
-                        training=result["training"], last=False)
-    return True
-solver.run(callback)
+solver.run(lambda: True)
+result = solver.get_result()
+evaluation.evaluate(solver, result["theta"], truth=evaluation.Truth(task), task=task,
+                    training=result["training"], last=False)
 files = {n: getattr(m, "__file__", None) for n, m in list(sys.modules.items())}
 print(*[f for n, f in files.items() if n.split(".")[0] == "benchmark" and f], sep="\\n")
 """

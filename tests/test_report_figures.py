@@ -60,6 +60,18 @@ def varied() -> pd.DataFrame:
     return tidy(pd.concat(parts))
 
 
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The tidy frame of the study of denoising."""
+    return tidy(study(tasks=[DENOISING]))
+
+
+@pytest.fixture(scope="module")
+def accuracy(frame):
+    """What is drawn of it along training."""
+    return figures.accuracy(frame, Page(method_styles(frame["method"]))).figure
+
+
 # --- scaling -----------------------------------------------------------------------------------
 
 
@@ -98,9 +110,9 @@ def test_scaling_holds_the_others(varied):
     assert "Restarted-JFB (layers=8, restarts=5)" in legend and "restarts=20" not in legend
 
 
-def test_scaling_says_what_does_not_vary():
-    frame = tidy(sweep(tasks=[DENOISING]))
-    drawn = scaling.scaling(frame, Page(method_styles(frame["method"])))
+def test_scaling_says_what_does_not_vary(frame):
+    swept = tidy(sweep(tasks=[DENOISING]))
+    drawn = scaling.scaling(swept, Page(method_styles(swept["method"])))
     assert len(drawn.figure.axes) == 3
     missing = [note for note in drawn.notes if "does not vary" in note]
     assert [note.split(":")[0] for note in missing] == [
@@ -108,7 +120,6 @@ def test_scaling_says_what_does_not_vary():
         "against batch",
         "against contraction",
     ]
-    frame = tidy(study(tasks=[DENOISING]))
     with pytest.raises(drawing.NothingToDrawError, match="neither image size"):
         scaling.scaling(frame, Page(method_styles(frame["method"])))
 
@@ -124,10 +135,9 @@ def test_costs_of_two_files_are_not_on_one_line(varied):
 # --- accuracy ----------------------------------------------------------------------------------
 
 
-def test_the_best_method_s_own_points_are_drawn_beside_the_least_f():
+def test_the_best_method_s_own_points_are_drawn_beside_the_least_f(frame, accuracy):
     """What was drawn was F less the least F, on a log axis: the best vanished from it."""
-    frame = tidy(study(tasks=[DENOISING]))
-    axis = figures.accuracy(frame, Page(method_styles(frame["method"]))).figure.axes[0]
+    axis = accuracy.axes[0]
     *curves, reference = axis.lines
     best = {line.get_color(): line for line in curves}[KNOWN["DEQ"].color]
     medians = frame[frame["method"] == "DEQ"].groupby("outer_step")["value"].median()
@@ -137,10 +147,8 @@ def test_the_best_method_s_own_points_are_drawn_beside_the_least_f():
     assert axis.get_yscale() == "log" and reference.get_label() == "least F of all"
 
 
-def test_accuracy_has_loss_psnr_and_ssim():
-    frame = tidy(study(tasks=[DENOISING]))
-    drawn = figures.accuracy(frame, Page(method_styles(frame["method"])))
-    axes = np.array(drawn.figure.axes).reshape(3, 3)
+def test_accuracy_has_loss_psnr_and_ssim(frame, accuracy):
+    axes = np.array(accuracy.axes).reshape(3, 3)
     labels = [axis.get_ylabel() for axis in axes[:, 0]]
     assert labels == ["F(θ) (MSE)", "test PSNR (dB)", "test SSIM"]
     assert [axis.get_yscale() for axis in axes[:, 0]] == ["log", "linear", "linear"]
@@ -260,8 +268,7 @@ def test_window_is_where_the_methods_differ():
     assert pictures.window([one], np.zeros((5, 6, 3), dtype=np.uint8))[1] == slice(0, 5)
 
 
-def test_close_ups_show_the_window():
-    frame = tidy(study(tasks=[DENOISING]))
+def test_close_ups_show_the_window(frame):
     drawn = pictures.reconstructions(frame, Page(method_styles(frame["method"])))
     axes = np.array(drawn.figure.axes[: 3 * 6]).reshape(3, 6)
     ends = frame[frame["method"] == "DEQ"].dropna(subset=["truth"]).iloc[-1]
@@ -277,23 +284,23 @@ def test_close_ups_show_the_window():
 
 
 @pytest.mark.parametrize("columns", list(WIDTHS))
-def test_figures_have_the_width_asked_for_and_nothing_sticks_out(columns, varied):
-    trained, deep = tidy(study(tasks=[DENOISING])), tidy(sweep(tasks=[DENOISING]))
+def test_figures_have_the_width_asked_for_and_nothing_sticks_out(columns, frame, varied):
+    deep = tidy(sweep(tasks=[DENOISING], depths=(1, 10, 50)))
     width = WIDTHS[columns]
-    draws = {figures.memory: deep, pictures.reconstructions: trained}
+    draws = {figures.memory: deep, pictures.reconstructions: frame}
     if columns == "one":  # what of these fits in one column fits in two
         draws |= {
-            figures.accuracy: trained,
+            figures.accuracy: frame,
             figures.gradient_error: deep,
-            figures.time: trained,
+            figures.time: frame,
             profiles.performance: deep,
             profiles.pareto: deep,
-            figures.learned: trained,
+            figures.learned: frame,
             scaling.scaling: varied,
         }
-    for draw, frame in draws.items():
+    for draw, rows in draws.items():
         with drawing.look():
-            figure = draw(frame, Page(method_styles(frame["method"]), width)).figure
+            figure = draw(rows, Page(method_styles(rows["method"]), width)).figure
             assert figure.get_figwidth() == pytest.approx(width), draw.__name__
             figure.get_layout_engine().execute(figure)
             box = figure.get_tightbbox()

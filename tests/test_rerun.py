@@ -16,7 +16,7 @@ from benchmark.options.columns import must_repeat
 from benchmark.running import rerun as module
 from benchmark.running.rerun import identifier, main
 
-LOWER = "wavelet_l1(wavelet='haar',levels=1,stepsize=1.8)"
+LOWER = "wavelet_l1(wavelet='haar',levels=1,stepsize=1.5)"
 CONFIG = {
     "seed": 3,
     "n-repetitions": 2,

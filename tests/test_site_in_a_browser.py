@@ -32,7 +32,8 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium or chrome on PATH")
     with api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        few = ["--no-sandbox", "--disable-gpu", "--renderer-process-limit=1"]
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=few)
         yield started
         started.close()
 

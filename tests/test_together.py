@@ -36,7 +36,7 @@ TASK = {
 #: of images 0 … 5, three a step: now and then all are of one process
 GIVEN = {"batch_size": 3, "learning_rate": 0.05}
 #: the steps of those that are looked at for long; and of others, two times through the images
-LONG = dict.fromkeys(("JFB", "Restarted-JFB", "DEQ", "HOAG", "Single-Loop"), 10)
+LONG = dict.fromkeys(("JFB", "Restarted-JFB", "DEQ", "HOAG", "Single-Loop"), 6)
 SHORT = 4
 #: relative to θ: SABA's mean is that of the images of a process, other libraries stop all images of
 #: a batch at once
