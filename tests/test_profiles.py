@@ -79,8 +79,12 @@ def test_profile_against_the_definition(table):
 
 
 def test_front():
-    assert front([3, 1, 2, 2], [0.1, 1.0, 0.5, 2.0]) == [(1, 1.0), (2, 0.5), (3, 0.1)]
-    assert front([1, 2], [0.1, 0.1]) == [(1, 0.1)]
+    def of(*points: tuple[float, float]) -> list[tuple[float, float]]:
+        found = front(pd.DataFrame(points, columns=["cost", "gradient_error"]), "cost")
+        return [*found.itertuples(index=False, name=None)]
+
+    assert of((3, 0.1), (1, 1.0), (2, 0.5), (2, 2.0)) == [(1, 1.0), (2, 0.5), (3, 0.1)]
+    assert of((1, 0.1), (2, 0.1)) == [(1, 0.1)]
 
 
 def test_time_to_accuracy_against_plain_loops(frame):

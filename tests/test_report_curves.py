@@ -73,14 +73,14 @@ def test_figures_draw_the_same_curves(frame):
 
 
 def test_failure_is_at_the_last_finite_point(frame):
-    found = figures.unfinished(one_task(frame, "inpainting"), x="outer_step", y="value")
-    (end,) = found.itertuples()
-    assert end.configuration.startswith("DEQ")
-    assert (end.method, end.x) == ("DEQ", 30.0)
+    rows, styles = one_task(frame, "inpainting"), method_styles(frame["method"])
+    steps = figures.accuracy(rows, Page(styles)).figure.axes[2]
+    (end,) = (line for line in steps.lines if line.get_marker() == drawing.FAILED["marker"])
+    assert end.get_color() == styles["DEQ"].color and end.get_xdata()[0] == 30.0
     raw = study()
     raw = raw[(raw["objective_method"] == "DEQ") & (raw["idx_rep"] == 1)]
     raw = raw[raw["p_dataset_degradation"].str.startswith("inpainting")]
-    assert end.y == raw["objective_value"].dropna().iloc[-1]
+    assert end.get_ydata()[0] == raw["objective_value"].dropna().iloc[-1]
 
 
 def test_curves_over_depth(frame):

@@ -12,7 +12,7 @@ from benchopt.benchmark import Benchmark
 from conftest import ROOT
 from made_up import DENOISING, INPAINTING, STUDY, cli, run, save, sweep, texts
 
-from benchmark.report import figures, pictures, profiles, scaling, tables
+from benchmark.report import drawing, figures, pictures, profiles, scaling, tables
 from benchmark.report.drawing import Page
 from benchmark.report.frame import EXACT, endings, last_rows, tidy
 from benchmark.report.headline import SEARCHES, headline
@@ -228,8 +228,9 @@ def test_a_run_that_was_cut_is_none_that_ended_well(ended, said):
     # there is nothing better to take numbers over
     assert table.loc["JFB (tol=0.01)", "test_psnr_count"] == 1
     assert endings(frame, "method")["JFB"] == f", 1 of 2 {said}"
-    (end,) = figures.unfinished(frame, x="outer_step", y="value").itertuples()
-    assert end.x == 40
+    steps = figures.accuracy(frame, Page(method_styles(frame["method"]))).figure.axes[2]
+    (end,) = (line for line in steps.lines if line.get_marker() == drawing.FAILED["marker"])
+    assert end.get_xdata()[0] == 40
 
 
 def test_a_method_that_is_done_early_was_not_cut():

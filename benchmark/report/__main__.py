@@ -74,20 +74,16 @@ def _declare(parser: ArgumentParser, command: str) -> None:
     if command in ("", "merge", "plain", "site", "story"):
         add("--out", required=True, type=Path, help="what to write, or the folder to write into")
     if command == "":
-        curve = "memory sampled over a training run: method, seconds, mib"
+        curve = "memory over a training run: method, seconds, mib"
         add("--memory-curve", type=Path, metavar="CSV", help=curve)
-        width = "columns of a page that a figure is as wide as (default: two)"
-        add("--width", choices=("one", "two"), default="two", help=width)
-        only = "figures of these kinds alone: accuracy, time, scaling, …"
-        add("--only", nargs="+", default=(), metavar="KIND", help=only)
+        add("--width", choices=("one", "two"), default="two", help="columns wide (default: two)")
+        add("--only", nargs="+", default=(), metavar="KIND", help="these figures alone: time, …")
     if command == "claims":
         add("--out", type=Path, help="a .md or .json file to write as well")
         add("--strict", action="store_true", help="exit code 1 if a claim fails")
     if command == "merge":
-        other = "accept rows made by other sources"
-        add("--allow-other-sources", action="store_true", help=other)
-        pictures = "leave out reconstructions, observations and true images"
-        add("--without-pictures", action="store_true", help=pictures)
+        add("--allow-other-sources", action="store_true", help="accept rows made by other sources")
+        add("--without-pictures", action="store_true", help="leave out what shows test images")
     if command == "story":
         add("--degradation", required=True, help="of each file, the task with it")
     if command == "numbers":

@@ -51,7 +51,7 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for every statement on every task of the tidy frame where it was tested, and one for
     each reason why it could not be, with the tasks.
     """
-    tasks = [Task.of(frame[frame["task"] == name]) for name in frame["task"].unique()]
+    tasks = [Task(frame[frame["task"] == name]) for name in frame["task"].unique()]
     return pd.concat([listed(claim, tasks) for _, claim in CLAIMS.iterrows()], ignore_index=True)
 
 

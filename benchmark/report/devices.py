@@ -37,44 +37,28 @@ class Devices(NamedTuple):
 
 def devices(files: Mapping[str, Sequence[Path]]) -> Devices:
     """What the parquet files of each study, by name, say of their machines."""
-    tables, unread = [], []
+    tables, unread = [pd.DataFrame(columns=[*NEEDED, "study"], dtype=object)], []
     for study, paths in files.items():
         unread += [] if paths else [f"{study}: its rows are not here"]
         for path in paths:
             try:
-                rows = read_file(path, whole=False)
+                rows = read_file(path, whole=False).reindex(columns=NEEDED).astype(object)
+                tables.append(rows.assign(study=study))
             except ReportError as error:
                 unread.append(f"{study}: {str(error).replace(str(path), path.name)}")
-                continue
-            tables.append(rows.reindex(columns=NEEDED).astype(object).assign(study=study))
-    none = pd.DataFrame(columns=[*NEEDED, "study"], dtype=object)
-    every = pd.concat([*tables, none], ignore_index=True)
+    every = pd.concat(tables, ignore_index=True)
     machine = every.groupby([*ABOUT.values()], dropna=False, sort=True)
     every["machine"] = (machine.ngroup() + 1).astype(str)
     about = every.groupby("machine")
     machines = about[[*ABOUT.values()]].first().set_axis([*ABOUT], axis="columns")
     machines = machines.map(lambda value: "unknown" if pd.isna(value) else written(value))
-    machines = machines.assign(
-        studies=about["study"].agg(lambda names: ", ".join(dict.fromkeys(names))),
-        rows=about.size().astype(str),
-    )
-    parts = dict(list(every.groupby(PART)))
-    found = [
-        {
-            **dict(zip(PART, part, strict=True)),
-            "rows": str(len(rows)),
-            "sources": _listed(rows[SOURCES]),
-            "images": _listed(rows[IMAGES]),
-        }
-        for part, rows in parts.items()
-    ]
-    pairs = [row for two in combinations(parts, 2) if (row := _pair(*two, parts))]
-    return Devices(
-        machines.reset_index(),
-        pd.DataFrame(found, columns=[*PART, "rows", "sources", "images"], dtype=str),
-        pd.DataFrame(pairs, columns=["one", "other", "in common", "compare"], dtype=str),
-        tuple(unread),
-    )
+    machines["studies"] = about["study"].agg(lambda names: ", ".join(dict.fromkeys(names)))
+    machines["rows"] = about.size().astype(str)
+    told = {"rows": ("study", "size"), "sources": (SOURCES, _listed), "images": (IMAGES, _listed)}
+    parts = every.groupby(PART).agg(**told).astype(str)
+    pairs = [row for two in combinations(every.groupby(PART), 2) if (row := _pair(*two))]
+    compared = pd.DataFrame(pairs, columns=["one", "other", "in common", "compare"], dtype=str)
+    return Devices(machines.reset_index(), parts.reset_index(), compared, tuple(unread))
 
 
 def _listed(digests: pd.Series) -> str:
@@ -82,29 +66,24 @@ def _listed(digests: pd.Series) -> str:
     return ", ".join(sorted(set(digests.dropna().astype(str)))) or "not stated"
 
 
-def _pair(
-    one: tuple[str, str], other: tuple[str, str], parts: Mapping[tuple[str, str], pd.DataFrame]
-) -> dict[str, str] | None:
-    """What may be compared of two parts; None where they have no task and repetition in common."""
-    tasks = [parts[part][TASK].drop_duplicates().dropna() for part in (one, other)]
-    common = tasks[0].merge(tasks[1])
+def _pair(*parts: tuple[tuple[str, str], pd.DataFrame]) -> dict[str, str] | None:
+    """What may be compared of two parts, as ``merge`` says; None where they have no task and
+    repetition in common.
+    """
+    one, other = (rows[TASK].drop_duplicates().dropna() for _, rows in parts)
+    common = one.merge(other)
     if common.empty:
         return None
-    names = [Path(f"{study} on machine {machine}") for machine, study in (one, other)]
-    tables = [parts[part].merge(common) for part in (one, other)]
+    names = [Path(f"{study} on machine {machine}") for (machine, study), _ in parts]
+    tables = [rows.merge(common) for _, rows in parts]
+    try:
+        merged(names, tables)
+        differs = other_sources(names, tables)
+    except ReportError as error:
+        differs = error
     return {
         "one": str(names[0]),
         "other": str(names[1]),
         "in common": f"{len(common)} tasks and repetitions",
-        "compare": verdict(names, tables),
+        "compare": f"nothing: {differs}" if differs else "all but times",
     }
-
-
-def verdict(names: Sequence[Path], tables: Sequence[pd.DataFrame]) -> str:
-    """Whether rows of the same tasks and repetitions can be compared: as ``merge`` says."""
-    try:
-        merged(names, tables)
-    except ReportError as error:
-        return f"nothing: {error}"
-    other = other_sources(names, tables)
-    return f"nothing: {other}" if other else "all but times"

@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
@@ -116,6 +117,22 @@ def grid(
     return figure, axes
 
 
+def wrapped(
+    count: int, abreast: int, size: tuple[float, float, float], below: str, **options: object
+) -> tuple[Figure, np.ndarray]:
+    """A figure of panels line after line; its width, a height, and that of each line, in inches."""
+    width, above, each = size
+    lines = math.ceil(count / abreast)
+    figure, axes = grid(lines, abreast, (width, above + each * lines), sharex=True, **options)
+    panels = axes.flat[:count]
+    for axis in axes.flat[count:]:
+        axis.remove()
+    for axis in panels[-abreast:]:  # the last of its column, which need not be in the last line
+        axis.set_xlabel(below)
+        axis.tick_params(labelbottom=True)
+    return figure, panels
+
+
 def in_lines(
     page: Page, lines: Mapping[str, Sequence[str]], height: float
 ) -> tuple[Figure, np.ndarray]:
@@ -139,7 +156,7 @@ def headed(figure: Figure, title: str) -> None:
 
 
 def finish(
-    figure: Figure, title: str = "", handles: Sequence[Line2D] = (), notes: Sequence[str] = ()
+    figure: Figure, title: str = "", handles: Sequence[Artist] = (), notes: Sequence[str] = ()
 ) -> Drawing:
     """Title, legend in room of its own below the panels, and no box around the data; a log axis of
     few decades has ticks at 1, 2 and 5 of each, as plain numbers.
@@ -171,9 +188,9 @@ def entries(
     """Entries of a legend: the line and marker of each label, of ``points`` the marker alone, and
     how its runs ended.
     """
-    texts = {label: plain(label + (ends or {}).get(label, "")) for label in looks}
-    shapes = {label: look.dots if label in points else look.line for label, look in looks.items()}
-    return [Line2D([], [], label=texts[label], **shape) for label, shape in shapes.items()]
+    ends = dict.fromkeys(looks, "") | dict(ends or {})
+    shapes = {name: look.dots if name in points else look.line for name, look in looks.items()}
+    return [Line2D([], [], label=plain(n + ends[n]), **shape) for n, shape in shapes.items()]
 
 
 def ticks(axis: Axes, values: Sequence[float]) -> None:

@@ -7,7 +7,6 @@ Each returns a ``Drawing``, or raises ``NothingToDrawError`` with the reason; th
 from __future__ import annotations
 
 import json
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -39,16 +38,16 @@ ENTRY = ["configuration", "parameter", "entry", "outer_step"]
 
 
 def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Accuracy along training, of one task: F and the metrics of the test set; of more than
-    ``MANY`` configurations F alone, a panel each.
-    """
+    """Accuracy along training, of one task; of more than ``MANY`` configurations F alone."""
     runs, label = trained(frame), "configuration"
     known = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"].nunique()
     if not (known > 1).any():
         raise NothingToDrawError("needs at least two evaluations of a run")
     looks = page.looks(runs, label)
+    count = frame["solver_name"].nunique() - runs["solver_name"].nunique()
+    untrained = [f"{count} configurations evaluated only once, without training"] if count else []
     if len(looks) > MANY:
-        return _apart(runs, page, looks, _untrained(frame, runs))
+        return _apart(runs, page, looks, untrained)
     points, ends = known.index[known < 3], endings(runs, label)
     ends |= {name: f"{ends[name]}: start and end" for name in known.index[known == 2]}
     against = TRAINING[::2] if page.narrow else TRAINING
@@ -58,24 +57,19 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     measures, below = [*ACCURACY, *known.index[known]], [AXES[x] for x in against]
     if runs["training_vjp_evals"].isna().all():
         below = [name.replace("+ products", "(products not recorded)") for name in below]
+    options = {"sharex": "col", "sharey": "row", "below": below}
+    options["left"] = [called(y, runs, AXES) for y in measures]
     size = (page.width, 0.5 + 1.55 * len(measures))
-    labels = {"below": below, "left": [called(y, runs, AXES) for y in measures]}
-    figure, axes = grid(len(measures), len(against), size, **labels, sharex="col", sharey="row")
+    figure, axes = grid(len(measures), len(against), size, **options)
     for row, y in zip(axes, measures, strict=True):
         for axis, x in zip(row, against, strict=True):
-            drawing.curves(axis, runs, (label, "outer_step"), x, y, looks)
-            for end in unfinished(runs, x=x, y=y).itertuples():
-                drawing.cross(axis, end.x, end.y, looks[end.configuration])
+            _along(axis, runs, x, y, looks)
         if higher_is_better(y, runs) is False:  # better is up for every metric, as for PSNR
             row[0].invert_yaxis()
     for axis in axes[-1]:
         drawing.spread(axis)
-    least = runs.groupby("repetition")["value"].min().median()
-    lines = [axis.axhline(least, **REFERENCE, label="least F of all") for axis in axes[0]]
-    if least > 0:
-        axes[0, 0].set_yscale("log")
-    handles = [*entries(looks, ends, points=points), lines[0], *_cut(runs)]
-    return finish(figure, frame["task"].iloc[0], handles, [*notes, *_untrained(frame, runs)])
+    handles = [*entries(looks, ends, points=points), *_least(axes[0], runs, apart=0)]
+    return finish(figure, frame["task"].iloc[0], handles, [*notes, *untrained])
 
 
 def _apart(
@@ -84,54 +78,40 @@ def _apart(
     """F against work, a panel for each of many configurations, with the medians of all in grey."""
     x = "training_evals" if runs["training_evals"].notna().any() else "outer_step"
     across, abreast = ("configuration", "outer_step"), 3 if page.narrow else 6
-    lines, ends = math.ceil(len(looks) / abreast), endings(runs, "configuration")
-    size = (page.width, 0.8 + 1.15 * lines)
-    figure, axes = grid(lines, abreast, size, sharex=True, sharey=True)
-    panels, unused = np.split(axes.ravel(), [len(looks)])
-    for axis in unused:
-        axis.remove()
+    size, ends = (page.width, 0.8, 1.15), endings(runs, "configuration")
+    figure, panels = drawing.wrapped(len(looks), abreast, size, AXES[x], sharey=True)
     every = traces(runs, across, x, "value", looks)
-    least = runs.groupby("repetition")["value"].min().median()
     for axis, (name, look) in zip(panels, looks.items(), strict=True):
         for trace in every:
             axis.plot(trace["x"], trace["y"], **OTHERS)
-        own = runs[runs["configuration"] == name]
-        drawing.curves(axis, own, across, x, "value", {name: look})
-        for end in unfinished(own, x=x, y="value").itertuples():
-            drawing.cross(axis, end.x, end.y, look)
+        _along(axis, runs[runs["configuration"] == name], x, "value", {name: look})
         title = "\n".join(textwrap.wrap(name + ends[name], width=18))
         axis.set_title(drawing.plain(title), loc="left", fontsize=6)
     drawing.spread(panels[0])
-    references = [axis.axhline(least, **REFERENCE, label="least F of all") for axis in panels]
-    if runs["value"].max() > 10 * least > 0:
-        panels[0].set_yscale("log")
-    for axis in panels[-abreast:]:  # the last of its column, which need not be in the last line
-        axis.set_xlabel(AXES[x])
-        axis.tick_params(labelbottom=True)
     figure.supylabel(called("value", runs, AXES), fontsize=7.5)
-    handles = [Line2D([], [], label="medians of all", **OTHERS), references[0], *_cut(runs)]
+    handles = [Line2D([], [], label="medians of all", **OTHERS), *_least(panels, runs, apart=10)]
     others = ", ".join(called(name, runs, AXES) for name in (*ACCURACY[1:], *extra(runs)))
     many = f"{others}, and F against other axes: {len(looks)} configurations are too many curves"
     return finish(figure, runs["task"].iloc[0], handles, [many, *notes])
 
 
-def _cut(runs: pd.DataFrame) -> list[Line2D]:
-    """The entry of a legend for the crosses, where there are any."""
+def _along(axis: Axes, runs: pd.DataFrame, x: str, y: str, looks: Mapping[str, Style]) -> None:
+    """Curves along training, a cross at the last point of each run that failed or was cut."""
+    drawing.curves(axis, runs, ("configuration", "outer_step"), x, y, looks)
+    cut = runs[runs["ending"] != "ok"].dropna(subset=[x, y])
+    for _, end in last_rows(cut).iterrows():
+        drawing.cross(axis, end[x], end[y], looks[end["configuration"]])
+
+
+def _least(axes: Sequence[Axes], runs: pd.DataFrame, *, apart: float) -> list[Line2D]:
+    """The least F as a line, on a log axis where others are ``apart`` times it; legend entries."""
+    least = runs.groupby("repetition")["value"].min().median()
+    line, *_ = (axis.axhline(least, **REFERENCE, label="least F of all") for axis in axes)
+    if least > 0 and runs["value"].max() > apart * least:
+        axes[0].set_yscale("log")
     label = "last point of a run that failed or was cut"
     there = (runs["ending"] != "ok").any()
-    return [Line2D([], [], label=label, **drawing.FAILED)] if there else []
-
-
-def _untrained(frame: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
-    """What is said of the configurations of a sweep, which have no curve."""
-    count = frame["solver_name"].nunique() - runs["solver_name"].nunique()
-    return [f"{count} configurations evaluated only once, without training"] if count else []
-
-
-def unfinished(frame: pd.DataFrame, *, x: str, y: str) -> pd.DataFrame:
-    """The last finite point of each run that failed or was cut (none for a run without one)."""
-    points = last_rows(frame[frame["ending"] != "ok"].dropna(subset=[x, y]))
-    return points[["configuration", "method"]].assign(x=points[x], y=points[y])
+    return [line, Line2D([], [], label=label, **drawing.FAILED)] if there else [line]
 
 
 def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
@@ -140,8 +120,9 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
         raise NothingToDrawError("no --memory-curve was given")
     figure, ((axis,),) = grid(1, 1, (min(page.width, 0.7 * drawing.TWO_COLUMNS), 2.6))
     looks = {method: page.styles[method] for method in method_order(samples["method"])}
+    runs = samples.sort_values("seconds", kind="stable").set_index("method")
     for method, look in looks.items():
-        run = samples[samples["method"] == method].sort_values("seconds", kind="stable")
+        run = runs.loc[[method]]
         axis.plot(run["seconds"], run["mib"], markevery=max(1, len(run) // 8), **look.line)
     axis.set(xlabel="time since the start of training (s)", ylim=(0, None))
     axis.set_ylabel("memory of the process\nabove the start (MiB)")
@@ -149,15 +130,13 @@ def memory_over_time(samples: pd.DataFrame | None, page: Page) -> Drawing:
 
 
 def gradient_error(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Error of the hypergradient, of one task, at the θ that all methods have in common; crosses at
-    the top are depths at which a run failed.
-    """
+    """Error of the hypergradient, of one task, at each θ that all methods have in common."""
     rows, notes, lines = last_rows(frame), [], {}
     for place in PLACES:
         y = f"gradient_error_{place}"
-        if exact := sorted(set(rows.loc[rows[y] == 0, "series"])):
-            count, names = int((rows[y] == 0).sum()), ", ".join(exact)
-            notes.append(f"{count} rows with an error of exactly 0 ({names}): the axis is a log")
+        if len(exact := rows[rows[y] == 0]):
+            said = f"an error of exactly 0 ({', '.join(sorted(set(exact['series'])))})"
+            notes.append(f"{len(exact)} rows with {said}: the axis is a log")
         rows = rows.assign(**{y: rows[y].where(rows[y] > 0)})
         if depths(rows, y=y):
             there = {f"{name}_{place}": name for name in COSTS}
@@ -227,9 +206,7 @@ def time(frame: pd.DataFrame, page: Page) -> Drawing:
 
 
 def memory(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Memory of one hypergradient, of all tasks: a dot per configuration; on the right its growth
-    with depth, where there are several. In one column of a page all are stacked.
-    """
+    """Memory of one hypergradient, of all tasks; its growth with depth, if there are several."""
     y = cost_column(frame, "peak_memory_mib")
     rows = last_rows(frame, y)
     if rows.empty:
@@ -244,8 +221,13 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
     axes = axes.reshape(len(tasks), columns)
     for (axis, *right), task in zip(axes, tasks, strict=True):
         axis.set_title(drawing.plain(task), loc="left")
-        found = _by_method(frame[frame["task"] == task], y)
-        drawing.dots(axis, page, found, middle=False, above=0.5, below=0.5)
+        own = frame[frame["task"] == task]
+        found = tidied.costs(own, y)  # of each configuration the median, in a row per method
+        values = found["values"].map(lambda cost: [np.median(cost)] if cost else [])
+        table = values.groupby(found["method"]).sum().rename_axis(None).to_frame("values")
+        table["failed"] = pd.Series(endings(own, "method")).str.removeprefix(", ")
+        table = table.assign(method=table.index).loc[method_order(table.index)]
+        drawing.dots(axis, page, table, middle=False, above=0.5, below=0.5)
         for beside in right:
             own, against = rows[rows["task"] == task], ("series", "layers")
             drawing.curves(beside, own, against, "layers", y, looks, (known[0], known[-1]))
@@ -258,20 +240,8 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
     return finish(figure, handles=entries(looks, endings(frame, "series")))
 
 
-def _by_method(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """``frame.costs`` with a row per method: of each configuration the median."""
-    found = tidied.costs(frame, column)
-    medians = found["values"].map(lambda values: [np.median(values)] if values else [])
-    values = medians.groupby(found["method"]).sum()
-    ended = pd.Series(endings(frame, "method")).str.removeprefix(", ")
-    rows = pd.DataFrame({"method": values.index, "values": values, "failed": ended})
-    return rows.loc[method_order(rows.index)]
-
-
 def learned(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Learned parameters, of one task: up to ``FEW`` entries have a line each; of more than
-    ``MANY`` configurations no ranges.
-    """
+    """Learned parameters, of one task; of more than ``MANY`` configurations no ranges."""
     runs = trained(frame)
     runs = part(runs, runs["learned"].notna())
     theta = medians(runs)
@@ -280,15 +250,9 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
     looks = page.looks(runs, "configuration")
     panels = list(theta.groupby("parameter"))
     abreast = 1 if page.narrow else min(2, len(panels))
-    lines = math.ceil(len(panels) / abreast)
     width = page.width if abreast > 1 else min(page.width, 1.4 * drawing.ONE_COLUMN)
-    figure, axes = grid(lines, abreast, (width, 0.5 + 2.0 * lines), sharex=True)
-    shown, unused = np.split(axes.ravel(), [len(panels)])
-    for axis in unused:
-        axis.remove()
-    for axis in shown[-abreast:]:  # the last of its column, which need not be in the last line
-        axis.set_xlabel("outer steps")
-        axis.tick_params(labelbottom=True)
+    size = (width, 0.5, 2.0)
+    figure, shown = drawing.wrapped(len(panels), abreast, size, AXES["outer_step"])
     for axis, (parameter, own) in zip(shown, panels, strict=True):
         axis.set_ylabel(label(parameter))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
@@ -327,13 +291,10 @@ def label(parameter: str) -> str:
 def _parameter(axis: Axes, theta: pd.DataFrame, look: Style, *, ranges: bool) -> None:
     """One parameter of one configuration: a line per entry, or of many the median, and range."""
     table = theta.pivot(index="outer_step", columns="entry", values="value")
-    if table.shape[1] <= FEW:
-        axis.plot(table, **look.line)
-        return
-    low, high = table.min(axis="columns"), table.max(axis="columns")
-    axis.plot(table.median(axis="columns"), **look.line)
-    if not ranges:
-        return
-    axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
-    for bound in (low, high):
-        axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])
+    few = table.shape[1] <= FEW
+    axis.plot(table if few else table.median(axis="columns"), **look.line)
+    if ranges and not few:
+        low, high = table.min(axis="columns"), table.max(axis="columns")
+        axis.fill_between(table.index, low, high, color=look.color, alpha=0.06, linewidth=0)
+        for bound in (low, high):
+            axis.plot(bound, color=look.color, linewidth=0.5, linestyle=look.line["linestyle"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -55,7 +54,6 @@ def ended(frame: pd.DataFrame) -> pd.DataFrame:
     return ends.assign(value=ends["value"].mask(lost, math.inf))[whole | lost]
 
 
-@dataclass(frozen=True)
 class Task:
     """The rows of one task: the ``first`` of all runs, where the θ is the same for all and there is
     an error; those with a ``memory``; those where training has ``ended``.
@@ -63,30 +61,20 @@ class Task:
     ``radius`` and ``norm``: the spectral radius of J at x* and ‖J‖ there, at the start (medians).
     """
 
-    name: str
-    first: pd.DataFrame
-    memory: pd.DataFrame
-    ended: pd.DataFrame
-    radius: float
-    norm: float
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame) -> Task:
-        """The task whose tidy rows these are."""
+    def __init__(self, rows: pd.DataFrame) -> None:
         first = first_rows(rows)
-        return cls(
-            name=rows["task"].iloc[0],
-            first=first[first["gradient_error"] > 0],
-            memory=last_rows(rows, "peak_memory_mib"),
-            ended=ended(rows),
-            radius=first["contraction"].median(),
-            norm=last_rows(rows, "jacobian_norm_start")["jacobian_norm_start"].median(),
-        )
+        self.name: str = rows["task"].iloc[0]
+        self.first = first[first["gradient_error"] > 0]
+        self.memory = last_rows(rows, "peak_memory_mib")
+        self.ended = ended(rows)
+        self.radius: float = first["contraction"].median()
+        norms = last_rows(rows, "jacobian_norm_start")["jacobian_norm_start"]
+        self.norm: float = norms.median()
 
     def rows(self, part: str, method: str) -> pd.DataFrame:
         """Those of a method in a part."""
-        rows: pd.DataFrame = getattr(self, part)
-        return rows[rows["method"] == method]
+        own: pd.DataFrame = getattr(self, part)
+        return own[own["method"] == method]
 
 
 def verdict(low: float, high: float, *, least: float = -math.inf, most: float = math.inf) -> str:

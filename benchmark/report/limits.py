@@ -24,25 +24,21 @@ KINDS = {
 
 
 def limits(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Where restarted JFB stops working, of all tasks: a panel for each family of layers, and
-    departure from normality.
-    """
+    """Where restarted JFB stops working, of all tasks: a panel for each family of layers, η."""
     cells = stopped(frame)
     if cells.empty or cells["at"].nunique() < 2 or cells["depth"].nunique() < 2:
         raise NothingToDrawError("needs restarted JFB of several K on layers of several strengths")
     depths = sorted(cells["depth"].unique())
     panels = list(cells.groupby("panel", sort=True))
     lines, columns = (len(panels), 1) if page.narrow else (1, len(panels))
-    size = (page.width, (0.9 + 0.24 * len(depths)) * lines + 0.4)
+    size = (page.width, (0.9 + 0.24 * len(depths)) * lines + 0.25)
     left = ["layers differentiated, K"] * lines
     figure, axes = drawing.grid(lines, columns, size, left=left, sharey=True)
     for axis, (name, own) in zip(axes.flat, panels, strict=True):
         _map(axis, own, depths)
         axis.set_title(drawing.plain(name), loc="left")
     handles = [Patch(color=color, label=name) for name, color in KINDS.items()]
-    made = drawing.finish(figure)
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return made
+    return drawing.finish(figure, handles=handles)
 
 
 def stopped(frame: pd.DataFrame) -> pd.DataFrame:

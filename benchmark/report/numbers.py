@@ -106,21 +106,20 @@ def _inconvenient(rows: pd.DataFrame, trained: pd.DataFrame, best: pd.Series) ->
     """
     if best["method"] in headline.SEARCHES:
         yield f"No method with a gradient is above {best['configuration']}, a search without."
-    references = {"to_start": ("the start", ["worse"])}
+    names = trained["configuration"]
+    those = {"Significantly worse than the start": names[trained["to_start"] == "worse"]}
     searches = trained[trained["method"].isin(headline.SEARCHES)]
     if searches["test_psnr"].notna().any():
-        name = searches.loc[searches["test_psnr"].idxmax(), "configuration"]
-        references["to_search"] = (name, ["better", "worse"])
-    for column, (reference, verdicts) in references.items():
-        for verdict in verdicts:
-            if names := ", ".join(trained.loc[trained[column] == verdict, "configuration"]):
-                yield f"Significantly {verdict} than {reference}: {names}."
+        search = searches.loc[searches["test_psnr"].idxmax(), "configuration"]
+        for verdict in ("better", "worse"):
+            own = names[trained["to_search"] == verdict]
+            those[f"Significantly {verdict} than {search}"] = own
     start = rows.loc[rows["configuration"] == headline.START, "value"].iloc[0]
-    worse = trained[(trained["value"] < start) & (trained["gain"] < 0)]
-    if lost := ", ".join(f"{row.configuration} ({row.gain:+.2f} dB)" for row in worse.itertuples()):
-        yield f"F is lower than at the start and the test PSNR too (over-fitting): {lost}."
-    fell = trained[trained["fell"] >= FELL]
-    if lost := ", ".join(f"{row.configuration} (−{row.fell:.2f} dB)" for row in fell.itertuples()):
-        yield f"While F fell on, the test PSNR fell from its highest along training: {lost}."
-    if moving := ", ".join(trained.loc[trained["moved"] > headline.REST, "configuration"]):
-        yield f"F had not come to rest when training ended: {moving}."
+    worse = (trained["value"] < start) & (trained["gain"] < 0)
+    lost = (names + trained["gain"].map(" ({:+.2f} dB)".format))[worse]
+    those["F is lower than at the start and the test PSNR too (over-fitting)"] = lost
+    lost = (names + trained["fell"].map(" (−{:.2f} dB)".format))[trained["fell"] >= FELL]
+    those["While F fell on, the test PSNR fell from its highest along training"] = lost
+    moving = names[trained["moved"] > headline.REST]
+    those["F had not come to rest when training ended"] = moving
+    yield from (f"{said}: {', '.join(own)}." for said, own in those.items() if len(own))

@@ -25,11 +25,14 @@ BOX = ({"edgecolor": "#000000"}, {"edgecolor": "#ffffff", "linestyle": (0, (3, 3
 
 
 class Panel(NamedTuple):
-    """An image (height, width, 3), uint8, with its label and the colour of its frame."""
+    """An image (height, width, 3), uint8, its label and the colour of its frame; of one of the
+    truth's size its absolute ``error``, the mean over colours, in [0, 1].
+    """
 
     label: str
     image: np.ndarray
     color: str = "#bbbbbb"
+    error: np.ndarray | None = None
 
 
 def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
@@ -50,11 +53,10 @@ def reconstructions(frame: pd.DataFrame, page: Page) -> Drawing:
         raise NothingToDrawError("no reconstruction of the same size as the truth")
     chosen, ends = renamed(chosen).set_index("method", drop=False), endings(chosen, "method")
     chosen = chosen.loc[method_order(chosen.index)]
-    shown = [Panel("truth", truth), Panel("observation", chosen["observation"].iloc[0])]
-    shown += [
-        Panel(row.configuration + ends[row.Index], row.reconstruction, page.styles[row.Index].color)
-        for row in chosen.itertuples()
-    ]
+    shown = [Panel("truth", truth), _panel("observation", chosen["observation"].iloc[0], truth)]
+    for row in chosen.itertuples():
+        label, color = row.configuration + ends[row.Index], page.styles[row.Index].color
+        shown.append(_panel(label, row.reconstruction, truth)._replace(color=color))
     figure = _image_grid(shown, page.width)
     headed(figure, frame["task"].iloc[0])
     missing = ", ".join(m for m in method_order(frame["method"]) if m not in chosen.index)
@@ -82,36 +84,28 @@ def _image_grid(panels: Sequence[Panel], width: float) -> Figure:
     """
     truth = panels[0].image
     part = window([panel.image for panel in panels[2:]], truth)
-    gaps = [  # the observation may have another size
-        panel.image.astype(float) - truth if panel.image.shape == truth.shape else None
-        for panel in panels
-    ]
-    # mean over colours, of 8-bit images, in [0, 1]
-    errors = [None if gap is None else np.abs(gap).mean(axis=2) / 255 for gap in gaps]
-    top = max(float(np.quantile(error, 0.995)) for error in errors[2:]) or 1 / 255
-    captions = [panels[0].label, *map(_caption, panels[1:], gaps[1:])]
+    top = max(float(np.quantile(panel.error, 0.995)) for panel in panels[2:]) or 1 / 255
     blocks = math.ceil(len(panels) / max(3, int(width)))
     columns = math.ceil(len(panels) / blocks)
     side = width / columns - 0.06
     whole = side * truth.shape[0] / truth.shape[1]
-    lines = 1 + max(caption.count("\n") for caption in captions)
+    lines = 1 + max(panel.label.count("\n") for panel in panels)
     size = (width, blocks * (2 * whole + side + 0.12 * lines + 0.1) + 0.3)
     figure, axes = grid(LINES * blocks, columns, size, height_ratios=[whole, side, whole] * blocks)
     for axis in axes.flat:
         axis.set_axis_off()
     cells = zip(*(axes[line::LINES].flat for line in range(LINES)), strict=True)
-    drawn = zip(panels, captions, errors, cells, strict=False)
-    for panel, caption, error, (upper, close, lower) in drawn:
+    for panel, (upper, close, lower) in zip(panels, cells, strict=False):
         _picture(upper, panel.image, panel.color)
-        upper.set_title(caption, fontsize=6.5)
-        if error is not None:
+        upper.set_title(panel.label, fontsize=6.5)
+        if panel.image.shape == truth.shape:  # the observation may have another
             corner, box = (part[1].start - 0.5, part[0].start - 0.5), panel.image[part].shape[:2]
             for look in BOX:
                 upper.add_patch(Rectangle(corner, *box, fill=False, **look))
             _picture(close, panel.image[part], panel.color)
-        if error is not None and panel is not panels[0]:
+        if panel.error is not None:
             options = {"cmap": "magma", "vmin": 0, "vmax": top, "interpolation": "nearest"}
-            scale = lower.imshow(error, **options)
+            scale = lower.imshow(panel.error, **options)
     beside = axes[LINES - 1][0].inset_axes((0.75, 0.02, 0.12, 0.96))
     bar = figure.colorbar(scale, cax=beside, extend="max")
     bar.set_label("absolute error\n(1: full range)", fontsize=6.5)
@@ -127,10 +121,12 @@ def _picture(axis: Axes, image: np.ndarray, color: str) -> None:
     axis.spines[:].set(color=color, linewidth=1.5)
 
 
-def _caption(panel: Panel, gap: np.ndarray | None) -> str:
-    """The label, a parameter per line, and the PSNR."""
-    label = plain(panel.label).replace(" (", "\n").replace(", ", "\n").replace(")", "")
-    if gap is None:
-        return label
+def _panel(label: str, image: np.ndarray, truth: np.ndarray) -> Panel:
+    """With the label's parameters in a line each and, of an image of the truth's size, the PSNR."""
+    label = plain(label).replace(" (", "\n").replace(", ", "\n").replace(")", "")
+    if image.shape != truth.shape:
+        return Panel(label, image)
+    gap = image.astype(float) - truth
     mse = np.mean(gap**2)
-    return f"{label}\n{10 * np.log10(255**2 / mse) if mse > 0 else math.inf:.2f} dB"
+    psnr = 10 * np.log10(255**2 / mse) if mse > 0 else math.inf
+    return Panel(f"{label}\n{psnr:.2f} dB", image, error=np.abs(gap).mean(axis=2) / 255)

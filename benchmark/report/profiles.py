@@ -9,7 +9,6 @@ not reach ε never does. Costs are compared within one file and one repetition.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -50,18 +49,14 @@ def hypergradients(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def cheapest(rows: pd.DataFrame, accuracy: float, cost: str) -> pd.DataFrame:
-    """Of each problem (a task, file and repetition) and method the ``hypergradients`` of least cost
-    that reach the accuracy.
-    """
+    """Of each ``PROBLEM`` and method the ``hypergradients`` of least cost that are so accurate."""
     reached = rows[(rows["gradient_error"] <= accuracy) & rows[cost].notna()]
     ordered = reached.sort_values([cost, "configuration"], kind="stable")
     return ordered.groupby([*PROBLEM, "method"], sort=True).head(1)
 
 
 def ratios(rows: pd.DataFrame, accuracy: float, cost: str) -> pd.DataFrame:
-    """The least cost at an accuracy over that of the best method: a row per problem, a column per
-    method, NaN for never.
-    """
+    """By problem and method, the least cost at an accuracy over that of the best; NaN for never."""
     reached = cheapest(rows, accuracy, cost).set_index([*PROBLEM, "method"])[cost]
     every = pd.MultiIndex.from_frame(rows[PROBLEM].drop_duplicates())
     table = reached.unstack("method").reindex(index=every, columns=method_order(rows["method"]))
@@ -110,8 +105,7 @@ def time_to_accuracy(frame: pd.DataFrame) -> Table:
         **spelled(numbers.rename(columns=at), at.values()),
         "reached": numbers["reached"],
     }
-    text = pd.DataFrame(text, dtype=str)
-    return Table("time_to_accuracy", numbers, text, note=taken_over(frame))
+    return Table("time_to_accuracy", numbers, pd.DataFrame(text, dtype=str), note=taken_over(frame))
 
 
 def ranking(frame: pd.DataFrame) -> Table:
@@ -153,8 +147,7 @@ def ranking(frame: pd.DataFrame) -> Table:
         "largest": prices["worst_time_ratio"],
         "median evals / fewest": prices["evals_ratio"],
     }
-    text = pd.DataFrame(text, dtype=str)
-    return Table("ranking", numbers, text, note=taken_over(frame))
+    return Table("ranking", numbers, pd.DataFrame(text, dtype=str), note=taken_over(frame))
 
 
 def work(frame: pd.DataFrame) -> Table:
@@ -196,20 +189,15 @@ def ranks(ratios: pd.DataFrame) -> pd.Series:
     sign test, at 5 % for all comparisons of a method together. A task counts by the median over its
     repetitions; what neither solves is for neither.
     """
-    most, tasks = (1 - LEVEL) / max(1, ratios.shape[1] - 1), ratios.groupby("task").median()
-
-    def faster(one: str, other: str) -> bool:
-        wins = int((tasks[one] < tasks[other]).sum())
-        test = stats.binomtest(wins, len(tasks), 0.5, alternative="greater")
-        return test.pvalue <= most
-
-    return pd.Series({m: 1 + sum(faster(o, m) for o in tasks if o != m) for m in tasks})
+    tasks = ratios.groupby("task").median()
+    wins = pd.DataFrame({one: tasks.gt(tasks[one], axis="index").sum() for one in tasks})
+    chance = stats.binom.sf(wins - 1, len(tasks), 0.5)  # of as many wins, or more, by luck
+    faster = chance <= (1 - LEVEL) / max(1, len(wins) - 1)
+    return pd.Series(1 + faster.sum(axis=1), index=wins.index)
 
 
 def performance(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Performance profiles, of all tasks, in time and in evaluations, a column per accuracy: steps
-    from τ = 1 to the end of the axis, at 0 for never.
-    """
+    """Performance profiles, of all tasks, in time and evaluations, at each of ``ACCURACIES``."""
     if not comparable(frame):
         raise NothingToDrawError(ALONE)
     rows, panels = hypergradients(frame), list(product(COSTS, ACCURACIES))
@@ -242,9 +230,7 @@ def performance(frame: pd.DataFrame, page: Page) -> Drawing:
 
 
 def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Error against cost, of one task: a dot is the median over runs; of each method a line through
-    what is not beaten by another of its own.
-    """
+    """Error against cost, of one task: medians over runs, and the front of each method."""
     rows = hypergradients(frame)
     rows = rows[rows["gradient_error"] > 0]
     costs = rows.groupby(["method", "gradient"], sort=False)[["gradient_error", *FRONT_AXES]]
@@ -256,20 +242,19 @@ def pareto(frame: pd.DataFrame, page: Page) -> Drawing:
     for axis, cost in zip(axes, FRONT_AXES, strict=True):
         known = points[points[cost].notna()]
         axis.set(xscale="log", yscale="log")
-        axis.plot(*zip(*front(known[cost], known["gradient_error"]), strict=True), **FRONT)
-        for method, own in known.groupby("method", sort=False):
-            best = front(own[cost], own["gradient_error"])
-            axis.plot(*zip(*best, strict=True), **page.styles[method].line | {"linewidth": 0.8})
+        lines = {"": known} | dict(list(known.groupby("method", sort=False)))
+        for method, own in lines.items():
+            best = front(own, cost)
+            look = page.styles[method].line | {"linewidth": 0.8} if method else FRONT
+            axis.plot(best[cost], best["gradient_error"], **look)
         axis.margins(0.06)
     handles = drawing.entries(page.looks(rows, "method"), endings(frame, "method"))
     handles.append(Line2D([], [], label="not beaten by any", **FRONT))
     return drawing.finish(figure, frame["task"].iloc[0], handles)
 
 
-def front(costs: Sequence[float], errors: Sequence[float]) -> list[tuple[float, float]]:
+def front(points: pd.DataFrame, cost: str) -> pd.DataFrame:
     """The points that no other equals or beats in both, from the cheapest to the most exact."""
-    kept: list[tuple[float, float]] = []
-    for cost, error in sorted(zip(costs, errors, strict=True)):
-        if not kept or error < kept[-1][1]:
-            kept.append((float(cost), float(error)))
-    return kept
+    ordered = points.sort_values([cost, "gradient_error"])
+    errors = ordered["gradient_error"]
+    return ordered[errors < errors.cummin().shift(fill_value=math.inf)]

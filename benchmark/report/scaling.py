@@ -7,7 +7,6 @@ values in the data; the panel names them. Costs are compared within one file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -29,23 +28,8 @@ QUANTITIES = {
 }
 
 
-class Panels(NamedTuple):
-    """The rows in which one quantity varies, at what the others are ``held`` (as text), and how
-    many ``others`` they could be held at.
-    """
-
-    varied: str
-    x: str
-    rows: pd.DataFrame
-    held: str
-    setting: str
-    others: int
-
-
 def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
-    """Scaling, of all tasks: of a method its middle configuration; against depth, all its depths.
-    In one column of a page the quantities are stacked, and evaluations left out.
-    """
+    """Scaling, of all tasks: each method in its middle configuration; against depth, all depths."""
     rows = timed_rows(frame)
     if rows.empty:
         raise NothingToDrawError("no time of a hypergradient in the data")
@@ -54,29 +38,23 @@ def scaling(frame: pd.DataFrame, page: Page) -> Drawing:
     rows = rows.assign(pixels=rows["size"] ** 2, evals=evals, slowness=1 / (1 - kappa))
     rows = rows.fillna(dict.fromkeys(("size", "batch", "ridge"), 0.0))
     middle = {method: middle_configuration(group) for method, group in rows.groupby("method")}
-    found, notes = [], []
-    for noun, (varied, x) in QUANTITIES.items():
-        panels = select(rows, varied, x, middle)
-        if panels is None:
-            notes.append(f"against {noun}: it does not vary while the others are held")
-            continue
-        found.append(panels)
-        if panels.others:
-            plural = "s" if panels.others > 1 else ""
-            notes.append(f"against {noun}: {panels.others} other problem{plural}")
+    found, notes = {}, []
+    for noun in QUANTITIES:
+        own, others = select(rows, noun, middle)
+        found |= {} if own.empty else {noun: own}
+        notes += [f"against {noun}: {others}"] if others else []
     if not found:
         raise NothingToDrawError("neither image size, batch, depth nor contraction varies alone")
     if page.narrow:
         notes.append(f"{AXES[COSTS[-1]]}: {drawing.WIDER}")
-    settings = {panels.setting for panels in found}
+    every = pd.concat(found.values())
+    settings = every["setting"].unique()
     figure = _drawn(found, page, named=len(settings) > 1)
-    if all(panels.varied == "layers" for panels in found):
+    if [*found] == ["depth"]:
         names = rows.set_index("gradient")["series"].to_dict()
         middle = {method: names[name] for method, name in middle.items()}
-    methods = method_order(method for panels in found for method in panels.rows["method"])
-    ended = endings(frame, "method")
-    looks = {middle[method]: page.styles[method] for method in methods}
-    ends = {middle[method]: ended[method] for method in methods}
+    looks = {middle[method]: page.styles[method] for method in method_order(every["method"])}
+    ends = {middle.get(method): how for method, how in endings(frame, "method").items()}
     title = ", ".join(["one hypergradient", *(settings if len(settings) == 1 else ())])
     return drawing.finish(figure, title, drawing.entries(looks, ends), notes)
 
@@ -90,10 +68,12 @@ def middle_configuration(rows: pd.DataFrame) -> str:
     return str(known["gradient"].iloc[0])
 
 
-def select(rows: pd.DataFrame, varied: str, x: str, middle: Mapping[str, str]) -> Panels | None:
-    """The rows in which one quantity varies alone; None if it does not. Of several problems the one
-    in which it takes the most values, then that whose other values are the most frequent.
+def select(rows: pd.DataFrame, noun: str, middle: Mapping[str, str]) -> tuple[pd.DataFrame, str]:
+    """The rows in which one quantity varies alone, none if it does not, with the text at what the
+    others are ``held``; and what is left out. Of several problems it is the one in which it takes
+    the most values, then that whose other values are the most frequent.
     """
+    varied, x = QUANTITIES[noun]
     own = rows[rows["gradient"] == rows["method"].map(middle)]
     if varied == "layers":  # all depths of these
         own = rows[rows["series"].isin(own["series"])]
@@ -107,14 +87,16 @@ def select(rows: pd.DataFrame, varied: str, x: str, middle: Mapping[str, str]) -
         if count > 1:
             candidates.append(((count, frequent[group.index[0]]), values, at))
     if not candidates:
-        return None
+        return rows.iloc[:0], "it does not vary while the others are held"
     _, values, group = max(candidates, key=lambda candidate: candidate[0])
     fixed = dict(zip(held, values, strict=True))
     words = ", ".join(text.format(fixed[name]) for name, text in HELD.items() if fixed.get(name))
-    return Panels(varied, x, group, words, str(fixed["setting"]), len(candidates) - 1)
+    others = len(candidates) - 1
+    said = f"{others} other problem{'s' if others > 1 else ''}" if others else ""
+    return group.assign(held=words), said
 
 
-def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
+def _drawn(found: Mapping[str, pd.DataFrame], page: Page, *, named: bool) -> Figure:
     """A column of panels per quantity, or in one column of a page a line; ``named`` by setting."""
     costs, quantities = COSTS[: 2 if page.narrow else 3], len(found)
     if page.narrow:
@@ -125,7 +107,8 @@ def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
         size = (page.width * share, 0.5 + 1.25 * len(costs))
         figure, axes = drawing.grid(len(costs), quantities, size, sharex="col", sharey="row")
         axes = axes.T
-    for cells, (varied, x, rows, held, setting, _) in zip(axes, found, strict=True):
+    for cells, (noun, rows) in zip(axes, found.items(), strict=True):
+        (varied, x), (setting, held) = QUANTITIES[noun], rows[["setting", "held"]].iloc[0]
         cells[0].set_title(f"{setting}\n{held}" if named else held, fontsize=6.5, loc="left")
         ends = (rows["layers"].min(), rows["layers"].max())
         at = rows[rows[x] > 0].groupby(varied)[x].median()
@@ -133,7 +116,7 @@ def _drawn(found: list[Panels], page: Page, *, named: bool) -> Figure:
         for axis, cost in zip(cells, costs, strict=True):
             drawing.curves(axis, rows, ("method", varied), x, cost, page.styles, ends)
             drawing.ticks(axis, at)
-            if page.narrow or rows is found[0].rows:
+            if page.narrow or noun == next(iter(found)):
                 label = "seconds" if cost == "gradient_seconds" else AXES[cost]
                 axis.set_ylabel(label.removeprefix("peak " if page.narrow else ""))
             if page.narrow or axis is cells[-1]:

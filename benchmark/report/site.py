@@ -17,13 +17,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import quote
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.markers import MarkerStyle
 from PIL import Image
 
@@ -37,15 +37,15 @@ from benchmark.report.tables import MISSING, spelled
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TOOLS = CONFIGS.with_name("tools")
+#: what a page offers of its study's folder, by suffix; figures stand on it as such
 DATA = {".parquet": "rows of the runs", ".csv": "numbers", ".tex": "LaTeX", ".md": "Markdown"}
-DATA |= {".html": "page", ".json": "record"}
+DATA |= {".html": "page", ".json": "record", ".png": "", ".pdf": ""}
 CAPTIONS = pd.read_csv(PAGES / "figures.csv", index_col="kind").to_dict("index")
 INTRODUCTIONS = pd.read_csv(PAGES / "studies.csv", index_col="name")["introduction"]
 CSS_PIXELS_PER_PIXEL = 0.62  # figures are drawn at 200 dpi; all are shown at one scale
 MARKER = "site.json"
 MADE_BY = "python -m benchmark.report site"
 DESCRIBED = ("Unrolling", "JFB", "Restarted-JFB", "DEQ")  # in the table of the index
-#: cells that hold numbers alone, or dashes
 NUMBERS = r"([-−–—±+.,;%*()\[\]\s\d]|e[-+]\d)*"
 
 
@@ -80,16 +80,14 @@ def report(results: Path, out: Path, *, documentation: str = "") -> None:
 
 def check_target(out: Path, *, results: Path) -> None:
     """Raise a ReportError unless ``out`` is new, empty or an earlier build, apart from results."""
-    if out == results or out.is_relative_to(results) or results.is_relative_to(out):
+    if out.is_relative_to(results) or results.is_relative_to(out):
         raise ReportError(f"{out}: the site must lie outside the results folder {results}")
-    if not out.exists():
-        return
-    if not out.is_dir():
+    if out.exists() and not out.is_dir():
         raise ReportError(f"{out}: not a folder")
     made_by = None
     with suppress(OSError, ValueError, KeyError, TypeError):
         made_by = json.loads((out / MARKER).read_text(encoding="utf-8"))["made_by"]
-    if made_by != MADE_BY and any(out.iterdir()):
+    if made_by != MADE_BY and out.exists() and any(out.iterdir()):
         raise ReportError(f"{out}: not empty and not an earlier build of the site; left as it is")
 
 
@@ -97,43 +95,29 @@ def write_site(
     studies: Sequence[SimpleNamespace], *, claims: pd.DataFrame, out: Path, documentation: str = ""
 ) -> None:
     """Write every page, the assets, the studies' files and the marker."""
-    options = dict.fromkeys(("trim_blocks", "lstrip_blocks", "keep_trailing_newline"), True)
-    options |= {"autoescape": True, "undefined": jinja2.StrictUndefined}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGES), **options)
-    environment.filters |= {
-        "href": lambda path: quote(str(path)),
-        "powers": powers,
-        "marked": marked,
-        "failures": failures,
-        "numeric": lambda text: [n for n in text if text[n].str.fullmatch(NUMBERS).all()],
-    }
+    options = ("trim_blocks", "lstrip_blocks", "keep_trailing_newline", "autoescape")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGES),
+        undefined=jinja2.StrictUndefined,
+        **dict.fromkeys(options, True),
+    )
+    environment.filters |= {own.__name__: own for own in (powers, marked, failures, numeric)}
     environment.globals |= {"studies": studies, "marker": marker, "zip": zip}
     environment.globals["documentation"] = documentation
+
+    def render(page: str, template: str, **content: object) -> None:
+        root = "../" * page.count("/")
+        write(out / page, environment.get_template(template).render(root=root, **content))
+
     every = pd.concat([study.numbers for study in studies])
-    page = environment.get_template("index.html").render(
-        root="",
-        styles=method_styles({*DESCRIBED, *every["method"]}),
-        others=[name for name in method_order(every["method"]) if name not in DESCRIBED],
-        every=every,
-        claims=claims,
-    )
-    write(out / "index.html", page)
-    rows = {
-        study.name: [
-            study.folder / one["file"] for one in study.inputs if one["file"] in study.files
-        ]
-        for study in studies
-    }
-    found = devices(rows)
-    page = environment.get_template("devices.html").render(root="", devices=found)
-    write(out / "devices.html", page)
+    others = [name for name in method_order(every["method"]) if name not in DESCRIBED]
+    styles = method_styles({*DESCRIBED, *every["method"]})
+    render("index.html", "index.html", styles=styles, others=others, every=every, claims=claims)
+    rows = {study.name: [study.folder / file for file in study.rows] for study in studies}
+    render("devices.html", "devices.html", devices=devices(rows))
     copies = {out / "assets" / name: PAGES / name for name in ("site.css", "site.js")}
     for study in studies:
-        root = "../" * (study.name.count("/") + 1)
-        page = environment.get_template("study.html").render(
-            root=root, study=study, files=f"{root}files/{study.name}/"
-        )
-        write(out / study.page, page)
+        render(study.page, "study.html", study=study)
         copies |= {out / "files" / study.name / file: study.folder / file for file in study.files}
     for copy, file in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -144,19 +128,22 @@ def write_site(
 
 def powers(text: str) -> Markup:
     """``2.67e-11`` as 2.67·10⁻¹¹, for the page."""
-    power = Markup("·10<sup>{}</sup>")
-    pieces = re.split(r"(?<=[\d)])e([+-]\d+)", text)
-    pieces[1::2] = [power.format(str(int(piece)).replace("-", "−")) for piece in pieces[1::2]]
-    return Markup("").join(pieces)
+    power = "·10<sup>{:d}</sup>"
+    exponents = re.compile(r"(?<=[\d)])e([+-]\d+)")
+    return Markup(exponents.sub(lambda e: power.format(int(e[1])).replace("-", "−"), escape(text)))
 
 
 def marked(text: str) -> Markup:
     """What stands between backticks as code, between asterisks emphasised; the rest as it is."""
-    pieces = re.split(r"`([^`]+)`|\*([^*]+)\*", text)
-    code, emphasis = (Markup(f"<{tag}>{{}}</{tag}>") for tag in ("code", "em"))
-    pieces[1::3] = [code.format(piece) if piece else "" for piece in pieces[1::3]]
-    pieces[2::3] = [emphasis.format(piece) if piece else "" for piece in pieces[2::3]]
-    return Markup("").join(pieces)
+    marks = re.compile(r"`(?P<code>[^`]+)`|\*(?P<em>[^*]+)\*")
+    return Markup(
+        marks.sub(lambda m: f"<{m.lastgroup}>{m[m.lastgroup]}</{m.lastgroup}>", escape(text))
+    )
+
+
+def numeric(text: pd.DataFrame) -> list[str]:
+    """The columns whose cells are numbers, or dashes, alone."""
+    return [name for name in text if text[name].str.fullmatch(NUMBERS).all()]
 
 
 def marker(style: Style) -> Markup:
@@ -188,11 +175,8 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         inputs = [_input(folder, entry) for entry in record["inputs"]]
     numbers = read_table(folder / "table.csv")
     present = sorted(path.name for path in folder.iterdir() if path.is_file())
-    pictures = list(_pictures(artefacts, folder, present))
-    made = {file for artefact in artefacts for file in artefact["files"]}
-    shown = {file for picture in pictures for file in (picture["png"], picture["pdf"])}
-    files = {file: DATA.get(Path(file).suffix) for file in present}
-    files = {file: what for file, what in files.items() if what or file in shown}
+    files = {file: DATA[Path(file).suffix] for file in present if Path(file).suffix in DATA}
+    made = {"table.html"}.union(*(artefact["files"] for artefact in artefacts))
     curve = (record.get("memory_curve") or {}).get("file")
     curve = curve if curve in present else None
     sampled = read_csv(folder / curve, texts=["method"])["method"] if curve else ()
@@ -218,12 +202,13 @@ def read_study(folder: Path, results: Path) -> SimpleNamespace:
         said=[*sentences(compared.numbers)] if compared else [],
         claims=read_claims(folder),
         styles=method_styles([*numbers["method"], *sampled]),
-        pictures=pictures,
+        pictures=list(_pictures(artefacts, folder, present)),
         artefacts=artefacts,
         missing=sorted(made.difference(present, {"table.html"})),
         files=files,
-        interactive=[f for f in files if f.endswith(".html") and f not in {*made, "table.html"}],
+        interactive=[file for file in files if file.endswith(".html") and file not in made],
         inputs=inputs,
+        rows=rows,
         facts=_facts(record),
         commands=commands(name, folder.relative_to(results.parent).as_posix(), rows, curve, record),
     )
@@ -249,19 +234,20 @@ def shorts(numbers: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The table in short, a column of it each: for a method and a task a value or a range over
     configurations; without a number how the runs failed.
     """
-    trained = "outer_step_mean" in numbers and (numbers["outer_step_mean"] > 0).any()
+    known = numbers.columns[numbers.notna().any()]
+    trained = "outer_step_mean" in known and (numbers["outer_step_mean"] > 0).any()
     metrics = [name.removesuffix("_mean") for name in extra(numbers) if name.endswith("_mean")]
     accuracy = ["test_psnr", *metrics] if trained else []
-    held = ("peak_memory_mib_start", "peak_memory_mib")
-    held = [name for name in held if f"{name}_mean" in numbers][:1]
+    cold = "peak_memory_mib_start"
+    held = cold if f"{cold}_mean" in numbers else "peak_memory_mib"
     order = method_order(numbers["method"]), list(dict.fromkeys(numbers["task"]))
-    for name in (*accuracy, "gradient_error_start", "time_ratio", *held):
-        mean, cells = f"{name}_mean", {}
-        if mean not in numbers or numbers[mean].isna().all():
+    for name in (*accuracy, "gradient_error_start", "time_ratio", held):
+        if f"{name}_mean" not in known:
             continue
         (header,) = alone = spelled(numbers, [name])
         of_several = spelled(numbers.drop(columns=f"{name}_std", errors="ignore"), [name])
-        ranked = numbers[mean].dropna().sort_values(kind="stable").index
+        ranked = numbers[f"{name}_mean"].dropna().sort_values(kind="stable").index
+        cells = {}
         for key, own in numbers.groupby(["method", "task"]).groups.items():
             ends = ranked[ranked.isin(own)]
             texts = (of_several if len(ends) > 1 else alone)[header]
@@ -279,15 +265,13 @@ def failures(statuses: pd.Series) -> dict[str, int]:
 
 
 def described(name: str) -> str:
-    """What a study is about: its ``INTRODUCTIONS``; of one that has none the comment on top of
-    ``configs/<name>.yml``, its first line (the command) aside.
-    """
+    """What a study is about: its introduction, else the comment on top of its configuration."""
     if name in INTRODUCTIONS:
         return INTRODUCTIONS[name]
     path = CONFIGS / f"{name}.yml"
-    text = re.match("(#.*\n)*", path.read_text(encoding="utf-8") if path.is_file() else "")[0]
-    lines = [line.lstrip("#").strip() for line in text.splitlines()]
-    return " ".join(line for line in lines if not line.startswith("benchopt run"))
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    comment = [line.lstrip("#").strip() for line in takewhile(lambda own: own[:1] == "#", lines)]
+    return " ".join(line for line in comment if not line.startswith("benchopt run"))
 
 
 def commands(
@@ -339,14 +323,14 @@ def _pictures(
     """The PNGs the report lists, in its order, then those it does not list; in CSS pixels."""
     listed = {file: made for made in artefacts for file in made["files"]}
     for png in dict.fromkeys([*listed, *present]):
-        if png not in present or Path(png).suffix != ".png":
+        if png not in present or not png.endswith(".png"):
             continue
         with readable(folder / png, "a readable image"), Image.open(folder / png) as image:
             width, height = (round(CSS_PIXELS_PER_PIXEL * side) for side in image.size)
-        pdf = png.removesuffix(".png") + ".pdf"
-        made = listed.get(png) or _artefact({"name": png.removesuffix(".png")})
-        size = {"width": width, "height": height}
-        yield made | size | {"png": png, "pdf": pdf if pdf in present else None}
+        name = png.removesuffix(".png")
+        pdf = f"{name}.pdf" if f"{name}.pdf" in present else None
+        made = listed.get(png) or _artefact({"name": name})
+        yield made | {"png": png, "pdf": pdf, "width": width, "height": height}
 
 
 def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
@@ -355,10 +339,11 @@ def _facts(record: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
     for name, value in record.items():
         if name in ("inputs", "artefacts", "rows"):  # on the page as such; a sum over the inputs
             continue
-        label, grouped = name.replace("_", " "), isinstance(value, Mapping)
-        for key, inner in (value if grouped else {label: value}).items():
-            values = [v for v in (inner if isinstance(inner, list) else [inner]) if v is not None]
-            if values:
-                texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
-                found.setdefault(label if grouped else "", {})[key] = texts
+        label = name.replace("_", " ")
+        group, facts = (label, value) if isinstance(value, Mapping) else ("", {label: value})
+        for key, inner in facts.items():
+            values = inner if isinstance(inner, list) else [inner]
+            texts = [v if isinstance(v, str) else json.dumps(v) for v in values if v is not None]
+            if texts:
+                found.setdefault(group, {})[key] = texts
     return {group: facts for group, facts in found.items() if facts}
