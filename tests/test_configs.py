@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ from benchmark.problems import LOWER_LEVEL
 
 CONFIGS = sorted({ROOT / "example_config.yml", *ROOT.glob("configs/**/*.yml")})
 CONFIGS = [path for path in CONFIGS if path.parent.name != "engines"]
+AUTHORS = [path for path in CONFIGS if path.parent.name == "authors"]
 GRADIENT_METHODS = gradient_methods()
 CONTEXT = ("physics", "lipschitz", "image_shape")
 
@@ -79,6 +81,48 @@ def test_there_is_a_configuration_for_each_learning_problem():
     for folder in ("cpu", "paper"):
         names = {path.stem for path in CONFIGS if path.parent.name == folder}
         assert names == {"weighted_norms", "plug_and_play", "drunet"}
+
+
+EPOCHS = {
+    "wavelet_basics": 10,
+    "wavelets_tested": 100,
+    "drunet_basics": 100,
+    "plug_and_play": 16,
+    "drunet_weights": 16,
+}
+
+
+@pytest.mark.parametrize("path", AUTHORS, ids=lambda p: p.stem)
+def test_the_authors_experiments_have_their_length_for_every_method_and_say_what_differs(path):
+    text = path.read_text()
+    assert "\n# The same: " in text and "\n# Differs: " in text
+    config = yaml.safe_load(text)
+    (dataset,) = (values for _, values in entries(config, "dataset"))
+    outer = ("optimizer", "batch_size", "steps", "learning_rate")
+    solvers = dict(entries(config, "solver"))
+    assert {"Unrolling", "JFB", "Restarted-JFB", "DEQ"} == set(solvers)
+    (trained,) = {tuple(str(values[key]) for key in outer) for values in solvers.values()}
+    assert "weight_decay=1e-8" in trained[0]
+    (steps,), (batch,) = solvers["DEQ"]["steps"], solvers["DEQ"]["batch_size"]
+    assert steps == EPOCHS[path.stem] * math.ceil(dataset["n_train"][0] / batch)
+    restarted = solvers["Restarted-JFB"]
+    assert solvers["Unrolling"]["layers"] == restarted["layers"]
+    evals = (max(restarted["restarts"]) + 1) * max(restarted["layers"])
+    assert solvers["JFB"]["max_layers"] == [evals - 1], "the last layer is differentiated"
+
+
+def test_the_authors_starts_are_logarithms_that_are_round():
+    found = {}
+    for path in AUTHORS:
+        for _, parameters in entries(yaml.safe_load(path.read_text()), "objective"):
+            for spec in parameters["lower"]:
+                options = LOWER_LEVEL.choose(spec, given=CONTEXT).keywords
+                names = ("weight", "stepsize", "noise_level")
+                found[path.stem] = [math.log(options[n]) for n in names if n in options]
+    assert set(found) == set(EPOCHS)
+    assert found["wavelet_basics"] == found["wavelets_tested"] == pytest.approx([-3, -3], abs=1e-4)
+    assert found["drunet_basics"] == pytest.approx([0.5, -1], abs=1e-4)
+    assert found["plug_and_play"] == pytest.approx([math.log(1.95), -5], abs=1e-4)
 
 
 def test_the_example_of_the_readme_is_a_method():
