@@ -34,3 +34,11 @@ for step in range(6):
     losses.append(loss.item())
     print(f"step {step}: loss {loss.item():.5f}, sigma {log_sigma.exp().item():.4f}")
 assert losses[-1] < losses[0]
+deepinv.utils.plot(
+    {"observed": y, "learned": start.x, "photograph": truth},
+    save_fn="deepinv_pnp.png",
+    rescale_mode="clip",
+    dpi=100,
+    show=False,
+    close=True,
+)

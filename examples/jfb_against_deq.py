@@ -1,6 +1,7 @@
 """The gradient of Jacobian-free backpropagation beside that of a deep equilibrium, on one image."""
 
 import torch
+from matplotlib.figure import Figure
 from skimage import data
 
 from benchmark import Implicit, LastLayers, Series, hypergradient
@@ -32,9 +33,17 @@ exact = hypergradient(T, y, loss, [log_weights], gradient_tol=1e-6)
 assert exact.converged
 print(f"DEQ: {[f'{g:.2e}' for g in exact.gradient[0].tolist()]}")
 errors = []
-for rule in (LastLayers(1), LastLayers(10), Series(10), LastLayers(50), Implicit(tol=1e-8)):
+rules = [LastLayers(1), LastLayers(10), Series(10), LastLayers(50), Implicit(tol=1e-8)]
+for rule in rules:
     found = hypergradient(T, y, loss, [log_weights], gradient=rule, tol=1e-8)
     error = (found.gradient[0] - exact.gradient[0]).norm() / exact.gradient[0].norm()
     errors.append(error.item())
     print(f"{rule}: relative error {error:.1e}")
 assert errors[0] > errors[1] > errors[3] > errors[4]
+
+figure = Figure(figsize=(8, 2.4), layout="constrained")
+axes = figure.subplots()
+axes.plot(errors, [str(rule) for rule in rules], "o")
+axes.set(xscale="log", xlabel="relative error of the gradient")
+axes.invert_yaxis()
+figure.savefig("jfb_against_deq.png")

@@ -4,6 +4,7 @@ The layer is a step of projected gradient on the dual of ½‖x − y‖² + Σ_
 2004): the state is the dual variable, and the image is y − Dᵀu.
 """
 
+import deepinv
 import torch
 from skimage import data
 
@@ -46,5 +47,14 @@ for step in range(6):
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
-    print(f"step {step}: loss {loss.item():.5f}, weights {log_weights.exp().tolist()}")
+    vertical, horizontal = log_weights.exp().tolist()
+    print(f"step {step}: loss {loss.item():.5f}, weights {vertical:.4f}, {horizontal:.4f}")
 assert losses[-1] < 0.7 * losses[0]
+deepinv.utils.plot(
+    {"observed": y, "learned": y - adjoint(start.x), "photograph": image},
+    save_fn="learned_tv.png",
+    rescale_mode="clip",
+    dpi=100,
+    show=False,
+    close=True,
+)

@@ -1,6 +1,7 @@
 """One's own layer and loss: a small network at its equilibrium; and a second derivative."""
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from benchmark import Implicit, equilibrium, hypergradient
@@ -35,6 +36,9 @@ for _ in range(30):
     losses.append(loss.item())
 print(f"loss {losses[0]:.4f} → {losses[-1]:.4f}")
 assert losses[-1] < losses[0]
+figure = Figure(figsize=(6, 2.4), layout="constrained")
+figure.subplots(subplot_kw={"xlabel": "step", "ylabel": "loss"}).plot(losses)
+figure.savefig("own_layer_and_loss.png")
 
 # to a tolerance on the gradient, which float32 alone does not reach
 weights = [cell.input.weight, cell.input.bias]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 
 import pytest
 from conftest import ROOT
@@ -52,12 +53,40 @@ def test_the_commands_of_the_pages_are_there():
             assert (ROOT / config).is_file(), f"{name}: {config}"
 
 
-def test_each_method_lower_level_and_example_has_a_page(monkeypatch):
-    """Made of docstrings, as Markdown: code as code, no emphasis where a star was meant."""
+@pytest.fixture
+def documentation_pages(monkeypatch):
+    """The module of tools/."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    import documentation_pages
+    yield import_module("documentation_pages")
+    del sys.modules["documentation_pages"]
 
-    sys.modules.pop("documentation_pages")
+
+def test_the_gallery_shows_what_its_scripts_print_and_draw(documentation_pages, tmp_path):
+    """Each in a folder of its own; one that fails is an error."""
+    script = tmp_path / "a_script.py"
+    script.write_text('''"""Draw x_i."""
+
+from pathlib import Path
+
+assert not list(Path().iterdir())
+Path("drawn.png").write_bytes(b"a picture")
+print(1 + 1)
+''')
+    made = documentation_pages.gallery(tmp_path)
+    assert made.keys() == {"gallery.md", "gallery/drawn.png"}
+    assert made["gallery/drawn.png"] == b"a picture"
+    page = made["gallery.md"]
+    for part in ("## a script", "Draw x\\_i.", "](gallery/drawn.png)", script.read_text().rstrip()):
+        assert part in page
+    assert page.endswith("It prints:\n\n```text\n2\n```")
+    script.with_name("b.py").write_text('"""Fail."""\nassert False')
+    with pytest.raises(AssertionError):
+        documentation_pages.gallery(tmp_path)
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_each_method_and_lower_level_has_a_page(documentation_pages):
+    """Made of docstrings, as Markdown: code as code, no emphasis where a star was meant."""
     made = documentation_pages.pages(ROOT / "results")
     for name in LOWER_LEVELS:
         assert f"# {name}\n" in made[f"problems/{name}.md"]
@@ -66,8 +95,6 @@ def test_each_method_lower_level_and_example_has_a_page(monkeypatch):
     for method in methods:
         page = made[f"methods/{method.name}.md"]
         assert "Cost" in page and "Use it" in page and "``" not in page.replace("```", "")
-    for path in (ROOT / "examples").glob("*.py"):
-        assert path.read_text(encoding="utf-8").rstrip() in made["gallery.md"]
     text = documentation_pages.prose(
         "x* = T(x*), ``a_b``.\n\nParameters\n----------\nn : of x_i\n  < 3"
     )

@@ -13,7 +13,7 @@ from made_up import cli
 from test_headline import frame
 
 from benchmark.report import headline, tables
-from benchmark.report.numbers import sentences
+from benchmark.report.numbers import FINDINGS, findings, sentences
 
 TEXT = """# Title
 
@@ -99,6 +99,46 @@ def test_verdicts_are_counted(text):
     ]
     claims.assign(verdict="HOLDS").to_csv(text.parent / "results" / "claims.csv", index=False)
     assert cli("numbers", path, "--check")[0] == 1
+
+
+def test_findings_are_sentences(text):
+    """Of the tasks on which a statement was tested, BETTER and WORSE being verdicts too."""
+    statements = FINDINGS["statement"].tolist()
+    rate, close, norms, pnp, _, limits = statements
+    rows = [
+        ("HOLDS", f"{rate}, of one kind", "a; b"),
+        ("NOT TESTED", rate, "c; d; e"),
+        ("UNDECIDED", rate, "f"),
+        ("NOT TESTED", close, "a"),
+        ("BETTER", norms, "a"),
+        ("HOLDS", norms, "b"),
+        ("WORSE", norms, "c"),
+        ("FAILS", pnp, "d"),
+        ("FAILS", limits, "a; b"),
+        ("HOLDS", "another statement", "a"),
+    ]
+    claims = pd.DataFrame(rows, columns=["verdict", "statement", "task"])
+    claims.to_csv(text.parent / "results" / "claims.csv", index=False)
+    path = text.with_name("OTHER.md")
+    marker = "<!-- numbers: results/claims.csv#findings -->"
+    path.write_text(f"{marker}\n<!-- /numbers -->\n", encoding="utf-8")
+    assert cli("numbers", path)[0] == 0
+    first, second, third, fourth = (said.rpartition(": ")[2] for said in findings(claims))
+    assert first == "found on 2 of 3 tasks, undecided on 1."
+    assert second == "not tested."
+    assert fourth == "found on 0 of 2 tasks, refuted on 2."
+    assert third == (
+        "weighted norms, found on 2 of 3 tasks, refuted on 1; "
+        "Plug-and-Play, found on 0 of 1 task, refuted on 1; DRUNet, not tested."
+    )
+    paragraph = path.read_text(encoding="utf-8").splitlines()[2]
+    assert paragraph == " ".join(findings(claims))
+
+
+def test_the_findings_are_of_statements_that_there_are():
+    claims = pd.read_csv(ROOT / "results" / "claims.csv")
+    for start in FINDINGS["statement"]:
+        assert claims["statement"].str.startswith(start).any(), start
 
 
 def test_the_texts_of_the_repository_have_their_numbers(monkeypatch):

@@ -1,12 +1,15 @@
-"""How the site's pages behave in a headless Chromium."""
+"""How the pages of results, and those of the documentation, behave in a headless Chromium."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from forked import run_module
 from site_pages import ROWS, odd_page, whole_site
 
 CHROMIUM = next(
@@ -215,3 +218,54 @@ def test_print_shows_the_whole_table(odd, visit):
     page.emulate_media(media="print")
     assert not page.locator("form.controls").is_visible()
     assert page.locator(".tall").last.evaluate("e => getComputedStyle(e).overflowY") == "visible"
+
+
+@pytest.fixture(scope="module")
+def documentation(tmp_path_factory) -> Path:
+    """The whole of it, as ``make docs`` builds it, a warning being an error."""
+    pytest.importorskip("material", reason="mkdocs-material is not installed")
+    built = tmp_path_factory.mktemp("documentation") / "site"
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    options = ("build", "--strict", "--quiet", "--site-dir", built)
+    done = run_module("mkdocs", *options, cwd=ROOT, environment=environment)
+    assert done.returncode == 0, done.stderr
+    return built
+
+
+def test_the_documentation_opens_with_its_findings_and_its_figure(documentation, visit):
+    page = visit(documentation / "index.html")
+    image = page.locator("article img").first
+    assert image.evaluate("image => image.naturalWidth") > 0
+    box = image.bounding_box()
+    # its upper row at least, without scrolling
+    assert box["y"] + box["height"] / 2 <= 900
+    found = page.locator("article p", has_text="found on").first.bounding_box()
+    assert found["y"] < box["y"]
+
+
+def test_a_page_of_each_kind_is_there_at_both_widths(documentation, visit):
+    """Nothing is logged, no picture is missing, and nothing but tables and code scrolls."""
+    names = ("index", "mathematics", "methods/DEQ", "problems/pnp", "gallery", "api")
+    for name in (*names, "results", "evidence/faults"):
+        for width in (1280, 390):
+            page = visit(documentation / f"{name}.html", width=width)
+            page.wait_for_load_state()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+            sizes = page.eval_on_selector_all("article img", "all => all.map(i => i.naturalWidth)")
+            assert all(size > 0 for size in sizes), name
+            page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_documentation_is_searched_from_disk(documentation, visit, width):
+    page = visit(documentation / "methods" / "index.html", width=width)
+    if width < 960:
+        page.locator("label[for=__search]").first.click()
+    else:
+        page.locator("input.md-search__input").click()
+    page.keyboard.type("tomography")
+    first = page.locator(".md-search-result__link").first
+    first.wait_for()
+    assert "tomography" in first.inner_text().lower()
+    first.click()
+    page.wait_for_url(re.compile("choosing|gallery|bring|source"))

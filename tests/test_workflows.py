@@ -39,9 +39,20 @@ def test_every_requirement_is_bounded_below_and_the_bounds_are_tested_on_both_sy
     systems = {entry["os"] for entry in newest["strategy"]["matrix"]["include"]}
     assert systems == set(oldest["strategy"]["matrix"]["os"]) == {"ubuntu-latest", "macos-latest"}
     for job in jobs.values():
-        for step in job["steps"]:
+        for step in job.get("steps", ()):
             for target in re.findall(r"^make ([a-z-]+)", step.get("run", "")):
                 assert re.search(f"^{target}:", (ROOT / "Makefile").read_text(), flags=re.M)
+
+
+def test_benchopts_own_tests_run_with_a_python_that_is_supported():
+    """The reusable workflow's default is older."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    least = tuple(map(int, project["requires-python"].removeprefix(">=").split(".")))
+    jobs = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))["jobs"]
+    called = [job for job in jobs.values() if "template_benchmark" in job.get("uses", "")]
+    assert len(called) == 2
+    for job in called:
+        assert tuple(map(int, job["with"]["python_version"].split("."))) >= least
 
 
 def test_the_linux_steps_of_a_workflow_are_a_script(tmp_path):

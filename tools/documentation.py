@@ -46,10 +46,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
-def pages(config: MkDocsConfig) -> dict[str, str]:
-    """The text of each page that is made, by its place in docs/."""
+def pages(config: MkDocsConfig) -> dict[str, str | bytes]:
+    """The text of each page that is made, and the gallery's pictures, by their places in docs/."""
     if not hasattr(pages, "made"):
-        pages.made = documentation_pages.pages(ROOT / config.extra["results"])
+        gallery = documentation_pages.gallery(ROOT / "examples")
+        pages.made = documentation_pages.pages(ROOT / config.extra["results"]) | gallery
     return pages.made
 
 

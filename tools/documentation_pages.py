@@ -1,10 +1,14 @@
-"""The pages of the documentation that are made: of methods, lower levels, examples, evidence."""
+"""The pages of the documentation that are made: of methods, lower levels, evidence, examples."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import io
 import re
+import runpy
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -46,12 +50,12 @@ def pages(results: Path) -> dict[str, str]:
         if path.stem != "claims":
             found[f"evidence/{path.name}"] = titled(path)
     found["evidence/model_card.md"] = titled(ROOT / "benchmark/imaging/denoisers/MODEL_CARD.md")
+    written = sorted(uri for uri in found if uri.startswith("evidence/"))
     found["evidence/index.md"] = index(
         "Evidence about the code",
         "What commands of the repository have found about it: each page is written by one.",
-        dict.fromkeys(sorted(Path(uri).stem for uri in found if uri.startswith("evidence/")), ""),
+        {Path(uri).stem: found[uri].partition("\n")[0].removeprefix("# ") for uri in written},
     )
-    found["gallery.md"] = gallery()
     return found
 
 
@@ -165,18 +169,31 @@ def headlines(results: Path) -> Iterable[tuple[str, headline.Table]]:
         yield path.parent.relative_to(results).as_posix(), headline.read(path)
 
 
-def gallery() -> str:
-    """The scripts of examples/, each with its first line as title."""
+def gallery(examples: Path) -> dict[str, str | bytes]:
+    """The page of the scripts of a folder, with what each prints, and the pictures that it writes:
+    all are run, each in an empty folder.
+    """
     texts = [
         "# Gallery",
-        "Each script is in `examples/` and is run by the tests; it asserts what it shows.",
+        "Each script is in `examples/`; this page was made by running them. Each asserts what it "
+        "shows.",
     ]
-    for path in sorted((ROOT / "examples").glob("*.py")):
+    pictures: dict[str, str | bytes] = {}
+    for path in sorted(examples.glob("*.py")):
         code = path.read_text(encoding="utf-8")
-        said = inspect.cleandoc(ast.get_docstring(ast.parse(code))).partition("\n\n")[0]
+        said = inspect.cleandoc(ast.get_docstring(ast.parse(code)))
         title = path.stem.replace("_", " ")
-        texts.append(f"## {title}\n\n{escaped(said)}\n\n```python\n{code.rstrip()}\n```")
-    return "\n\n".join(texts)
+        printed = io.StringIO()
+        with tempfile.TemporaryDirectory() as folder:
+            with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+                runpy.run_path(str(path), run_name="__main__")
+            drawn = {one.name: one.read_bytes() for one in sorted(Path(folder).glob("*.png"))}
+        texts += [f"## {title}", escaped(said)]
+        texts += [f"![{title}](gallery/{name})" for name in drawn]
+        texts += [f"```python\n{code.rstrip()}\n```", "It prints:"]
+        texts += [f"```text\n{printed.getvalue()}```"]
+        pictures |= {f"gallery/{name}": content for name, content in drawn.items()}
+    return {"gallery.md": "\n\n".join(texts), **pictures}
 
 
 def titled(path: Path) -> str:

@@ -2,9 +2,10 @@
 
 Between a line ``<!-- numbers: results/quick/headline.csv -->`` and a line ``<!-- /numbers -->``
 stands what the CSV says: a sentence per task and the headline table; the former alone of
-``headline.csv#sentences``; of a ``claims.csv`` in how many tasks each statement holds and fails. Of
-another table, name the Markdown file instead: it is taken as it is. The path is relative to the
-text's folder. With ``--check`` nothing is written, and the exit code is 1 if a text is stale.
+``headline.csv#sentences``; of a ``claims.csv`` in how many tasks each statement holds and fails, of
+``claims.csv#findings`` the same of those about restarted JFB, as prose. Of another table, name
+the Markdown file instead: it is taken as it is. The path is relative to the text's folder. With
+``--check`` nothing is written, and the exit code is 1 if a text is stale.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import pandas as pd
 from benchmark.report import headline
 from benchmark.report.hypotheses import BETTER, FAILS, HOLDS, NOT_TESTED, UNDECIDED, WORSE
 from benchmark.report.reading import ReportError, read_csv, read_text, write
+from benchmark.report.style import PAGES
 from benchmark.report.tables import MISSING, in_markdown, to_markdown
 
 VERDICTS = (HOLDS, BETTER, WORSE, FAILS, UNDECIDED, NOT_TESTED)
+#: what is ``said`` of the statements that begin so, ``about`` which part of them
+FINDINGS = pd.read_csv(PAGES / "findings.csv", keep_default_na=False)
 FELL = 0.05  # dB of test PSNR below its highest along training that are worth a word
 BLOCK = re.compile(r"(?ms)^(<!-- numbers: (\S+) -->\n).*?^(<!-- /numbers -->)$")
 
@@ -57,7 +61,10 @@ def content(path: Path) -> str:
         return read_text(path)
     name, _, part = path.name.partition("#")
     if name == "claims.csv":
-        return listed(verdicts(read_csv(path, texts=["statement", "task", "verdict"])))
+        claims = read_csv(path.with_name(name), texts=["statement", "task", "verdict"])
+        if part == "findings":
+            return in_markdown(" ".join(findings(claims))) + "\n"
+        return listed(verdicts(claims))
     found = headline.read(path.with_name(name))
     said = listed(sentences(found.numbers))
     if part == "sentences":
@@ -73,12 +80,39 @@ def listed(said: Iterable[str]) -> str:
 
 def verdicts(claims: pd.DataFrame) -> Iterator[str]:
     """Of each statement, in how many tasks which verdict was found."""
-    tasks = claims["task"].str.count("; ") + claims["task"].ne(MISSING)
-    for statement, own in claims.assign(tasks=tasks).groupby("statement", sort=False):
-        counts = own.groupby("verdict")["tasks"].sum()
-        known = [verdict for verdict in VERDICTS if counts.get(verdict)]
-        found = ", ".join(f"{verdict} in {counts[verdict]}" for verdict in known)
+    for statement, own in claims.groupby("statement", sort=False):
+        found = ", ".join(f"{verdict} in {n}" for verdict, n in counted(own).items() if n)
         yield f"{statement}: {found or 'no task of this kind'}."
+
+
+def counted(claims: pd.DataFrame) -> dict[str, int]:
+    """The number of tasks of each verdict."""
+    tasks = claims["task"].str.count("; ") + claims["task"].ne(MISSING)
+    return {verdict: int(tasks[claims["verdict"] == verdict].sum()) for verdict in VERDICTS}
+
+
+def findings(claims: pd.DataFrame) -> Iterator[str]:
+    """A sentence for each finding: of the tasks on which it was tested, on how many it was found
+    to hold, on how many refuted.
+    """
+    for said, parts in FINDINGS.groupby("said", sort=False):
+        found = [_found(claims, part.statement, part.about) for part in parts.itertuples()]
+        yield f"{said}: {'; '.join(found)}."
+
+
+def _found(claims: pd.DataFrame, statement: str, about: str) -> str:
+    counts = counted(claims[claims["statement"].str.startswith(statement)])
+    tested = sum(counts.values()) - counts[NOT_TESTED]
+    head = f"{about}, " if about else ""
+    if not tested:
+        return f"{head}not tested"
+    tasks = "task" if tested == 1 else "tasks"
+    said = [f"found on {counts[HOLDS] + counts[BETTER]} of {tested} {tasks}"]
+    if refuted := counts[FAILS] + counts[WORSE]:
+        said.append(f"refuted on {refuted}")
+    if counts[UNDECIDED]:
+        said.append(f"undecided on {counts[UNDECIDED]}")
+    return head + ", ".join(said)
 
 
 def sentences(numbers: pd.DataFrame) -> Iterator[str]:
