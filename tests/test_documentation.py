@@ -99,3 +99,4 @@ def test_each_method_and_lower_level_has_a_page(documentation_pages):
         "x* = T(x*), ``a_b``.\n\nParameters\n----------\nn : of x_i\n  < 3"
     )
     assert text == "x\\* = T(x\\*), `a_b`.\n\n**Parameters**\n\n- `n`: of x\\_i &lt; 3"
+    assert documentation_pages.prose("a *relative* x* of y*z") == "a *relative* x\\* of y\\*z"

@@ -220,11 +220,13 @@ def prose(docstring: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Prose of a docstring as Markdown shows it, what stands between double backticks as code."""
+    """Prose of a docstring as Markdown shows it, what stands between double backticks as code, and
+    a word between stars emphasised; the star of x* is one.
+    """
     pieces = re.split(r"``(.+?)``", text, flags=re.DOTALL)
-    pieces[::2] = [
-        re.sub(r"([*_\[\]<])", r"\\\1", piece).replace("\\<", "&lt;") for piece in pieces[::2]
-    ]
+    for i, piece in enumerate(pieces[::2]):
+        starred = re.sub(r"([*_\[\]<])", r"\\\1", piece).replace("\\<", "&lt;")
+        pieces[2 * i] = re.sub(r"(?<!\w)\\\*([a-z]+)\\\*", r"*\1*", starred)
     pieces[1::2] = [f"`{' '.join(piece.split())}`" for piece in pieces[1::2]]
     linked = r"[arXiv \1](https://arxiv.org/abs/\1)"
     return re.sub(r"arXiv (\d{4}\.\d{4,5})", linked, "".join(pieces))
