@@ -192,11 +192,13 @@ def test_the_probe_tells_the_cost_of_a_task_from_that_of_a_method(
     monkeypatch.setattr(check, "elapsed", lambda call, device: next(times))
     solver = MagicMock()
     solver.get_result.return_value = {}
+    solver.task.probe = ["an image"] * 2
+    solver.task.minibatches = lambda size: iter([["an image"] * 8])
     probe = check.Probe(truths=dict(known))
     meta = {"dataset_name": "d", "objective_name": "o"}
     step, row, last = probe._measured(solver, None, meta)
     assert (probe.truths["d", "o"], row) == pytest.approx(expected)
-    assert (step, last) == pytest.approx((0.5, expected[0] + 0.7))
+    assert (step, last) == pytest.approx((4 * 0.5, expected[0] + 0.7))
     assert next(times, None) is None
 
 

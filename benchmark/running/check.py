@@ -2,7 +2,8 @@
 
 Lists each run with what it would take and what is cached; what is skipped, and why; which libraries
 are missing; the time, the memory and the disk that the study needs. Times come from a short probe
-in this process: two outer steps and two rows of a run. Exit code 0: it can be run; 2: it cannot.
+in this process: two outer steps on the images of the probe, the second in proportion to those of a
+step, and two rows of a run. Exit code 0: it can be run; 2: it cannot.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class Probe:
         """Seconds of an outer step, of a row and of the last row."""
         device = solver.task.device
         warm = elapsed(solver.rehearse, device)
-        step = elapsed(solver.rehearse, device)
+        rehearsed = elapsed(solver.rehearse, device)
+        images = next(solver.task.minibatches(solver.batch_size))
         solver.set_objective(solver.task)  # to be run here, row by row
         solver.run(lambda: False)
         result = solver.get_result()
@@ -108,12 +110,13 @@ class Probe:
             return elapsed(lambda: objective.rows(**result | {"last": last}), device)
 
         own, task = row(False), (meta["dataset_name"], meta["objective_name"])
-        self.spent += warm + step + own
+        self.spent += warm + rehearsed + own
         if task not in self.truths:  # what is true of a θ is found once, for all methods
             first, own = own, row(False)
             self.truths[task] = max(0.0, first - own)
         last = row(True)
         self.spent += last
+        step = rehearsed * max(1.0, len(images) / len(solver.task.probe))
         return step, self.truths[task] + own, self.truths[task] + last
 
 
