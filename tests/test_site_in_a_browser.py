@@ -35,8 +35,7 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium or chrome on PATH")
     with api.sync_playwright() as driver:
-        few = ["--no-sandbox", "--disable-gpu", "--renderer-process-limit=1"]
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=few)
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started
         started.close()
 
