@@ -336,7 +336,7 @@ def test_times_to_an_accuracy_are_compared_where_the_performance_figure_is(only)
 def test_the_width_is_asked_for_on_the_command_line(tmp_path, monkeypatch):
     asked = []
 
-    def write_figures(frame, kinds, page, samples, out):
+    def write_figures(frame, ends, kinds, page, samples, out):
         asked.append(page.width)
         return iter(())
 

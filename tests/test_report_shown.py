@@ -15,7 +15,7 @@ from test_report_fair import JFB, rows_of
 
 from benchmark.report import drawing, figures, tables
 from benchmark.report.drawing import Page
-from benchmark.report.frame import endings, judged, tidy
+from benchmark.report.frame import endings, judged, run_ends, tidy
 from benchmark.report.headline import headline
 from benchmark.report.style import method_styles
 
@@ -179,6 +179,33 @@ def test_judged_says_the_same_in_all_rows_of_a_run():
     runs = judged(frame).groupby(["solver_name", "repetition"])
     assert (runs[["ending", "inexact"]].nunique() == 1).all(axis=None)
     assert endings(frame, "method")["DEQ"] == ", 1 of 2 diverged"
+
+
+def test_the_ends_of_runs_hold_what_is_first_and_last_known_in_them():
+    frame = tidy(rows_of(JFB, repetitions=3)).drop(columns="parameters")
+    holes = np.random.default_rng(0).random(len(frame)) < 0.5
+    frame["test_psnr"], frame["value"] = frame["test_psnr"].mask(holes), frame["value"].mask(~holes)
+    ends = run_ends(frame)
+    assert len(ends) < len(frame)
+    for of in ("first", "last"):
+        found, expected = (getattr(rows.groupby("run"), of)() for rows in (ends, frame))
+        pd.testing.assert_frame_equal(found, expected)
+    for rows in ("head", "tail"):
+        found, expected = (getattr(every.groupby("run"), rows)(1) for every in (ends, frame))
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_of_too_many_configurations_each_methods_best_has_curves(monkeypatch):
+    monkeypatch.setattr(figures, "MOST", 3)
+    raw = rows_of(*(("DEQ", {"tol": tol}) for tol in (1e-2, 1e-4)), JFB, ("JFB", {"tol": 1e-3}))
+    best = raw["solver_name"].unique()[1]
+    raw.loc[raw["solver_name"] == best, "objective_value"] /= 2
+    frame = tidy(raw)
+    drawn = figures.accuracy(frame, Page(method_styles(frame["method"])))
+    shown = [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+    assert [name for name in shown if name.startswith("DEQ")] == ["DEQ (tol=0.0001)"]
+    assert sum(name.startswith("JFB") for name in shown) == 1
+    assert any(note.startswith("2 of 4 configurations") for note in drawn.notes)
 
 
 def test_a_reader_that_goes_away_loses_no_files(tmp_path):

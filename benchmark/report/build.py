@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmark.report import drawing, figures, limits, profiles, tables
 from benchmark.report.drawing import NothingToDrawError, Page
-from benchmark.report.frame import how_ended, last_rows, more_than_tried, part, tidy
+from benchmark.report.frame import how_ended, last_rows, more_than_tried, part, run_ends, tidy
 from benchmark.report.headline import headline
 from benchmark.report.names import file_names, written
 from benchmark.report.pictures import reconstructions
@@ -34,6 +34,8 @@ from benchmark.report.style import method_styles
 OF_A_TASK = (figures.accuracy, figures.gradient_error, pareto, figures.learned, reconstructions)
 OF_ALL = (figures.time, figures.memory, scaling, profiles.performance, limits.limits)
 OF_ALL += (figures.memory_over_time,)
+#: what is drawn of every row, and not of the ends of runs alone
+CURVES = (figures.accuracy, figures.learned)
 KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
 
@@ -67,16 +69,17 @@ def report(
         said = [f"left out {rows} rows: {why}" for why, rows in source.left_out.items()]
         said += [f"{rows} rows {why}" for why, rows in source.incomplete.items()]
         print(*(f"  {line}\n" for line in said), sep="", end="")
-    if unknown := drawing.fonts(named(frame))[1]:
+    ends = run_ends(frame)
+    if unknown := drawing.fonts(named(ends))[1]:
         print(f"note: no font here has {unknown}; the figures show boxes, the tables are right")
-    if (frame["ending"] != "ok").all():
-        ends = ", ".join(f"{count} {how}" for how, count in how_ended(last_rows(frame)).items())
-        print(f"note: no run ended well: {ends}")
+    if (ends["ending"] != "ok").all():
+        said = ", ".join(f"{count} {how}" for how, count in how_ended(last_rows(ends)).items())
+        print(f"note: no run ended well: {said}")
     sampled = [] if samples is None else samples["method"]
-    page = Page(method_styles([*frame["method"], *sampled]), WIDTHS[width])
+    page = Page(method_styles([*ends["method"], *sampled]), WIDTHS[width])
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
-        drawn = write_figures(frame, only or KINDS, page, samples=samples, out=out)
+        drawn = write_figures(frame, ends, only or KINDS, page, samples=samples, out=out)
         made = [*drawn, *write_tables(frame, out=out, only=only)]
     record = provenance(results, made, curve=memory_curve, columns=width, only=only)
     write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -97,24 +100,25 @@ def read_memory_curve(path: Path) -> pd.DataFrame:
 
 def write_figures(
     frame: pd.DataFrame,
+    ends: pd.DataFrame,
     kinds: Collection[str],
     page: Page,
     *,
     samples: pd.DataFrame | None,
     out: Path,
 ) -> Iterator[dict[str, object]]:
-    """Write each figure as PNG and PDF; yields a record of what was written, or why not."""
-    names, known = file_names(frame["task"].unique()), named(frame)
+    """Write each figure as PNG and PDF, ``CURVES`` of the whole frame and the others of its
+    ``run_ends``; yields a record of what was written, or why not.
+    """
+    names, known = file_names(ends["task"].unique()), named(ends)
     wanted = [(draw, task) for task in names for draw in OF_A_TASK]
     wanted += [(draw, None) for draw in OF_ALL]
-    own = frame.iloc[:0]
     for draw, task in wanted:
         if (kind := draw.__name__) not in kinds:
             continue
         name = f"{kind}_{names[task]}" if task else kind
-        if task and task not in own["task"].values[:1]:
-            own = part(frame, frame["task"] == task)
-        rows = samples if kind == "memory_over_time" else own if task else frame
+        rows = samples if kind == "memory_over_time" else frame if draw in CURVES else ends
+        rows = part(rows, rows["task"] == task) if task else rows
         record = {"name": name, "kind": kind, "task": task}
         with drawing.look(known):
             try:
@@ -154,10 +158,10 @@ def write_tables(
 
 def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, str]:
     """The content of each table's files, by name, as ``report`` makes them for ``only``."""
-    whole = more_than_tried(frame)
-    made = [headline(whole), tables.summarised(whole)]
-    if (not only or "performance" in only) and profiles.comparable(frame):
-        made += [profiles.time_to_accuracy(frame), profiles.ranking(frame)]
+    whole, ends = more_than_tried(frame), run_ends(frame)
+    made = [headline(whole), tables.summarised(part(ends, ends.index.isin(whole.index)))]
+    if (not only or "performance" in only) and profiles.comparable(ends):
+        made += [profiles.time_to_accuracy(ends), profiles.ranking(ends)]
     if not only and (frame["outer_step"] > 0).any():
         made.append(profiles.work(frame))
     return {name: content for table in made for name, content in table.files().items()}

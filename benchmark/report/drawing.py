@@ -91,9 +91,11 @@ def plain(text: object) -> str:
 def save(figure: Figure, stem: Path) -> list[str]:
     """Write ``stem``.png and ``stem``.pdf, without dates; returns the file names."""
     png, pdf = (stem.parent / f"{stem.name}.{kind}" for kind in ("png", "pdf"))
-    figure.savefig(png, dpi=DPI, metadata={"Software": None})
-    # the layout just found is kept; one that is "none" would have it drawn twice
+    # a layout that is found first is drawn once, not once more to find it
+    figure.set_dpi(DPI)
+    figure.get_layout_engine().execute(figure)
     figure.set_layout_engine(None)
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
     figure.savefig(pdf, metadata={"CreationDate": None})
     return [png.name, pdf.name]
 

@@ -31,6 +31,7 @@ PLACES = ("start", "reached")
 REFERENCE = {"color": "#777777", "linewidth": 1, "linestyle": (0, (2, 1)), "zorder": 1}
 FEW = 3  # entries of a parameter up to which each has a line of its own
 MANY = 8  # configurations up to which curves with bands are told apart in one panel
+MOST = 48  # configurations up to which a page has room for a panel of each
 OTHERS = {"color": "#cccccc", "linewidth": 0.6, "zorder": 0.5}
 #: a parameter is stored as a function of what it stands for
 SCALES = {"log_": "natural log", "_logit": "logit"}
@@ -43,9 +44,10 @@ def accuracy(frame: pd.DataFrame, page: Page) -> Drawing:
     known = runs.dropna(subset=["outer_step", "value"]).groupby(label)["outer_step"].nunique()
     if not (known > 1).any():
         raise NothingToDrawError("needs at least two evaluations of a run")
-    looks = page.looks(runs, label)
     count = frame["solver_name"].nunique() - runs["solver_name"].nunique()
     untrained = [f"{count} configurations evaluated only once, without training"] if count else []
+    runs, fewer = _best(runs)
+    looks, untrained = page.looks(runs, label), [*fewer, *untrained]
     if len(looks) > MANY:
         return _apart(runs, page, looks, untrained)
     points, ends = known.index[known < 3], endings(runs, label)
@@ -93,6 +95,18 @@ def _apart(
     others = ", ".join(called(name, runs, AXES) for name in (*ACCURACY[1:], *extra(runs)))
     many = f"{others}, and F against other axes: {len(looks)} configurations are too many curves"
     return finish(figure, runs["task"].iloc[0], handles, [many, *notes])
+
+
+def _best(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The runs, and nothing; of more than ``MOST`` configurations those of each method's that comes
+    to the least F (median), and what is said of the others.
+    """
+    if (count := runs["configuration"].nunique()) <= MOST:
+        return runs, []
+    ends = last_rows(runs, "value").groupby(["method", "configuration"])["value"].median()
+    kept = [name for _, name in ends.groupby("method").idxmin()]
+    note = f"{count - len(kept)} of {count} configurations: each method's with the least F is shown"
+    return part(runs, runs["configuration"].isin(kept)), [note]
 
 
 def _along(axis: Axes, runs: pd.DataFrame, x: str, y: str, looks: Mapping[str, Style]) -> None:
@@ -242,7 +256,7 @@ def memory(frame: pd.DataFrame, page: Page) -> Drawing:
 
 def learned(frame: pd.DataFrame, page: Page) -> Drawing:
     """Learned parameters, of one task; of more than ``MANY`` configurations no ranges."""
-    runs = trained(frame)
+    runs, notes = _best(trained(frame))
     runs = part(runs, runs["learned"].notna())
     theta = medians(runs)
     if theta.empty:
@@ -261,7 +275,8 @@ def learned(frame: pd.DataFrame, page: Page) -> Drawing:
         count, what = own["entry"].nunique(), "median and range" if len(looks) <= MANY else "median"
         many = f"{what} of {count} entries" if count > FEW else f"{count} entries"
         axis.set_title(many if count > 1 else "one entry", loc="left", fontsize=6.5)
-    return finish(figure, frame["task"].iloc[0], entries(looks, endings(runs, "configuration")))
+    handles = entries(looks, endings(runs, "configuration"))
+    return finish(figure, frame["task"].iloc[0], handles, notes)
 
 
 def medians(runs: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ in does not matter. Columns that a file lacks are NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,10 +56,11 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     raw = raw.reset_index(drop=True)
     head = numbered(raw.reindex(columns=HEAD))
     heads = headed(raw[~head.duplicated()].reset_index(drop=True))
-    frame = typed(raw).drop(columns=HEADED)
+    frame = typed(raw, of_runs=False)
     frame["training_evals"] = frame["training_layer_evals"] + frame["training_vjp_evals"].fillna(0)
-    finite = frame["value"].notna().map({True: "ok", False: "error"})
-    frame["status"] = frame["status"].where(frame["status"].notna(), finite).astype(str)
+    frame["status"] = each(frame["status"], str)
+    if (unknown := frame["status"].isna()).any():
+        frame.loc[unknown, "status"] = np.where(frame.loc[unknown, "value"].notna(), "ok", "error")
     dates = raw.reindex(columns=["run_date"])["run_date"]
     del raw  # its numbers are those of the frame until that is sorted
     again = repeats(frame.assign(run=head.map(heads["run"])), dates)
@@ -76,14 +77,17 @@ def tidy(raw: pd.DataFrame) -> pd.DataFrame:
     return judged(frame.join(heads.take(head[order]).reset_index(drop=True)))
 
 
-def typed(raw: pd.DataFrame) -> pd.DataFrame:
-    """The columns that are read, under their names: numbers finite or NaN, all else objects."""
+def typed(raw: pd.DataFrame, *, of_runs: bool) -> pd.DataFrame:
+    """The columns that are read, those that are ``HEADED`` or all others, under their names:
+    numbers finite or NaN, all else objects.
+    """
     own = f"objective_{METRIC}"
     metrics = {name: name.removeprefix("objective_") for name in raw if name.startswith(own)}
     renames = RAW_COLUMNS["name"].to_dict() | metrics
+    renames = {column: name for column, name in renames.items() if (name in HEADED) == of_runs}
     frame = raw.reindex(columns=[*renames]).set_axis([*renames.values()], axis="columns")
     numbers = [*RAW_COLUMNS["name"][RAW_COLUMNS["kind"] == "number"], *metrics.values()]
-    objects = frame.columns.difference(numbers)
+    numbers, objects = frame.columns.intersection(numbers), frame.columns.difference(numbers)
     return frame.assign(
         **{name: finite_numbers(frame[name]) for name in numbers},
         **{name: frame[name].astype(object) for name in objects},
@@ -97,6 +101,15 @@ def finite_numbers(cells: pd.Series) -> pd.Series:
     return found.where(np.isfinite(found)) if np.isinf(found).any() else found
 
 
+def each(cells: pd.Series, what: Callable[[object], object]) -> pd.Series:
+    """``what`` of each cell as objects, done once for each value: of a million few are different;
+    None where there is none.
+    """
+    codes, values = pd.factorize(cells)
+    found = pd.Series([*map(what, values), None], dtype=object).to_numpy()
+    return pd.Series(found[codes], index=cells.index, dtype=object)
+
+
 def numbered(columns: pd.DataFrame) -> pd.Series:
     """The number of each row's values among all that there are, in order of appearance."""
     codes = columns.groupby([*columns], dropna=False, sort=False).ngroup()
@@ -105,7 +118,7 @@ def numbered(columns: pd.DataFrame) -> pd.Series:
 
 def headed(raw: pd.DataFrame) -> pd.DataFrame:
     """What raw rows are of, one of each ``HEAD``: ``RUN``, its number ``run``, and all names."""
-    frame = typed(raw)[HEADED]
+    frame = typed(raw, of_runs=True)[HEADED]
     absent = {**dict.fromkeys(NAMES, "unknown"), "source": "", "repetition": 0, "stated": ""}
     frame = frame.fillna(absent).astype({"repetition": int})
     frame["device"] = names.devices(raw)
@@ -160,51 +173,63 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
     was cut; ``inexact``, whether a gradient's error, or the method's estimate of it, was once above
     what it claims: its ``gradient_tol``, or ``EXACT_TO``.
     """
-    known = frame.drop_duplicates("solver_name").set_index("solver_name")
-    claimed = known["parameters"].map(lambda stated: stated.get("gradient_tol"))
-    claimed = pd.to_numeric(claimed, errors="coerce")
-    claimed = claimed.fillna(known["method"].isin(EXACT).map({True: EXACT_TO, False: math.inf}))
-    claimed = frame["solver_name"].map(claimed)
     run, start = frame["run"], frame["outer_step"] == 0
-    known = {}
-    for name in AT_COMMON:
-        own = frame[name]
-        if name.endswith("_start"):
-            own = own.fillna(frame[name.removesuffix("_start")].where(start))
-        known[name] = own.groupby(run).transform("first")
-    errors = ["gradient_error", "gradient_error_estimate", *(n for n in AT_COMMON if "_error" in n)]
-    above = frame[errors].max(axis="columns") > claimed
-    status, ended = (frame[name].groupby(run).transform("last") for name in ("status", "ended"))
+    runs, first = frame.groupby(run), first_rows(frame).set_index("run")
+    known = {name: frame[name] for name in AT_COMMON}
+    for name in [name for name in known if name.endswith("_start")]:
+        known[name] = known[name].fillna(frame[name.removesuffix("_start")].where(start))
+    found = pd.DataFrame(known, copy=False).groupby(run).first()
+    last = runs[["status", "ended"]].last()
     # a method may be done before its last step; a row that does not say so is of one that was cut
-    most = frame["outer_step"].groupby(run).transform("max")
-    short = (most < frame["steps"]) & (ended != "finished")
-    cut = ended.map(CUT)
+    short = (runs["outer_step"].max() < first["steps"]) & (last["ended"] != "finished")
+    cut = last["ended"].map(CUT)
     cut = cut.mask(cut.isna() & short, "cut before its last step")
-    ending = status.mask((status == "ok") & cut.notna(), cut)
-    inexact = above.groupby(run).transform("any")
-    return frame.assign(**known, ending=ending, inexact=inexact)
+    found["ending"] = last["status"].mask((last["status"] == "ok") & cut.notna(), cut)
+    claimed = first["parameters"].map(lambda stated: stated.get("gradient_tol"))
+    exact = first["method"].isin(EXACT).map({True: EXACT_TO, False: math.inf})
+    claimed = pd.to_numeric(claimed, errors="coerce").fillna(exact)
+    errors = ["gradient_error", "gradient_error_estimate", *(n for n in AT_COMMON if "_error" in n)]
+    found["inexact"] = runs[errors].max().max(axis="columns") > claimed
+    return frame.assign(**found.reindex(run).set_axis(frame.index))
 
 
 def upper_losses(raw: pd.DataFrame, frame: pd.DataFrame) -> pd.Series:
     """The upper loss of each row: as its run says, else as its parameters do, else MSE."""
     if frame[LOSS].notna().all():
-        return frame[LOSS].astype(str)
+        return each(frame[LOSS], str)
     runs = frame.groupby(["source", *NAMES, "repetition"])
     objectives = names.parameters(raw, "objective_name", "p_obj_")
     known = frame["objective_name"].map(lambda name: objectives[name].get(LOSS))
-    return frame[LOSS].fillna(runs[LOSS].transform("first")).fillna(known).fillna(MSE).astype(str)
+    found = frame[LOSS].fillna(runs[LOSS].transform("first")).fillna(known).fillna(MSE)
+    return each(found, str)
 
 
 def renamed(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with ``configuration`` naming what differs among its own rows."""
     known = frame.drop_duplicates("solver_name").set_index("solver_name")
     found = distinguish(known["method"].to_dict(), known["parameters"].to_dict(), names.DEFINING)
-    return frame.assign(configuration=frame["solver_name"].map(found).astype(object))
+    return frame.assign(configuration=each(frame["solver_name"], found.get))
 
 
 def part(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
-    """Some rows of a frame; where they are all, the frame, which is not copied then."""
-    return frame if rows.all() else frame[rows]
+    """Some rows of a frame; a view of it where they are in one piece, as those of a task are."""
+    at = np.flatnonzero(rows)
+    whole = len(at) > 0 and at[-1] - at[0] == len(at) - 1
+    return frame.iloc[at[0] : at[-1] + 1] if whole else frame[rows]
+
+
+def run_ends(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a tidy frame that all but curves are made of: of each run the first and the last,
+    and those in which each column is known first and last.
+    """
+    run, kept = frame["run"].to_numpy(), np.zeros(len(frame), dtype=bool)
+    for name in frame:
+        known = frame[name].notna()
+        if name == "run" or not known.all():
+            at = np.flatnonzero(known)
+            other = np.diff(run[at], prepend=-1, append=-1) != 0
+            kept[at[other[:-1]]] = kept[at[other[1:]]] = True
+    return frame[kept]
 
 
 def last_rows(frame: pd.DataFrame, known: str | None = None) -> pd.DataFrame:
@@ -262,7 +287,7 @@ def endings(frame: pd.DataFrame, by: str) -> dict[str, str]:
     """For a legend, by a column's values: ``, 1 of 2 diverged``; "" where all is well."""
     return {
         name: "".join(f", {n} of {len(ends)} {how}" for how, n in how_ended(ends).items())
-        for name, ends in last_rows(frame).groupby(by, sort=False)
+        for name, ends in last_rows(frame[["run", "ending", "inexact", by]]).groupby(by, sort=False)
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows
+from benchmark.report.frame import AT_COMMON, COMMON, counted_rows, first_rows, run_ends
 from benchmark.report.names import DIRECTIONS, called, extra, higher_is_better
 from benchmark.report.reading import METRIC, read_csv
 from benchmark.report.statistics import difference, interval, not_worse, values
@@ -126,9 +126,10 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
     (``told``); ``fell`` and ``moved`` are what ``overfitted`` and ``last_fifth`` find. Means are
     over ``frame.counted_rows``.
     """
-    good, metrics = counted_rows(frame), extra(frame)
-    means = summary(frame).rename(columns=lambda name: name.removesuffix("_mean"))
-    parts, measures, every_first = [], ["test_psnr", *metrics], first_rows(frame)
+    ends, metrics = run_ends(frame), extra(frame)
+    good, means = counted_rows(ends), summary(ends)
+    means = means.rename(columns=lambda name: name.removesuffix("_mean"))
+    parts, measures, every_first = [], ["test_psnr", *metrics], first_rows(ends)
     for task, rows in means.groupby("task", sort=False):
         own = frame.loc[frame["task"] == task, CURVE]
         runs = dict(list(good[good["task"] == task].groupby("configuration", sort=False)))
@@ -143,7 +144,7 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
         names, every = part["configuration"], {}
         for name in measures:
             every[name] = {one: values(runs[one], name) for one in runs}
-            higher = name == "test_psnr" or higher_is_better(name, frame)
+            higher = name == "test_psnr" or higher_is_better(name, ends)
             found = compared(names, every[name], higher=higher)
             # the mean that marks and intervals are of: one repetition, run twice, counts once
             part[name] = found.pop("mean").fillna(part[name])
@@ -156,7 +157,7 @@ def numbers(frame: pd.DataFrame) -> pd.DataFrame:
             part[verdict] = [told(name, every["test_psnr"], reference) for name in names]
         along = pd.concat([overfitted(own), last_fifth(own)], axis="columns")
         parts.append(part.join(along, on="configuration"))
-    found = pd.concat(parts, ignore_index=True).assign(over=taken_over(frame))
+    found = pd.concat(parts, ignore_index=True).assign(over=taken_over(ends))
     if not metrics:
         return found[ORDER]
     own = [f"{part}{name}" for name in metrics for part in ("", *(f"{b}_" for b in BOUNDS))]

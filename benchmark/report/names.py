@@ -72,7 +72,7 @@ def problems(raw: pd.DataFrame) -> pd.DataFrame:
     found["batch"] = found[["batch", "n_train"]].min(axis="columns").where(found["batch"].notna())
     for name, without in {"task": (), "setting": VARIED}.items():
         labels = distinguish(heads, details, (LOSS,), without=without)
-        found[name] = pd.Series(labels, dtype=object).to_numpy()
+        found[name] = pd.Series([*labels.values()], index=found.index, dtype=object)
     return found.drop(columns="n_train").set_axis(pd.MultiIndex.from_tuples(found.index))
 
 

@@ -26,7 +26,7 @@ Bold = Set[tuple[int, str]]
 LATEX = {"\\": r"\textbackslash{}", **{character: f"\\{character}" for character in "_%&#${}"}}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
 LATEX |= {"θ": r"$\theta$", "±": r"$\pm$", "—": "---", "<": r"$<$", ">": r"$>$"}
-LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+LATEX = str.maketrans(LATEX | {"↑": r"$\uparrow$", "↓": r"$\downarrow$"})
 #: what Markdown would take for a link, a tag or the end of a cell
 MARKDOWN = re.compile(r"[\\`*|]|\](?=[(\[:])")
 #: what a spreadsheet would take for a formula
@@ -121,7 +121,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     parts = {"method": ("method", "first"), "status": ("ok", "size"), "runs": ("ok", "size")}
     parts |= {"ok": ("ok", "sum"), "repetitions": ("repetition", "nunique")}
     heads = groups.agg(**parts).join(test_images(frame), on="task")
-    heads["status"] = [_status(own) for _, own in groups]
+    heads["status"] = [_status(own) for _, own in groups[["ending", "inexact"]]]
     solvers = groups["solver_name"].agg(lambda found: "; ".join(sorted(set(found))))
     numbers = heads.join(counted).assign(solver_name=solvers)
     if losses(frame) != [MSE]:
@@ -209,21 +209,19 @@ def to_markdown(text: pd.DataFrame, bold: Bold = frozenset(), *, note: str = "")
 
 def to_latex(text: pd.DataFrame, bold: Bold = frozenset(), *, note: str = "") -> str:
     """A booktabs ``tabular`` (for ``\\input``), a rule where the first column changes; the note."""
-    styled = text.map(_latex).rename(columns=_latex).style.hide(axis="index")
+    cells = text.map(lambda cell: cell.translate(LATEX))
     for row, name in bold:
-        styled = styled.map(lambda _: "textbf:--rwrap", subset=(row, _latex(name)))
-    columns = f"ll{'r' * (text.shape[1] - 3)}l"
-    lines = styled.to_latex(column_format=columns, hrules=True).splitlines()
-    first, body = text.iloc[:, 0], lines.index(r"\midrule") + 1
+        cells.loc[row, name] = rf"\textbf{{{cells.loc[row, name]}}}"
+    heads = [name.translate(LATEX) for name in text]
+    head, *body = (" & ".join(row) + r" \\" for row in (heads, *cells.to_numpy()))
+    first = text.iloc[:, 0]
     for row in reversed(range(1, len(text))):
         if first[row] != first[row - 1]:
-            lines.insert(body + row, r"\midrule")
-    below = [rf"\par\smallskip {{\footnotesize {_latex(note)}}}"] if note else []
+            body.insert(row, r"\midrule")
+    start = rf"\begin{{tabular}}{{ll{'r' * (text.shape[1] - 3)}l}}"
+    lines = [start, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    below = [rf"\par\smallskip {{\footnotesize {note.translate(LATEX)}}}"] if note else []
     return "\n".join([r"% needs \usepackage{booktabs}", *lines, *below, ""])
-
-
-def _latex(cell: str) -> str:
-    return cell.translate(str.maketrans(LATEX))
 
 
 def to_html(text: pd.DataFrame, bold: Bold = frozenset(), *, name: str, note: str = "") -> str:
