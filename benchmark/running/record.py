@@ -51,8 +51,15 @@ class Record:
         """
         if rows and (now or self.each or self.pace.due()):
             with self.pace.doing():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                put(pd.DataFrame(rows), self.folder / ENDED)
+                try:
+                    self._put(rows)
+                except FileNotFoundError:
+                    # a run that ended in between has removed the folder, which was empty
+                    self._put(rows)
+
+    def _put(self, rows: Sequence[Row]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        put(pd.DataFrame(rows), self.folder / ENDED)
 
     def end(self) -> None:
         """The rows are in ``study``."""
