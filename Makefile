@@ -20,7 +20,7 @@ help:
 	@echo "make test-long  the tests, with more random problems"
 	@echo "make mutants  how many of 400 small changes of the code the tests notice (about two hours)"
 	@echo "make coverage how often the report's intervals hold the truth, simulated (a few minutes)"
-	@echo "make growth   what a study costs as its runs and images grow: laws, to results/growth.md (minutes)"
+	@echo "make growth   what a study costs as its runs and images grow: laws, to results/growth.md (a quarter of an hour)"
 	@echo "make faults   inject faults into runs and files; how each ended goes to results/faults.md (minutes)"
 	@echo "make engines  one small study in five ways, on dask and submitit too, workers killed (minutes)"
 	@echo "make results  re-run the studies under results/ and all that is made from them (more than an hour)"

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,9 +49,9 @@ STUDY = {
 }
 
 
-def command(folder: Path, name: str) -> list[str]:
-    """Of a study whose rows go to ``folder``/``name``.parquet, without any cache."""
-    (folder / f"{name}.yml").write_text(yaml.safe_dump(STUDY))
+def command(folder: Path, name: str, study: Mapping[str, object] = STUDY) -> list[str]:
+    """Of a study in ``folder``, its rows there in ``name``.parquet."""
+    (folder / f"{name}.yml").write_text(yaml.safe_dump(dict(study)))
     output = str(folder / f"{name}.parquet")
     given = ["run", str(folder / f"{name}.yml"), "--benchmark", str(folder), "--output", output]
     return [sys.executable, "-m", "benchmark", *given]

@@ -3,17 +3,19 @@
     python tools/streamed.py --numbers 200 2000
 
 One study for each number of training images of ``--size``², and a tenth as many to test on, as
-``python -m benchmark run`` does it: simulated images, HOAG with states carried over, ten steps on
-eight images, rows before the first and after the last. Printed are the peaks of the resident memory
-of the two processes that hold images, that of the study and that of the run, as Linux has them
-(VmHWM; looked at every 20 ms), and the ratio of each to that at the first number. Exit code 0: none
-is above ``MOST``.
+``python -m benchmark run`` does it: simulated images, HOAG with states carried over, once through
+the images in steps of eight, rows before the first and after the last. Printed are the peaks of the
+resident memory of the two processes that hold images, that of the study and that of the run, as
+Linux has them (VmHWM; looked at every 20 ms), and the ratio of each to that at the first number.
+Exit code 0: none is above ``MOST``.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -22,21 +24,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-import yaml
+from killed import ROOT, command, place, processes_of
 
 from benchmark.imaging.stored import LIMIT
+from benchmark.running.child import adopt_orphans
 
-ROOT = Path(__file__).resolve().parents[1]
 #: what the memory may be, in units of that at the first number
 MOST = 1.1
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a study took: ``seconds`` of processor time, of all its processes; MiB at the peak of
-    the resident memory of the process of the study and of the largest other, at the peak on the
-    disk, and of its rows at the end.
+    """What a study took: ``seconds`` of processor time, of all its processes, in user and in system
+    mode, as the kernel counts them when they have ended; MiB at the peak of the resident memory of
+    the process of the study and of the largest other, and at the peak on the disk, looked at every
+    half second and as the rows are replaced (kept runs, images in files, cache and rows); MiB of
+    the rows.
     """
 
     seconds: float
@@ -48,48 +51,47 @@ class Cost:
 
 def study(number: int, size: int, *, runs: int = 1) -> dict[str, object]:
     """The configuration, as benchopt reads it; several ``runs`` are repetitions."""
-    lower, every = "tikhonov(wavelet='haar',levels=1)", {"evaluate_every": [10]}
+    lower, steps = "tikhonov(wavelet='haar',levels=1)", [max(1, number // 8)]
+    given = {"steps": steps, "batch_size": [8], "tol": [1e-6], "evaluate_every": steps}
     images = {"size": [size], "n_train": [number], "n_test": [max(1, number // 10)]}
     return {
         "seed": 0,
         "n-repetitions": runs,
         "plot": False,
+        "timeout": 36_000,
         "objective": [{"Learning at equilibrium": {"lower": [lower], "device": ["cpu"]}}],
         "dataset": [{"Simulated": images}],
-        "solver": [{"HOAG": {"steps": [10], "batch_size": [8], "tol": [1e-6], **every}}],
+        "solver": [{"HOAG": given}],
     }
 
 
 def cost(configuration: dict[str, object], *, limit: str) -> Cost:
     """Run a study with all that it writes in one folder; RuntimeError where it fails."""
     peaks: dict[int, float] = {}
-    seconds: dict[int, float] = {}
-    disk = 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "study.yml"
-        config.write_text(yaml.safe_dump(configuration))
-        options = ["--output", str(Path(folder) / "rows"), "--no-cache"]
-        command = [sys.executable, "-m", "benchmark", "run", str(config), *options]
-        environment = os.environ | {LIMIT: limit, "TMPDIR": folder}
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=2) as running:
+    before, looked = _seconds(), -math.inf
+    adopt_orphans()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        place(folder / "study")
+        words = command(folder / "study", "rows", configuration)
+        environment = os.environ | {LIMIT: limit, "TMPDIR": name}
+        disk = plugins = _disk(folder)
+        with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=2) as running:
             while running.poll() is None:
-                for pid in (running.pid, *_descendants(running.pid)):
+                for pid in processes_of(running.pid):
                     peaks[pid] = max(peaks.get(pid, 0.0), _peak(pid))
-                    seconds[pid] = max(seconds.get(pid, 0.0), _seconds(pid))
-                disk = max(disk, _disk(Path(folder)))
+                if time.monotonic() > looked + 0.5:
+                    disk, looked = max(disk, _disk(folder)), time.monotonic()
                 time.sleep(0.02)
+        with suppress(ChildProcessError):  # until none is left
+            while True:
+                os.wait()
         if running.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with exit code {running.returncode}")
-        rows = (Path(folder) / "rows.parquet").stat().st_size / 2**20
+            raise RuntimeError(f"{' '.join(words)} ended with exit code {running.returncode}")
+        rows = (folder / "study" / "rows.parquet").stat().st_size / 2**20
+        disk = max(disk, _disk(folder) + rows) - plugins
     first = peaks.pop(running.pid)
-    return Cost(sum(seconds.values()), first, max(peaks.values()), disk, rows)
-
-
-def _descendants(pid: int) -> list[int]:
-    try:
-        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return []
+    return Cost(_seconds() - before, first, max(peaks.values()), disk, rows)
 
 
 def _peak(pid: int) -> float:
@@ -101,13 +103,10 @@ def _peak(pid: int) -> float:
     return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
-def _seconds(pid: int) -> float:
-    """Of processor time; 0 where the process is gone."""
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
+def _seconds() -> float:
+    """Of processor time, of all children of this process that have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _disk(folder: Path) -> float:

@@ -179,7 +179,7 @@ def _kill_what_came_of(pid: int) -> None:
                 process.kill()
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
     """Make processes whose parent ends children of this one, where the system can (Linux)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -187,7 +187,7 @@ def _adopt_orphans() -> None:
 
 def _serve(there: Connection, payload: bytes) -> None:
     os.setsid()
-    _adopt_orphans()
+    adopt_orphans()
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     path, work = None, None
     try:
