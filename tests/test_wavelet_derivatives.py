@@ -69,6 +69,14 @@ def test_a_band_is_its_matrix(wavelet, inverse):
         assert relative_error(found, getattr(dense, axis)(side, inverse=inverse)) < 1e-13
 
 
+def test_long_sides_that_blocks_do_not_divide():
+    x = drawn(1, 1, 136, 296).detach()
+    transform = OrthonormalWavelet("db3", 3, (136, 296))
+    coefficients = transform.pyramid(x)
+    assert torch.allclose(coefficients.square().sum(), x.square().sum())
+    assert torch.allclose(transform.image(coefficients), x, atol=1e-13)
+
+
 @pytest.mark.parametrize("planes", [1, 50])
 def test_long_sides_and_many_planes_give_what_short_ones_do(planes, monkeypatch):
     x = drawn(planes, 1, 128, 8).detach()

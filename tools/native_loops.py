@@ -180,18 +180,23 @@ def layer_loop(
     task: LearningTask, solve: Solve, *, learning_rate: float, warm_start: bool
 ) -> Iterator[Moment]:
     """deepinv's own layer, its equilibrium found and differentiated by ``solve``."""
-    made = model(task.lower, thres_conv=0.0, anderson=None)
-    y, physics, iterator = task.train.observation, task.lower.physics, made.fixed_point.iterator
-    data, prior, parameters = made.data_fidelity[0], made.prior[0], made.update_params_fn(0)
-    T = CountedLayer(
-        lambda x: iterator({"est": (x,)}, data, prior, parameters, y, physics)["est"][0]
-    )
+    y = task.train.observation
+    layer, theta = own_layer(task.lower, y)
+    T = CountedLayer(layer)
 
     def reconstructed(last: Tensor | None) -> Tensor:
-        return solve(T, physics.A_adjoint(y) if last is None else last, last is not None)
+        x0 = task.lower.physics.A_adjoint(y) if last is None else last
+        return solve(T, x0, last is not None)
 
-    theta = made.params_algo["g_param"][0]
     return _descent(task, theta, reconstructed, T, learning_rate, warm_start)
+
+
+def own_layer(lower: WaveletL1, y: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """deepinv's own layer for the θ and the operator of ``lower``, and its θ."""
+    made = model(lower, thres_conv=0.0, anderson=None)
+    iterator, of_this = made.fixed_point.iterator, (made.data_fidelity[0], made.prior[0])
+    of_this += (made.update_params_fn(0), y, lower.physics)
+    return lambda x: iterator({"est": (x,)}, *of_this)["est"][0], made.params_algo["g_param"][0]
 
 
 def torchdeq_loop(

@@ -21,7 +21,8 @@ FILTER_ROUNDING = 1e-14
 def level_of(wavelet: str, side: int) -> Level:
     """The level of ``side`` samples; ValueError where the wavelet is not orthogonal."""
     matrix = _matrix(wavelet, side)
-    return Banded(matrix) if side >= BANDED else Dense(matrix)
+    whole = side % (2 * BLOCK) == 0
+    return Banded(matrix) if whole and side >= BANDED else Dense(matrix)
 
 
 class Level(nn.Module):
@@ -55,9 +56,9 @@ class Dense(Level):
 class Banded(Level):
     """The band of M alone, s(f + 2·BLOCK) multiplications a column, f the length of the filters.
 
-    M is periodic: its rows 0 to BLOCK − 1 of the low-pass half and of the high-pass one, moved
-    along by 2·BLOCK samples, are the others. So Mx is one matrix times overlapping windows of x;
-    and Mᵀx is two, one for each half of x.
+    M, of a side that is a multiple of 2·BLOCK, is periodic: its rows 0 to BLOCK − 1 of the low-pass
+    half and of the high-pass one, moved along by 2·BLOCK samples, are the others. So Mx is one
+    matrix times overlapping windows of x; and Mᵀx is two, one for each half of x.
     """
 
     def __init__(self, matrix: Tensor) -> None:
