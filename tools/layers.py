@@ -51,7 +51,7 @@ def task(lower: str, side: int, images: int) -> BilevelTask:
         probe_size=1,
         seed=0,
     )
-    return made.to(dtype=torch.float32)
+    return made.to(device=CPU, dtype=torch.float32)
 
 
 def layers(side: int, images: int) -> Iterator[tuple[str, Callable[[Tensor], Tensor], Tensor]]:
