@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
+import layers
 import native_loops as natives
 import time_to_train as tool
 import training_course as course
@@ -184,14 +185,20 @@ def task(request):
     return made
 
 
+def test_layers_that_are_timed_against_each_other_are_the_same():
+    pytest.importorskip("ptwt")
+    found = {name: T(x) for name, T, x in layers.layers(32, 2)}
+    assert len(found) == 5
+    for name in ("deepinv", "wavelet_l1, dense", "wavelet_l1, bands"):
+        torch.testing.assert_close(found[name], found["wavelet_l1"], rtol=0, atol=1e-5)
+
+
 def test_deepinv_alone_solves_the_same_problem(task):
     pytest.importorskip("ptwt")
     theta, batch = task.lower.log_weights.detach(), task.train
     assert torch.equal(natives.as_ours(natives.as_native(theta)), theta)
-    made = natives.model(task.lower, thres_conv=1e-10, anderson=None)
-    parameters, x = made.update_params_fn(0), batch.truth
-    arguments = (made.data_fidelity[0], made.prior[0], parameters, batch.observation)
-    theirs = made.fixed_point.iterator({"est": (x,)}, *arguments, task.lower.physics)["est"][0]
+    x = batch.truth
+    theirs = natives.own_layer(task.lower, batch.observation)[0](x)
     torch.testing.assert_close(theirs, task.lower.step(x, batch.observation), rtol=0, atol=1e-7)
     found = true_equilibrium(task.lower, batch.observation, tol=1e-10)
     value = float(upper_loss(task.lower, found.x, batch))
