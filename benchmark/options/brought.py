@@ -72,12 +72,13 @@ def loaded(path: str | Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     spec = spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise FileError(f"{str(path)!r} is not a Python file")
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # not by its loader, which takes a file changed within a second for the one it compiled
+        exec(compile(content, file, "exec"), module.__dict__)
     except BaseException as error:  # a file that exits is a faulty file, not the end of a study
         del sys.modules[name]
         if isinstance(error, KeyboardInterrupt):
