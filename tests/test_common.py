@@ -18,6 +18,7 @@ from benchmark.measure import common, exact_descent, kept, memory, reference, ti
 from benchmark.measure import truth as truths
 from benchmark.measure.common import BEFORE, at_common_theta
 from benchmark.measure.failure import DivergedError, Outcome
+from benchmark.measure.jacobian import jacobian_norm
 from benchmark.measure.reference import reference_hypergradient, true_equilibrium
 from benchmark.measure.truth import Truth, at_theta
 from benchmark.options.columns import PLACES
@@ -242,6 +243,42 @@ def test_equilibria_are_solved_in_chunks(monkeypatch):
     assert max(batches) == 2
 
 
+def test_residuals_may_be_judged_in_float32(task):
+    """As exact in float64, without a layer there; the rate and ‖J‖ are the same to its rounding.
+    What float32 cannot tell, and a layer that has none, is judged in float64.
+    """
+    y, dtypes = task.probe.observation.double(), []
+
+    def layer(theta, x, y):
+        dtypes.append(x.dtype)
+        return theta * (0.9 * x).tanh() + y
+
+    lower = LayerProblem(torch.full((), 0.9).double(), layer)
+    how = {"tol": 1e-5, "judged_in": torch.float32}
+    found = true_equilibrium(lower, y, **how)
+    assert set(dtypes) == {torch.float32}
+    of_each = (lower.step(found.x, y) - found.x).flatten(1).norm(dim=1)
+    assert (of_each <= 2e-5 * found.x.flatten(1).norm(dim=1)).all()
+    assert (found.residuals <= 1e-5).all()
+    dtypes.clear()
+    on = true_equilibrium(lower, y, x0=found.x, first=found.first, **how | {"tol": 1e-7})
+    assert torch.float64 in dtypes and (on.residuals <= 1e-7).all()
+    probe = task.probe.to(dtype=torch.float64)
+    single, double = (
+        (
+            reference_hypergradient(lower, probe, judged_in=dtype).contraction,
+            jacobian_norm(lower, probe, judged_in=dtype),
+        )
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert single != double
+    assert single == pytest.approx(double, rel=1e-4)
+    held = torch.ones((), dtype=torch.float64)
+    own = LayerProblem(torch.ones(()).double(), lambda theta, x, y: 0.5 * x @ held.expand(1, 1) + y)
+    y = torch.ones(2, 1, 1, 1, dtype=torch.float64)
+    assert torch.allclose(true_equilibrium(own, y, **how).x, 2 * y)
+
+
 def test_a_black_image_has_an_equilibrium():
     """Without noise the layer is 0 there: 0/0 was no number, and every run was diverged."""
     black = simulated(number=2, size=16, seed=0)
@@ -259,7 +296,9 @@ def test_a_residual_that_is_no_number_is_not_hidden(task, monkeypatch):
     monkeypatch.setattr(
         truths,
         "true_equilibrium",
-        lambda lower, y, tol: reference.TrueEquilibrium(lower.init(y), torch.tensor(next(found))),
+        lambda lower, y, **options: reference.TrueEquilibrium(
+            lower.init(y), torch.tensor(next(found)), torch.ones(len(y))
+        ),
     )
     with pytest.raises(DivergedError, match="no equilibrium within reach"):
         Truth(task).accuracy(Truth(task).start)

@@ -30,8 +30,8 @@ FAR_ENOUGH = 0.1
 #: of each gradient, and of a state's residual above which it is no equilibrium
 GRADIENT_TOL, NO_EQUILIBRIUM = 1e-2, 1e-4
 #: how states and adjoints are solved; the tolerances are those of the refinement
-_SEARCH = ToTolerance("anderson(depth=20)", tol=1e-6, max_layers=1000)
-_RULE = Implicit("auto", tol=1e-3, max_steps=1000)
+_SEARCH = ToTolerance("anderson(depth=20)", tol=1e-6, max_layers=120)
+_RULE = Implicit("auto", tol=1e-3, max_steps=120)
 
 
 class _Ended(Exception):  # noqa: N818 (it is no error)

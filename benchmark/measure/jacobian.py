@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.gradients.equilibrium_loss import EquilibriumLoss
 from benchmark.gradients.linearization import Linearization
-from benchmark.measure.reference import true_equilibrium
+from benchmark.measure.reference import linearized, true_equilibrium
 from benchmark.problems.bilevel import Images
 from benchmark.problems.lower_level import LowerLevelProblem
 
@@ -21,8 +21,12 @@ _AT, _AT_MOST = 1e-8, 1e-4
 _TOL = 1e-4
 
 
-def jacobian_norm(lower: LowerLevelProblem, batch: Images) -> float:
+def jacobian_norm(
+    lower: LowerLevelProblem, batch: Images, *, judged_in: torch.dtype = torch.float64
+) -> float:
     """‖J‖₂ at the true equilibrium, the largest over ``batch``; NaN where none is found.
+
+    Products are ``judged_in`` a dtype of their own, where a layer can be had in it.
 
     It bounds the errors of K terms by κᴷ whether J is normal or not; the spectral radius is the
     rate that they come to. Cost: the equilibrium, and some thirty products with J and with Jᵀ
@@ -34,7 +38,8 @@ def jacobian_norm(lower: LowerLevelProblem, batch: Images) -> float:
         found = true_equilibrium(here, part.observation, tol=_AT)
         if not found.residual <= _AT_MOST:
             return nan
-        norms.append(_norm(Linearization(EquilibriumLoss.of_lower_level(here, part), found.x)))
+        problem = EquilibriumLoss.of_lower_level(here, part)
+        norms.append(_norm(linearized(problem, found.x, judged_in)))
     return max(norms)
 
 
@@ -44,7 +49,7 @@ def _norm(at: Linearization) -> float:
 
     def product(v: np.ndarray) -> np.ndarray:
         w: Tensor = torch.from_numpy(v).to(at.g).reshape(shape)
-        return at.j(at.jt(w)).detach().flatten().cpu().numpy()
+        return at.j(at.jt(w)).detach().double().flatten().cpu().numpy()
 
     start = np.random.default_rng(0).standard_normal(number)
     if not product(start).any():

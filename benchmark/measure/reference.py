@@ -50,10 +50,13 @@ _COARSER = 100.0
 
 @dataclass(frozen=True)
 class TrueEquilibrium:
-    """x* (N, …) and ‖T(x*) − x*‖ / ‖T(x*)‖ of its samples (N,), as ``_residuals`` has them."""
+    """x* (N, …), ‖T(x*) − x*‖ / ‖T(x*)‖ of its samples (N,), as ``_residuals`` has them, and the
+    sizes (N,) of T(x⁰) that they were judged beside.
+    """
 
     x: Tensor
     residuals: Tensor
+    first: Tensor
 
     @property
     def residual(self) -> float:
@@ -96,35 +99,43 @@ def true_equilibrium(
     tol: float,
     max_layers: int = MAX_LAYERS,
     x0: Tensor | None = None,
+    first: Tensor | None = None,
+    judged_in: torch.dtype = torch.float64,
 ) -> TrueEquilibrium:
     """The fixed point of ``lower.layer(y)`` to the relative residual ``tol``, without a graph.
 
-    ``x0`` is where to start, ``lower.init(y)`` if it is None; from ``lower.init(y)``, and as far as
-    float32 can tell, float32 leads up. Up to ``max_layers`` layers of either solver, after the
-    first ``_TOGETHER`` for the samples alone that are not there yet, and ``_SOON`` for those that
-    are not near; of no more samples together than have ``_AT_ONCE`` numbers.
+    ``x0`` is where to start, ``lower.init(y)`` if it is None; ``first`` that of an equilibrium of
+    the same images, if one is known. From ``lower.init(y)``, and as far as float32 can tell,
+    float32 leads up; where residuals may be ``judged_in`` it, it ends there. Up to ``max_layers``
+    layers of either solver, after the first ``_TOGETHER`` for the samples alone that are not there
+    yet, and ``_SOON`` for those that are not near; of no more samples together than have
+    ``_AT_ONCE`` numbers.
     """
     with torch.no_grad():
         x = (lower.init(y) if x0 is None else x0).clone()
         single = _in_float32(lower, y, x) if x0 is None or tol >= _LED_UP else None
+        ends = single is not None and judged_in == torch.float32 and tol >= _LED_UP
         together = max(1, _AT_ONCE // max(1, x[:1].numel()))
-        residuals = []
+        residuals, sizes = [], []
         stages = [(solver, min(most, max_layers)) for solver, most in _STAGES]
         stages += [(anderson, max_layers), (fista, max_layers)]
         for rows in torch.arange(len(y), device=y.device).split(together):
             here, seen = x[rows], y[rows]
-            first = _first_size(lower, single, seen)
+            size = _first_size(lower, single, seen) if first is None else first[rows]
             if single is not None:
-                here = _led_up(single, seen, here, tol)
-            residual = _residuals(lower, here, seen, first)
+                here, residual = _led_up(single, seen, here, tol)
+                residual = _unless_lost(residual, norm(here), size)
+            if not ends:
+                residual = _residuals(lower, here, seen, size)
             left = ~(residual <= tol)
             if left.any():
                 here = here.clone()
                 here[left], _ = _solved(lower, seen[left], here[left], stages, tol=tol)
-                residual[left] = _residuals(lower, here[left], seen[left], first[left])
+                residual[left] = _residuals(lower, here[left], seen[left], size[left])
             x[rows] = here
             residuals.append(residual)
-    return TrueEquilibrium(x, torch.cat(residuals))
+            sizes.append(size)
+    return TrueEquilibrium(x, torch.cat(residuals), torch.cat(sizes))
 
 
 def _in_float32(lower: LowerLevelProblem, y: Tensor, x: Tensor) -> LowerLevelProblem | None:
@@ -134,17 +145,19 @@ def _in_float32(lower: LowerLevelProblem, y: Tensor, x: Tensor) -> LowerLevelPro
     return lower.copied(torch.float32)
 
 
-def _led_up(single: LowerLevelProblem, y: Tensor, x: Tensor, tol: float) -> Tensor:
+def _led_up(
+    single: LowerLevelProblem, y: Tensor, x: Tensor, tol: float
+) -> tuple[Tensor, Tensor]:
     """Where Anderson's method in float32 leads from ``x`` on the way to ``tol``, at a fraction of
-    the cost; ``x`` itself for the samples that it leads nowhere, and where a layer cannot be had in
-    float32.
+    the cost, and its residuals; ``x`` itself for the samples that it leads nowhere, and where a
+    layer cannot be had in float32.
     """
     with suppress(RuntimeError):  # one of a user's may hold float64 of its own
         stages = [*_STAGES[:2], (anderson, _LED_LAYERS)]
         found, residuals = _solved(single, y.float(), x.float(), stages, tol=max(tol, _LED_UP))
         near = (residuals <= _SOMEWHERE).cpu().numpy()
-        return select(near, found.double(), x)
-    return x
+        return select(near, found.double(), x), residuals.double()
+    return x, norm(x).fill_(torch.inf)
 
 
 #: a solver and its layers, the next for the samples that are not there yet: those together, and
@@ -184,12 +197,14 @@ def reference_hypergradient(
     enough: float = 0.0,
     max_layers: int = MAX_LAYERS,
     starts: Sequence[Tensor] | None = None,
+    judged_in: torch.dtype = torch.float64,
 ) -> Reference:
     """∇F(θ) = Bᵀ(I − Jᵀ)⁻¹∇ℓ + the direct term through R_θ, at the true equilibrium of ``batch``.
 
     State and adjoint are solved to residuals of ``tol``; with ``enough`` only as far as its error
     bar is to be no more than that, which is that of residuals a hundred times larger: to 100
-    ``tol`` at least. ``starts`` are states of each part to begin with.
+    ``tol`` at least. ``starts`` are states of each part to begin with; the rate alone is
+    ``judged_in`` a dtype of its own, where a layer can be had in it.
     Where no equilibrium is found the gradient is NaN and the adjoint is not tried. Of images of
     several shapes or operators, the mean of the gradients of each, with the largest of the
     residuals and of the rates, and a bound of the error.
@@ -197,7 +212,7 @@ def reference_hypergradient(
     hundred vector-Jacobian products for the adjoint, fifty for the contraction factor.
     """
     levels = [_COARSER * tol, tol] if enough == 0 else [_COARSER**2 * tol, _COARSER * tol, tol]
-    how = {"levels": levels, "enough": enough, "max_layers": max_layers}
+    how = {"levels": levels, "enough": enough, "max_layers": max_layers, "judged_in": judged_in}
     found = [
         _reference_of_one(lower.at(part.operator), part, x0, **how)
         for part, x0 in zip(batch.parts, starts or [None] * len(batch.parts), strict=True)
@@ -227,6 +242,7 @@ def _reference_of_one(
     levels: Sequence[float],
     enough: float,
     max_layers: int,
+    judged_in: torch.dtype,
 ) -> Reference:
     theta = list(lower.theta().values())
     for tensor in (batch.observation, *theta):
@@ -239,7 +255,8 @@ def _reference_of_one(
         )
         x, at = equilibrium.x, Linearization(problem, equilibrium.x)
         if before is None and not equilibrium.residual <= _TRUSTED:
-            return _nowhere(at, equilibrium.residual, sum(p.numel() for p in theta))
+            rate = _contraction(problem, x, judged_in)
+            return _nowhere(at, equilibrium.residual, rate)
         adjoint = _adjoint(at, w, tol=tol, max_steps=max_layers)
         w, gradient = adjoint.x, flat(at.gradient(adjoint.x))
         error = inf if before is None else relative_change(gradient, before)
@@ -251,18 +268,19 @@ def _reference_of_one(
         error=error,
         state_residual=equilibrium.residual,
         adjoint_residual=float(adjoint.residual.max()),
-        contraction=_contraction(at),
+        contraction=_contraction(problem, x, judged_in),
     )
 
 
-def _nowhere(at: Linearization, residual: float, size: int) -> Reference:
+def _nowhere(at: Linearization, residual: float, contraction: float) -> Reference:
     """Where there is no equilibrium, ``at`` the best that was found."""
+    size = sum(p.numel() for p in at.parameters)
     return Reference(
         gradient=torch.full((size,), torch.nan).to(at.g),
         error=inf,
         state_residual=residual,
         adjoint_residual=inf,
-        contraction=_contraction(at),
+        contraction=contraction,
     )
 
 
@@ -284,18 +302,35 @@ def _residuals(lower: LowerLevelProblem, x: Tensor, y: Tensor, first: Tensor) ->
     first = torch.where(first > 0, first, torch.inf)
     # a black image can have the black one as its equilibrium, exactly
     scale = torch.minimum(size, FAR * first).clamp_min(torch.finfo(size.dtype).tiny)
-    residual = norm(image - x) / scale
-    return torch.where(size <= _LOST * first, residual, torch.inf)
+    return _unless_lost(norm(image - x) / scale, size, first)
+
+
+def _unless_lost(residual: Tensor, size: Tensor, first: Tensor) -> Tensor:
+    """``residual``, infinite where ``size`` is out of all proportion to ``first``."""
+    return torch.where(size <= _LOST * torch.where(first > 0, first, torch.inf), residual, torch.inf)
 
 
 def _adjoint(at: Linearization, w0: Tensor | None, *, tol: float, max_steps: int) -> LinearSolution:
     return gmres(at.adjoint_system(), at.g, x0=w0, tol=tol, max_steps=max_steps, restart=100)
 
 
-def _contraction(at: Linearization, *, steps: int = 50) -> float:
-    """The geometric mean growth of ‖v‖ over the second half of ``steps`` products with Jᵀ from a
-    random v, of the worst sample.
+def linearized(problem: EquilibriumLoss, x: Tensor, dtype: torch.dtype) -> Linearization:
+    """``problem`` at ``x`` for products in ``dtype``, or in its own where it cannot be had in that,
+    as one of a user's may not, which holds tensors of its own.
     """
+    if dtype != x.dtype:
+        with suppress(RuntimeError):
+            return Linearization(problem.copied(dtype), x.to(dtype))
+    return Linearization(problem, x)
+
+
+def _contraction(
+    problem: EquilibriumLoss, x: Tensor, dtype: torch.dtype, *, steps: int = 50
+) -> float:
+    """The geometric mean growth of ‖v‖ over the second half of ``steps`` products with Jᵀ from a
+    random v, of the worst sample, in ``dtype``.
+    """
+    at = linearized(problem, x, dtype)
     g = at.g
     v = torch.randn(g.shape, generator=torch.Generator().manual_seed(0), dtype=g.dtype).to(g.device)
     growth = torch.zeros(len(v), dtype=v.dtype, device=v.device)

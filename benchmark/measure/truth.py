@@ -94,6 +94,8 @@ class Truth:
         """
         self.task, self.metrics, self.enough = task, metrics, enough
         self.descends = descends or task
+        #: of residuals that need not be smaller than rounding in it, and of products for norms
+        self.judged_in = self.descends.probe.parts[0].truth.dtype
         self._shared, self._alone = _training_parts(task)
         self._judged: Kept[Judged] = Kept(len(task.test))
         size = sum(value.numel() for value in task.lower.theta().values())
@@ -151,6 +153,7 @@ class Truth:
                 lower,
                 self.task.probe,
                 enough=self.enough,
+                judged_in=self.judged_in,
                 starts=[found.x for found in self._probe_at(lower)],
             ),
         )
@@ -179,7 +182,9 @@ class Truth:
     def norm(self) -> float:
         """‖J‖ on the probe at the θ where all methods start (``benchmark.measure.jacobian``)."""
         return self._once(
-            self._norm, self.start, lambda lower: jacobian_norm(lower, self.task.probe)
+            self._norm,
+            self.start,
+            lambda lower: jacobian_norm(lower, self.task.probe, judged_in=self.judged_in),
         )
 
     def _once(self, known: Kept[V], theta: Theta, compute: Callable[[LowerLevelProblem], V]) -> V:
@@ -199,7 +204,7 @@ class Truth:
     def _judge(self, lower: LowerLevelProblem) -> Judged:
         judged: list[_Share] = []
         for group in self._groups(lower):
-            figures, residual = _settled(lower, group)
+            figures, residual = _settled(lower, group, self.judged_in)
             if figures is None:
                 return Judged(Accuracy(equilibrium_residual=residual), unmeasured(self.metrics))
             judged.append(_share(group, figures, residual, self.metrics))
@@ -280,7 +285,9 @@ class _Share:
     extra: Measured
 
 
-def _settled(lower: LowerLevelProblem, group: _Group) -> tuple[_Figures | None, float]:
+def _settled(
+    lower: LowerLevelProblem, group: _Group, judged_in: torch.dtype
+) -> tuple[_Figures | None, float]:
     """The figures, None where there is no equilibrium, and the largest residual. Each equilibrium
     is solved on, by a decade at a time, until the figures of its image are settled: what they still
     moved by is ten times the error that is left.
@@ -291,7 +298,10 @@ def _settled(lower: LowerLevelProblem, group: _Group) -> tuple[_Figures | None, 
     before, tol = None, FIRST_TOL
     while True:
         each = zip(parts, found, open_, strict=True)
-        found = [_solved_on(lower, part, one, of, tol=tol) for part, one, of in each]
+        found = [
+            _solved_on(lower, part, one, of, tol=tol, judged_in=judged_in)
+            for part, one, of in each
+        ]
         residual = float(np.max([one.residual for one in found]))  # NaN, not max()
         if not residual <= NO_EQUILIBRIUM:
             return None, residual
@@ -311,20 +321,22 @@ def _solved_on(
     chosen: np.ndarray,
     *,
     tol: float,
+    judged_in: torch.dtype,
 ) -> TrueEquilibrium:
     """The equilibria of the ``chosen`` images of ``part``, on from ``before``, and those of the
     others as they were.
     """
     here, y = lower.at(part.operator), part.observation
     if before is None:
-        return true_equilibrium(here, y, tol=tol)
+        return true_equilibrium(here, y, tol=tol, judged_in=judged_in)
     if not chosen.any():
         return before
     rows = torch.from_numpy(chosen).to(y.device)
-    found = true_equilibrium(here, y[rows], tol=tol, x0=before.x[rows])
+    start, first = before.x[rows], before.first[rows]
+    found = true_equilibrium(here, y[rows], tol=tol, x0=start, first=first, judged_in=judged_in)
     x, residuals = before.x.clone(), before.residuals.clone()
     x[rows], residuals[rows] = found.x, found.residuals
-    return TrueEquilibrium(x, residuals)
+    return TrueEquilibrium(x, residuals, before.first)
 
 
 def _figures(lower: LowerLevelProblem, group: _Group, states: Sequence[Tensor]) -> _Figures:
