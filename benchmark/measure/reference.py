@@ -145,9 +145,7 @@ def _in_float32(lower: LowerLevelProblem, y: Tensor, x: Tensor) -> LowerLevelPro
     return lower.copied(torch.float32)
 
 
-def _led_up(
-    single: LowerLevelProblem, y: Tensor, x: Tensor, tol: float
-) -> tuple[Tensor, Tensor]:
+def _led_up(single: LowerLevelProblem, y: Tensor, x: Tensor, tol: float) -> tuple[Tensor, Tensor]:
     """Where Anderson's method in float32 leads from ``x`` on the way to ``tol``, at a fraction of
     the cost, and its residuals; ``x`` itself for the samples that it leads nowhere, and where a
     layer cannot be had in float32.
@@ -307,7 +305,8 @@ def _residuals(lower: LowerLevelProblem, x: Tensor, y: Tensor, first: Tensor) ->
 
 def _unless_lost(residual: Tensor, size: Tensor, first: Tensor) -> Tensor:
     """``residual``, infinite where ``size`` is out of all proportion to ``first``."""
-    return torch.where(size <= _LOST * torch.where(first > 0, first, torch.inf), residual, torch.inf)
+    most = _LOST * torch.where(first > 0, first, torch.inf)
+    return torch.where(size <= most, residual, torch.inf)
 
 
 def _adjoint(at: Linearization, w0: Tensor | None, *, tol: float, max_steps: int) -> LinearSolution:

@@ -54,7 +54,8 @@ class Accuracy:
     """Of θ alone, the same for every method, in float64 at the true equilibrium.
 
     value : F(θ) on the training set; test_psnr : dB; test_ssim : in [0, 1]; equilibrium_residual :
-    the larger relative residual of the two equilibria; test_psnr_images : of each test image, dB.
+    the larger relative residual of the two equilibria, from 1e-5 on that of the layer in the dtype
+    of the run; test_psnr_images : of each test image, dB.
     Where there is no equilibrium to be found they are empty, and the row's status ``diverged``.
     """
 
@@ -94,7 +95,7 @@ class Truth:
         """
         self.task, self.metrics, self.enough = task, metrics, enough
         self.descends = descends or task
-        #: of residuals that need not be smaller than rounding in it, and of products for norms
+        #: of residuals that are larger than its rounding, of the rate and of the norm
         self.judged_in = self.descends.probe.parts[0].truth.dtype
         self._shared, self._alone = _training_parts(task)
         self._judged: Kept[Judged] = Kept(len(task.test))
@@ -299,8 +300,7 @@ def _settled(
     while True:
         each = zip(parts, found, open_, strict=True)
         found = [
-            _solved_on(lower, part, one, of, tol=tol, judged_in=judged_in)
-            for part, one, of in each
+            _solved_on(lower, part, one, of, tol=tol, judged_in=judged_in) for part, one, of in each
         ]
         residual = float(np.max([one.residual for one in found]))  # NaN, not max()
         if not residual <= NO_EQUILIBRIUM:
