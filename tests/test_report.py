@@ -201,7 +201,7 @@ def test_rows_left_out_and_rows_without_numbers_are_counted(tmp_path, monkeypatc
     assert results.sources[1].left_out == {**nameless, "same content as an earlier row": 44}
     why = "without a gradient error: the reference's residual is above 1e-06"
     assert results.sources[0].incomplete == {"without numbers: diverged": 1, why: 16}
-    monkeypatch.setattr(build, "write_figures", lambda *args, **kwargs: iter(()))
+    monkeypatch.setattr(build, "figure_jobs", lambda *args, **kwargs: iter(()))
     _, printed, _ = cli(first, second, "--out", tmp_path / "out", drawn=False)
     assert f"  16 rows {why}" in printed.splitlines()
     record = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))

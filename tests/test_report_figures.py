@@ -13,7 +13,7 @@ from made_up import DENOISING, INPAINTING, STUDY, cli, run, save, study, sweep, 
 from benchmark.report import build, drawing, figures, pictures, profiles, scaling
 from benchmark.report.build import KINDS, WIDTHS
 from benchmark.report.drawing import Page
-from benchmark.report.frame import tidy
+from benchmark.report.frame import run_ends, tidy
 from benchmark.report.site import CAPTIONS
 from benchmark.report.style import KNOWN, method_styles
 
@@ -328,7 +328,9 @@ def test_some_kinds_of_figures_are_asked_for_on_the_command_line(tmp_path):
 def test_times_to_an_accuracy_are_compared_where_the_performance_figure_is(only):
     """A study of something else may vary tolerances of one method alone: no fair comparison."""
     frame = tidy(sweep(tasks=[DENOISING], depths=(1, 10)))
-    tables = {name.partition(".")[0] for name in build.table_files(frame, only=only)}
+    tables = {
+        name.partition(".")[0] for name in build.table_files(frame, run_ends(frame), only=only)
+    }
     compared = {"time_to_accuracy", "ranking"} if only != ("time",) else set()
     assert tables == {"headline", "table"} | compared
 
@@ -336,11 +338,11 @@ def test_times_to_an_accuracy_are_compared_where_the_performance_figure_is(only)
 def test_the_width_is_asked_for_on_the_command_line(tmp_path, monkeypatch):
     asked = []
 
-    def write_figures(frame, ends, kinds, page, samples, out):
+    def figure_jobs(frame, ends, kinds, page, samples, out):
         asked.append(page.width)
         return iter(())
 
-    monkeypatch.setattr(build, "write_figures", write_figures)
+    monkeypatch.setattr(build, "figure_jobs", figure_jobs)
     path = save(study(methods=STUDY[1:2], tasks=[DENOISING]), tmp_path / "a.parquet")
     for option in ([], ["--width", "one"]):
         assert cli(path, "--out", tmp_path / "out", *option)[0] == 0

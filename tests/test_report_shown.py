@@ -121,7 +121,7 @@ def test_glyphs_come_from_another_font_or_are_said_to_be_missing(tmp_path, monke
     monkeypatch.setattr(drawing.fontManager, "ttflist", [])
     assert drawing.fonts(["漢字", "plain"]) == ([], "字漢")
     raw = rows_of(("漢字", {}))
-    monkeypatch.setattr("benchmark.report.build.write_figures", lambda *_, **__: iter(()))
+    monkeypatch.setattr("benchmark.report.build.figure_jobs", lambda *_, **__: iter(()))
     _, printed, _ = cli(save(raw, tmp_path / "a.parquet"), "--out", tmp_path / "out")
     assert "note: no font here has 字漢;" in printed
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
 from benchmark.report import drawing, figures, limits, profiles, tables
-from benchmark.report.drawing import NothingToDrawError, Page
+from benchmark.report.abreast import abreast
+from benchmark.report.drawing import Drawing, NothingToDrawError, Page
 from benchmark.report.frame import how_ended, last_rows, more_than_tried, part, run_ends, tidy
 from benchmark.report.headline import headline
 from benchmark.report.names import file_names, written
@@ -37,6 +39,8 @@ OF_ALL += (figures.memory_over_time,)
 #: what is drawn of every row, and not of the ends of runs alone
 CURVES = (figures.accuracy, figures.learned)
 KINDS = {draw.__name__: draw for draw in (*OF_A_TASK, *OF_ALL)}
+#: the record of a file that was written, or why not, and the lines that are said of it
+Written = tuple[dict[str, object], list[str]]
 WIDTHS = {"one": drawing.ONE_COLUMN, "two": drawing.TWO_COLUMNS}
 
 
@@ -79,8 +83,14 @@ def report(
     page = Page(method_styles([*ends["method"], *sampled]), WIDTHS[width])
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
-        drawn = write_figures(frame, ends, only or KINDS, page, samples=samples, out=out)
-        made = [*drawn, *write_tables(frame, out=out, only=only)]
+        drawn = figure_jobs(frame, ends, only or KINDS, page, samples=samples, out=out)
+        # the tables first, which take longest
+        tabled = partial(write_tables, frame, ends, out=out, only=only)
+        first, *others = abreast([tabled, *drawn])
+        made = []
+        for record, said in [*others, *first]:
+            print(*said, sep="\n")
+            made.append(record)
     record = provenance(results, made, curve=memory_curve, columns=width, only=only)
     write(out / "provenance.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print("provenance: provenance.json")
@@ -98,7 +108,7 @@ def read_memory_curve(path: Path) -> pd.DataFrame:
     return samples
 
 
-def write_figures(
+def figure_jobs(
     frame: pd.DataFrame,
     ends: pd.DataFrame,
     kinds: Collection[str],
@@ -106,10 +116,8 @@ def write_figures(
     *,
     samples: pd.DataFrame | None,
     out: Path,
-) -> Iterator[dict[str, object]]:
-    """Write each figure as PNG and PDF, ``CURVES`` of the whole frame and the others of its
-    ``run_ends``; yields a record of what was written, or why not.
-    """
+) -> Iterator[Callable[[], Written]]:
+    """What writes each figure, ``CURVES`` of the whole frame and the others of its ``run_ends``."""
     names, known = file_names(ends["task"].unique()), named(ends)
     wanted = [(draw, task) for task in names for draw in OF_A_TASK]
     wanted += [(draw, None) for draw in OF_ALL]
@@ -120,19 +128,29 @@ def write_figures(
         rows = samples if kind == "memory_over_time" else frame if draw in CURVES else ends
         rows = part(rows, rows["task"] == task) if task else rows
         record = {"name": name, "kind": kind, "task": task}
-        with drawing.look(known):
-            try:
-                drawn = draw(rows, page)
-            except NothingToDrawError as reason:
-                print(f"{name}: skipped, {reason}")
-                yield record | {"skipped": str(reason)}
-                continue
-            files = drawing.save(drawn.figure, out / name)
-        print(f"{name}: {', '.join(files)}")
-        for note in drawn.notes:
-            print(f"  left out: {note}")
-        digests = {file: digest(out / file) for file in files}
-        yield record | {"files": files, "sha256": digests, "left_out": list(drawn.notes)}
+        yield partial(write_figure, draw, rows, page, record, known=known, out=out)
+
+
+def write_figure(
+    draw: Callable[[pd.DataFrame, Page], Drawing],
+    rows: pd.DataFrame,
+    page: Page,
+    record: dict[str, object],
+    *,
+    known: set[str],
+    out: Path,
+) -> Written:
+    """Write a figure as PNG and PDF: the record of what was written, or why not; what is said."""
+    name = str(record["name"])
+    with drawing.look(known):
+        try:
+            drawn = draw(rows, page)
+        except NothingToDrawError as reason:
+            return record | {"skipped": str(reason)}, [f"{name}: skipped, {reason}"]
+        files = drawing.save(drawn.figure, out / name)
+    digests = {file: digest(out / file) for file in files}
+    said = [f"{name}: {', '.join(files)}", *(f"  left out: {note}" for note in drawn.notes)]
+    return record | {"files": files, "sha256": digests, "left_out": list(drawn.notes)}, said
 
 
 def named(frame: pd.DataFrame) -> set[str]:
@@ -142,24 +160,28 @@ def named(frame: pd.DataFrame) -> set[str]:
 
 
 def write_tables(
-    frame: pd.DataFrame, *, out: Path, only: Sequence[str] = ()
-) -> Iterator[dict[str, object]]:
-    """Write the tables in four formats; yields a record of each file, or why there is none."""
-    files = table_files(frame, only=only)
+    frame: pd.DataFrame, ends: pd.DataFrame, *, out: Path, only: Sequence[str] = ()
+) -> list[Written]:
+    """Write the tables in four formats: of each file a record, or why there is none."""
+    files, made = table_files(frame, ends, only=only), []
     if "ranking.csv" not in files and (not only or "performance" in only):
         for name in ("time_to_accuracy", "ranking"):
-            print(f"{name}: skipped, {profiles.ALONE}")
-            yield {"name": name, "skipped": profiles.ALONE}
+            why = profiles.ALONE
+            made.append(({"name": name, "skipped": why}, [f"{name}: skipped, {why}"]))
     for file, content in files.items():
         write(out / file, content)
-        print(f"table: {file}")
-        yield {"name": file.partition(".")[0], "files": [file], "left_out": []}
+        record = {"name": file.partition(".")[0], "files": [file], "left_out": []}
+        made.append((record, [f"table: {file}"]))
+    return made
 
 
-def table_files(frame: pd.DataFrame, *, only: Sequence[str] = ()) -> dict[str, str]:
+def table_files(
+    frame: pd.DataFrame, ends: pd.DataFrame, *, only: Sequence[str] = ()
+) -> dict[str, str]:
     """The content of each table's files, by name, as ``report`` makes them for ``only``."""
-    whole, ends = more_than_tried(frame), run_ends(frame)
-    made = [headline(whole), tables.summarised(part(ends, ends.index.isin(whole.index)))]
+    whole = more_than_tried(frame)
+    shown = part(ends, ends.index.isin(whole.index))
+    made = [headline(whole, shown), tables.summarised(shown)]
     if (not only or "performance" in only) and profiles.comparable(ends):
         made += [profiles.time_to_accuracy(ends), profiles.ranking(ends)]
     if not only and (frame["outer_step"] > 0).any():

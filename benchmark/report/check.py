@@ -18,7 +18,7 @@ import pandas as pd
 from benchmark.measure.plausible import LEAST_OVERHEAD, too_cheap
 from benchmark.measure.provenance import changed
 from benchmark.report.build import table_files
-from benchmark.report.frame import tidy
+from benchmark.report.frame import run_ends, tidy
 from benchmark.report.merge import FILES, SOURCES
 from benchmark.report.reading import ReportError, digest, read
 
@@ -74,7 +74,9 @@ def reasons(folder: Path) -> Iterator[str]:
             f"{cheap} rows whose hypergradient takes less time than what it calls: "
             f"overhead below {LEAST_OVERHEAD:g} by more than its interval"
         )
-    now = {name: text.encode("utf-8") for name, text in table_files(tidy(rows), only=only).items()}
+    frame = tidy(rows)
+    files = table_files(frame, run_ends(frame), only=only)
+    now = {name: text.encode("utf-8") for name, text in files.items()}
     if differ := [n for n in now if n not in there or there[n].read_bytes() != now[n]]:
         yield f"tables that the report would write otherwise: {', '.join(differ)}"
 

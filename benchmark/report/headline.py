@@ -40,9 +40,9 @@ REST = 1e-3
 CURVE = ["configuration", "run", "outer_step", "test_psnr", "value", "status", "ending", "task"]
 
 
-def headline(frame: pd.DataFrame) -> Table:
-    """The table of a tidy frame."""
-    return table(numbers(frame))
+def headline(frame: pd.DataFrame, ends: pd.DataFrame | None = None) -> Table:
+    """The table of a tidy frame, whose ``run_ends`` may be known."""
+    return table(numbers(frame, run_ends(frame) if ends is None else ends))
 
 
 def read(path: Path) -> Table:
@@ -118,15 +118,15 @@ def with_bounds(numbers: pd.DataFrame, name: str) -> pd.Series:
     return spelled(numbers, [name]).iloc[:, 0] + known
 
 
-def numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per task the start, then the configurations in their order.
+def numbers(frame: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
+    """Of a frame and its ``run_ends`` per task the start, then the configurations in their order.
 
     ``gain`` is over the start; ``best`` marks the best and those not significantly worse;
     ``to_start`` and ``to_search`` compare with the start and the best search without gradients
     (``told``); ``fell`` and ``moved`` are what ``overfitted`` and ``last_fifth`` find. Means are
     over ``frame.counted_rows``.
     """
-    ends, metrics = run_ends(frame), extra(frame)
+    metrics = extra(frame)
     good, means = counted_rows(ends), summary(ends)
     means = means.rename(columns=lambda name: name.removesuffix("_mean"))
     parts, measures, every_first = [], ["test_psnr", *metrics], first_rows(ends)

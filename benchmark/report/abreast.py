@@ -1,0 +1,40 @@
+"""Work on several processors at once, in forks of this process, which have all that it has."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+#: what the forks are to do: they inherit it, so that no frame is sent to them
+_JOBS: list[Callable[[], object]] = []
+
+
+def abreast(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
+    """What each of some jobs returns, in their order; the first that raises ends them.
+
+    One after the other, in this process, where there is one job or one processor, no fork, or
+    ``BENCHMARK_PROCESSES`` is 0. What a job changes or prints in a fork is lost, or comes in
+    between: it is to return all that there is to say.
+    """
+    known = hasattr(os, "sched_getaffinity")
+    processors = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    forks = min(len(jobs), processors)
+    alone = os.environ.get("BENCHMARK_PROCESSES") == "0"
+    if forks < 2 or alone or "fork" not in multiprocessing.get_all_start_methods():
+        yield from (job() for job in jobs)
+        return
+    _JOBS[:] = jobs
+    try:
+        with ProcessPoolExecutor(forks, multiprocessing.get_context("fork")) as pool:
+            yield from pool.map(_done, range(len(jobs)))
+    finally:
+        _JOBS.clear()
+
+
+def _done(number: int) -> object:
+    return _JOBS[number]()
