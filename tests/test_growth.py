@@ -68,6 +68,13 @@ def test_what_does_not_grow_has_no_exponent():
     assert found.ends(160) == pytest.approx((0, 10))
 
 
+def test_an_exponent_that_is_not_told_from_0_bounds_nothing():
+    found = law(SIZES, [300, 102, 103, 500], start=100, noise=0.01)
+    assert found.factor > 0 and found.half > abs(found.exponent)
+    assert found.ends(160) == (0, math.inf)
+    assert growth._amount(math.inf, "time") == "no bound known"
+
+
 def test_the_laws_of_a_study_are_found_and_multiply(measured):
     found = laws(measured, growth.QUANTITIES["time"])
     assert found["runs"].exponent == pytest.approx(1)

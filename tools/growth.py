@@ -80,10 +80,13 @@ class Law:
 
     def ends(self, x: float) -> tuple[float, float]:
         """Between what ``above`` lies at x, as the exponent is in doubt; where nothing grew, up to
-        the line that would not have been seen.
+        the line that would not have been seen. Without a bound where the exponent is not told
+        from 0.
         """
         if not self.factor:
             return 0.0, self.unseen * x
+        if not self.half < self.exponent:
+            return 0.0, math.inf
         doubt = math.exp(self.half * abs(math.log(x / self.centre)))
         return self.above(x) / doubt, self.above(x) * doubt
 
@@ -227,7 +230,7 @@ def _extrapolated(found: Mapping[str, Mapping[str, Law]], measured: Measured) ->
         f"{ratios[2]:.1f} times the largest side, and **{pixels:.0f} times the most pixels that "
         "were measured at once**. Ranges are those of the exponents; where nothing was seen to "
         "grow they go up to a line that would not have been told from the start where it was "
-        "measured. What the laws leave out (a cache that is too small, a slow disk) is in none.",
+        "measured, and there is no bound where an exponent is not told from 0. What the laws leave out (a cache that is too small, a slow disk) is in none.",
         "",
         f"| study | {_heads()} |",
         f"|{' --- |' * (1 + len(QUANTITIES))}",
@@ -256,6 +259,8 @@ def _amount(value: float, what: str) -> str:
     """Seconds or MiB in the unit that suits them."""
     units = {"d": 86400, "h": 3600, "min": 60, "s": 1} if what == "time" else {}
     units = units or {"TiB": 2**20, "GiB": 2**10, "MiB": 1}
+    if math.isinf(value):
+        return "no bound known"
     unit, size = next(((u, s) for u, s in units.items() if value >= 2 * s), [*units.items()][-1])
     return f"{value / size:.2g} {unit}" if value < 99.5 * size else f"{value / size:.0f} {unit}"
 
