@@ -230,7 +230,8 @@ def _extrapolated(found: Mapping[str, Mapping[str, Law]], measured: Measured) ->
         f"{ratios[2]:.1f} times the largest side, and **{pixels:.0f} times the most pixels that "
         "were measured at once**. Ranges are those of the exponents; where nothing was seen to "
         "grow they go up to a line that would not have been told from the start where it was "
-        "measured, and there is no bound where an exponent is not told from 0. What the laws leave out (a cache that is too small, a slow disk) is in none.",
+        "measured, and there is no bound where an exponent is not told from 0. What the laws leave "
+        "out (a cache that is too small, a slow disk) is in none.",
         "",
         f"| study | {_heads()} |",
         f"|{' --- |' * (1 + len(QUANTITIES))}",
