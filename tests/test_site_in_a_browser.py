@@ -221,10 +221,14 @@ def test_print_shows_the_whole_table(odd, visit):
 
 @pytest.fixture(scope="module")
 def documentation(tmp_path_factory) -> Path:
-    """The whole of it, as ``make docs`` builds it, a warning being an error."""
+    """The whole of it, as ``make docs`` builds it, a warning being an error; its gallery has a
+    script in place of the examples, which other tests run.
+    """
     pytest.importorskip("material", reason="mkdocs-material is not installed")
     built = tmp_path_factory.mktemp("documentation") / "site"
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    scripts = tmp_path_factory.mktemp("scripts")
+    (scripts / "a_script.py").write_text('"""Says a word."""\n\nprint("a word")\n')
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "EXAMPLES": str(scripts)}
     options = ("build", "--strict", "--quiet", "--site-dir", built)
     done = run_module("mkdocs", *options, cwd=ROOT, environment=environment)
     assert done.returncode == 0, done.stderr

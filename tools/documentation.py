@@ -49,7 +49,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def pages(config: MkDocsConfig) -> dict[str, str | bytes]:
     """The text of each page that is made, and the gallery's pictures, by their places in docs/."""
     if not hasattr(pages, "made"):
-        gallery = documentation_pages.gallery(ROOT / "examples")
+        gallery = documentation_pages.gallery(ROOT / config.extra["examples"])
         pages.made = documentation_pages.pages(ROOT / config.extra["results"]) | gallery
     return pages.made
 

@@ -54,9 +54,8 @@ class Accuracy:
     """Of θ alone, the same for every method, in float64 at the true equilibrium.
 
     value : F(θ) on the training set; test_psnr : dB; test_ssim : in [0, 1]; equilibrium_residual :
-    the larger relative residual of the two equilibria, from 1e-5 on that of the layer in the dtype
-    of the run; test_psnr_images : of each test image, dB.
-    Where there is no equilibrium to be found they are empty, and the row's status ``diverged``.
+    the largest relative one, from 1e-5 on by the layer in the dtype of the run; test_psnr_images :
+    of each test image, dB. Empty, the row's status ``diverged``, where there is no equilibrium.
     """
 
     value: float = nan
@@ -75,10 +74,8 @@ class Judged:
 
 
 class Truth:
-    """What is true at a θ whichever method reached it, in float64; computed once for each θ.
-
-    Each of it is a function of the task and θ alone, whatever was asked for before, so that a run
-    that is resumed has the rows of one that is not.
+    """What is true at a θ, computed once: a function of the task and θ alone, so that a run that is
+    resumed has the rows of one that is not.
     """
 
     def __init__(
@@ -258,9 +255,7 @@ class _Figures:
         return np.concatenate([np.empty(0), *self.of_each[len(self.losses) :]])
 
     def unsettled(self, before: _Figures) -> list[np.ndarray]:
-        """Which images of each part have moved by more than ``SETTLED`` since ``before``; no
-        training image where that holds for their mean.
-        """
+        """Which images have moved by more than ``SETTLED``; of training ones their mean counts."""
         number, (of_value, of_psnr) = len(self.losses), SETTLED
         # of two infinite ones the difference is no number
         moved = [
@@ -289,9 +284,8 @@ class _Share:
 def _settled(
     lower: LowerLevelProblem, group: _Group, judged_in: torch.dtype
 ) -> tuple[_Figures | None, float]:
-    """The figures, None where there is no equilibrium, and the largest residual. Each equilibrium
-    is solved on, by a decade at a time, until the figures of its image are settled: what they still
-    moved by is ten times the error that is left.
+    """The figures, None where there is no equilibrium, and the largest residual: each solved on, by
+    a decade at a time, until the figures of its image are settled.
     """
     parts, given = (*group.training, *group.test), len(group.known)
     open_ = [np.full(len(part), k >= given) for k, part in enumerate(parts)]
