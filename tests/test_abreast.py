@@ -1,18 +1,21 @@
 """Work in forks: all of it is done, in order, and what fails is told."""
 
 import os
+import sys
 
 import pytest
 from made_up import DENOISING, STUDY, cli, save, study
 
 from benchmark.report.abreast import abreast
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux alone")
+
 
 @pytest.fixture(params=["0", "1"])
 def processes(request, monkeypatch):
     """Without forks, and with them."""
     monkeypatch.setenv("BENCHMARK_PROCESSES", request.param)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     return request.param
 
 
@@ -41,7 +44,7 @@ def test_what_is_one_job_needs_no_fork(jobs, processes):
 
 def test_one_processor_has_no_forks(monkeypatch):
     monkeypatch.setenv("BENCHMARK_PROCESSES", "1")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
     assert list(abreast([os.getpid] * 2)) == [os.getpid()] * 2
 
 
@@ -49,7 +52,7 @@ def test_a_report_made_in_forks_has_the_same_files_and_says_the_same(tmp_path, m
     rows, made = save(study(methods=STUDY[:2], tasks=[DENOISING]), tmp_path / "a.parquet"), []
     for processes in ("0", "1"):
         monkeypatch.setenv("BENCHMARK_PROCESSES", processes)
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         out = tmp_path / processes
         code, printed, _ = cli(rows, "--out", out, "--only", "time", "scaling", "limits")
         assert code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -17,15 +18,13 @@ _JOBS: list[Callable[[], object]] = []
 def abreast(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
     """What each of some jobs returns, in their order; the first that raises ends them.
 
-    One after the other, in this process, where there is one job or one processor, no fork, or
-    ``BENCHMARK_PROCESSES`` is 0. What a job changes or prints in a fork is lost, or comes in
+    One after the other, in this process, where there is one job or one processor, off Linux (system
+    libraries of others may not be forked), or where ``BENCHMARK_PROCESSES`` is 0. What a job changes or prints in a fork is lost, or comes in
     between: it is to return all that there is to say.
     """
-    known = hasattr(os, "sched_getaffinity")
-    processors = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    forks = min(len(jobs), processors)
-    alone = os.environ.get("BENCHMARK_PROCESSES") == "0"
-    if forks < 2 or alone or "fork" not in multiprocessing.get_all_start_methods():
+    alone = sys.platform != "linux" or os.environ.get("BENCHMARK_PROCESSES") == "0"
+    forks = 1 if alone else min(len(jobs), len(os.sched_getaffinity(0)))
+    if forks < 2:
         yield from (job() for job in jobs)
         return
     _JOBS[:] = jobs
