@@ -19,8 +19,8 @@ def abreast(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
     """What each of some jobs returns, in their order; the first that raises ends them.
 
     One after the other, in this process, where there is one job or one processor, off Linux (system
-    libraries of others may not be forked), or where ``BENCHMARK_PROCESSES`` is 0. What a job changes or prints in a fork is lost, or comes in
-    between: it is to return all that there is to say.
+    libraries of others may not be forked), or where ``BENCHMARK_PROCESSES`` is 0. What a job
+    changes in a fork is lost, and what it prints comes in between: it is to return all of it.
     """
     alone = sys.platform != "linux" or os.environ.get("BENCHMARK_PROCESSES") == "0"
     forks = 1 if alone else min(len(jobs), len(os.sched_getaffinity(0)))
