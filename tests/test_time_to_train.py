@@ -125,6 +125,9 @@ def test_other_settings_are_tried_with_the_best_rate_of_the_first():
     runs[0].values[1] = 1.005
     like = problem(M=runs)
     assert [rate for _, rate in problem(3, M=[]).candidates(method, like)] == [0.1, 0.03]
+    # where none has been there, the one that came nearest
+    far = [trial(rate, values={0: 2.0, 9: f}) for rate, f in ((0.1, 1.5), (0.03, 1.2), (0.3, 1.3))]
+    assert [rate for _, rate in problem(3, M=[]).candidates(method, problem(M=far))] == [0.03]
 
 
 def test_a_run_that_ended_as_there_is_run_again_where_the_best_known_has_fallen():
@@ -136,7 +139,9 @@ def test_a_run_that_ended_as_there_is_run_again_where_the_best_known_has_fallen(
 def test_tables_say_who_is_faster_by_how_much_and_who_never():
     fast, slow = (trial(0.1, values={0: 2.0, 5: 1.0}, seconds=s) for s in (1.0, 3.0))
     never = trial(0.1, values={0: 2.0, 5: 1.2})
-    made = problem(JFB=[never], DEQ=[fast], **{"native deepinv": [slow]})
+    # of what was not run nothing is said
+    not_run = {"HOAG": [], "native torchdeq": []}
+    made = problem(JFB=[never], DEQ=[fast], **{"native deepinv": [slow]}, **not_run)
     for number, found in enumerate(made.kept["rounds"]):
         found[json.dumps(("DEQ, warm", {}, 0.1))] = [[2.0, 1.0], [2.0, 1.0]]
         found[json.dumps(("native deepinv, warm", {}, 0.1))] = [[9.0, 3.0 + number]] * 2
@@ -151,6 +156,8 @@ def test_tables_say_who_is_faster_by_how_much_and_who_never():
     }
     page = table.page([made], "digest")
     assert "Not tried on it: native deepinv, cold; " in page and "; DEQ, warm; " not in page
+    assert "; HOAG, warm; " in page and "nan" not in page
+    assert "Times of loops" in page and "Times of loops" not in table.page([problem()], "digest")
     assert len(table.trials([made])) == 3 and len(table.rounds([made])) == 12
 
 

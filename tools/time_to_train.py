@@ -186,8 +186,10 @@ class Problem:
     def candidates(self, method: Method, like: Problem | None) -> Iterator[tuple[Options, float]]:
         """Settings and rates to try, those that are best by then told from ``trials``."""
         if like is not None:
+            known = sorted(like.trials(method.key), key=lambda trial: rank(trial, like.best))
             yield from dict.fromkeys(
-                (json.dumps(trial.settings), trial.rate) for trial in like.chosen(method.key)
+                (json.dumps(trial.settings), trial.rate)
+                for trial in like.chosen(method.key) or known[:1]
             )
             return
         first, *others = (json.dumps(settings) for settings in method.settings)

@@ -129,10 +129,9 @@ def page(problems: Sequence[Found], digest: str) -> str:
             f"deepinv's F at the same θ is ours {off:+.1e}. {contended(problem)}",
             to_markdown(methods(problem)),
             f"Not tried on it: {untried(problem)}.",
-            "Times of loops without this project, in those of its fastest method: the median of "
-            "the rounds (the least to the most).",
-            to_markdown(against(problem)),
         ]
+        if len(loops := against(problem)):
+            parts += [_LOOPS, to_markdown(loops)]
         if problem.kept["settled"]:
             parts += [_STEPS, to_markdown(steps(problem))]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
@@ -145,6 +144,10 @@ _EXPLAINED = (
     "trial where a run was not timed again (*). Layers + products are those of that run, of all "
     "images at once. Never: at none of the settings and rates that were tried "
     "(`time_to_train/trials.csv`); in brackets the least F, above the best known."
+)
+_LOOPS = (
+    "Times of loops without this project, in those of its fastest method: the median of the rounds "
+    "(the least to the most)."
 )
 _STEPS = (
     "An outer step once training has settled, each method at the θ that it has come to: seconds of "
@@ -172,12 +175,12 @@ def untried(problem: Found) -> str:
 def methods(problem: Found) -> pd.DataFrame:
     """A row for each method: what it takes to each target at its best setting, and which it is."""
     rows = []
-    for key in problem.kept["trials"]:
+    for key in filter(problem.trials, problem.kept["trials"]):
         row, order = {"method": key}, []
         for target in TARGETS:
             trial = fastest(problem, key, target)
             if trial is None:
-                least = min((t.least for t in problem.trials(key)), default=float("nan"))
+                least = min(t.least for t in problem.trials(key))
                 row[within(target)] = f"{NEVER} ({least / problem.best - 1:+.2%})"
                 row[f"{within(target)}, how"] = ""
                 order.append(float("inf"))
@@ -213,7 +216,7 @@ def shown(trial: Trial) -> str:
 
 def against(problem: Found) -> pd.DataFrame:
     """Ratios, round by round, of the loops of others to the fastest method of ``solvers/``."""
-    keys = list(problem.kept["trials"])
+    keys = [*filter(problem.trials, problem.kept["trials"])]
     ours = [key for key in keys if not key.startswith(OTHERS)]
     rows = []
     for target in TARGETS:
