@@ -1,12 +1,14 @@
 """Work in forks: all of it is done, in order, and what fails is told."""
 
 import os
+import signal
 import sys
 
 import pytest
 from made_up import DENOISING, STUDY, cli, save, study
 
 from benchmark.report.abreast import abreast
+from benchmark.report.reading import ReportError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux alone")
 
@@ -35,6 +37,13 @@ def test_an_error_is_the_callers(processes):
     assert next(found) == 1
     with pytest.raises(FileNotFoundError, match="no such disk"):
         list(found)
+
+
+def test_a_fork_that_is_killed_is_told(monkeypatch):
+    monkeypatch.setenv("BENCHMARK_PROCESSES", "1")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(ReportError, match=r"killed.*BENCHMARK_PROCESSES=0"):
+        list(abreast([lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: 1]))
 
 
 @pytest.mark.parametrize("jobs", [0, 1])

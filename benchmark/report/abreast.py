@@ -7,7 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from benchmark.report.reading import ReportError
 
 T = TypeVar("T")
 
@@ -20,7 +23,8 @@ def abreast(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
 
     One after the other, in this process, where there is one job or one processor, off Linux (system
     libraries of others may not be forked), or where ``BENCHMARK_PROCESSES`` is 0. What a job
-    changes in a fork is lost, and what it prints comes in between: it is to return all of it.
+    changes in a fork is lost, and what it prints comes in between: it is to return all of it. A
+    ReportError where a fork is killed from without.
     """
     alone = sys.platform != "linux" or os.environ.get("BENCHMARK_PROCESSES") == "0"
     forks = 1 if alone else min(len(jobs), len(os.sched_getaffinity(0)))
@@ -31,6 +35,9 @@ def abreast(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
     try:
         with ProcessPoolExecutor(forks, multiprocessing.get_context("fork")) as pool:
             yield from pool.map(_done, range(len(jobs)))
+    except BrokenProcessPool as error:
+        told = "a process of the report was killed, by the system if memory ran out"
+        raise ReportError(f"{told}; BENCHMARK_PROCESSES=0 does with one") from error
     finally:
         _JOBS.clear()
 
