@@ -68,6 +68,21 @@ def test_it_finds_the_best_number(degradation):
     assert value_at(task, rows[-1]["theta"]) <= least.fun * 1.01
 
 
+def test_where_no_equilibrium_is_reached_f_is_infinite():
+    """With few layers none is, and θ stays at θ₀, which is tried first."""
+    task = small_task(lower=TIKHONOV, degradation="inpainting(keep=0.5,sigma=0.3)")
+    limits = {"tol": 1e-9, "equilibrium_solver": "picard"}
+    known = {}
+    for layers in (1, 100, 2000):
+        solver, rows = searched(task, steps=7, max_layers=layers, **limits)
+        known[layers] = [math.isfinite(trial.value) for trial in solver.tried]
+        best = min(solver.tried, key=lambda trial: trial.value)
+        assert torch.equal(rows[-1]["theta"]["log_weights"], best.theta["log_weights"])
+    assert not any(known[1])
+    assert 0 < sum(known[100]) < 7
+    assert all(known[2000])
+
+
 def test_the_grid_is_even_and_each_point_is_tried_once():
     task = small_task(lower=TIKHONOV)
     solver, _ = searched(task, steps=15, factor=math.e)

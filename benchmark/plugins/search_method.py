@@ -19,7 +19,7 @@ from benchmark.problems.lower_level import LowerLevelProblem, set_theta
 
 @dataclass(frozen=True)
 class Trial:
-    """A θ that was tried, by name, and F there; infinite where it is not finite."""
+    """A θ that was tried, by name, and F there; infinite where it is not finite, or not known."""
 
     theta: dict[str, Tensor]
     value: float
@@ -30,8 +30,9 @@ class SearchMethod(OuterLoop):
 
     Each outer step tries one: F at the equilibrium, to ``tol`` within ``max_layers`` layers of
     ``equilibrium_solver``, of the first ``batch_size`` training images (0: of all), the same in
-    each step: on other images F is another function, and its values do not compare. It estimates no
-    gradient: the gradient's columns stay empty.
+    each step: on other images F is another function, and its values do not compare. Where an image
+    has no equilibrium within ``max_layers``, F is infinite: what a layer is at on the way is no
+    value of F. It estimates no gradient: the gradient's columns stay empty.
     """
 
     parameters = {
@@ -84,7 +85,9 @@ class SearchMethod(OuterLoop):
     @torch.no_grad()
     def _loss(self, lower: LowerLevelProblem, batch: Images) -> float:
         def of_one(at: LowerLevelProblem, part: Batch) -> float:
-            return float(upper_loss(at, self.deploy(at, part.observation), part))
+            y = part.observation
+            found = self.search(at.layer(y), at.init(y), on_failure="ignore")
+            return float(upper_loss(at, found.x, part)) if found.converged.all() else inf
 
         return mean_over(lower, batch, of_one)
 
