@@ -27,7 +27,8 @@ from benchmark.imaging.images import Cut
 from benchmark.imaging.seeded import seeded
 from benchmark.plugins.dataset import ImageDataset
 from benchmark.plugins.outer_loop import OuterLoop
-from benchmark.problems.bilevel import BilevelTask, mean_over, upper_loss
+from benchmark.problems.bilevel import Batch, BilevelTask, mean_over, upper_loss
+from benchmark.problems.lower_level import LowerLevelProblem
 from benchmark.running.validation import Plan
 from benchmark.solve.search import ToTolerance
 
@@ -72,18 +73,14 @@ def _trained(task: BilevelTask, method: OuterLoop, course: Iterator, share: floa
 
 @torch.no_grad()
 def validation_loss(task: BilevelTask, method: OuterLoop) -> float:
-    """F on the images that judge, at the equilibria of θ."""
-    return mean_over(
-        method.lower,
-        task.test,
-        lambda at, part: float(
-            upper_loss(
-                at,
-                _SEARCH(at.layer(part.observation), at.init(part.observation)).x,
-                part,
-            )
-        ),
-    )
+    """F on the images that judge, at the equilibria of θ; infinite where one has none."""
+
+    def of_one(at: LowerLevelProblem, part: Batch) -> float:
+        y = part.observation
+        found = _SEARCH(at.layer(y), at.init(y), on_failure="ignore")
+        return float(upper_loss(at, found.x, part)) if found.converged.all() else math.inf
+
+    return mean_over(method.lower, task.test, of_one)
 
 
 def tasks(plan: Plan) -> Iterator[BilevelTask]:
