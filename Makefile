@@ -58,12 +58,12 @@ endef
 
 # The studies under results/; each has the rows that it is made from beside it
 STUDIES = quick gradient_error time_to_accuracy scaling methods compiled limits \
-	cpu/weighted_norms cpu/plug_and_play cpu/drunet
+	cpu/weighted_norms cpu/plug_and_play cpu/drunet ridge/cpu ridge/published_cpu
 # those with what the paper's statements are about: depths and restarts, and training
 # (of cpu/plug_and_play and cpu/drunet the rows are of an older study, in which DEQ was none)
 CLAIMS = quick gradient_error limits cpu/weighted_norms
 # those on images that may not be passed on: their rows are kept without pictures
-NO_PICTURES = cpu/weighted_norms
+NO_PICTURES = cpu/weighted_norms ridge/cpu ridge/published_cpu
 # those of the one figure on the first page, a column each
 STORY = cpu/weighted_norms cpu/plug_and_play cpu/drunet
 # those with benchopt's interactive page in the site: it takes minutes to make where runs are many
